@@ -1,0 +1,28 @@
+"""openunite: one network that tokenizes and generates, trained in one stage, from scratch."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from openunite.models.decoder import Decoder as Decoder
+    from openunite.models.generative_encoder import GenerativeEncoder as GenerativeEncoder
+    from openunite.objective import UniteObjective as UniteObjective
+    from openunite.pipelines.image import ImagePipeline as ImagePipeline
+
+# Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
+_HOMES = {
+    "GenerativeEncoder": "openunite.models.generative_encoder",
+    "Decoder": "openunite.models.decoder",
+    "UniteObjective": "openunite.objective",
+    "ImagePipeline": "openunite.pipelines.image",
+}
+
+__all__ = ["Decoder", "GenerativeEncoder", "ImagePipeline", "UniteObjective", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'openunite' has no attribute {name!r}")

@@ -1,0 +1,30 @@
+"""The straight path between noise (t = 0) and clean latents (t = 1), and how t is drawn."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+MIN_GAP = 0.05  # lower bound of 1 - t wherever it divides, equations (5) and (6)
+
+
+def interpolate(
+    z0: Float[Tensor, "b k c"], noise: Float[Tensor, "b k c"], t: Float[Tensor, " b"]
+) -> Float[Tensor, "b k c"]:
+    """Equation (3): z_t = t z0 + (1 - t) noise."""
+    t = t[:, None, None]
+    return t * z0 + (1.0 - t) * noise
+
+
+def shift_time(t: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
+    """t' = a t / (1 + (a - 1) t): a < 1 moves times towards noise, a = 1 changes nothing."""
+    return shift * t / (1.0 + (shift - 1.0) * t)
+
+
+def logit_normal_time(normal: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
+    """Flow times: t = sigmoid(n) with n ~ N(0, 1), then shifted."""
+    return shift_time(torch.sigmoid(normal), shift)
+
+
+def gap(t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:
+    """max(1 - t, 0.05), shaped to divide latents."""
+    return (1.0 - t).clamp_min(MIN_GAP)[:, None, None]

@@ -1,0 +1,130 @@
+"""Images: patches in, pixels out. Any height, width and patch size; 1 to 4 channels.
+
+Sizes that are no multiple of the patch are padded at the right and the bottom by repeating the
+last column and row before embedding; the decoder's output is cropped back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openunite.flow.random import SlotRandom, Stream
+from openunite.modalities.base import Batch, Embedder, Head, Modality
+from openunite.nn.embeddings import sincos_grid
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """Size of the images in pixels and of their patches."""
+
+    height: int
+    width: int
+    channels: int
+    patch_size: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.channels <= 4:
+            raise ValueError(f"images must have 1 to 4 channels, got {self.channels}")
+        if not 1 <= self.patch_size <= min(self.height, self.width):
+            raise ValueError(
+                f"patch_size must lie between 1 and the shorter side of {self.height} x "
+                f"{self.width} images, got {self.patch_size}"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches per column and per row."""
+        return ceil(self.height / self.patch_size), ceil(self.width / self.patch_size)
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+class PatchEmbedder(Embedder):
+    """Images (B, channels, H, W) in [0, 1] -> tokens (B, N, D), row-major, plus a fixed table."""
+
+    positions: Tensor
+
+    def __init__(self, shape: ImageShape, width: int, positions: str = "sincos") -> None:
+        super().__init__()
+        if positions not in ("sincos", "zero"):
+            raise ValueError(f"patch positions must be 'sincos' or 'zero', got {positions!r}")
+        self.shape, self.num_tokens = shape, shape.num_patches
+        self.projection = nn.Conv2d(
+            shape.channels, width, kernel_size=shape.patch_size, stride=shape.patch_size
+        )
+        table = sincos_grid(*shape.grid, width)
+        self.register_buffer("positions", table if positions == "sincos" else 0.0 * table)
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        expected = (self.shape.channels, self.shape.height, self.shape.width)
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"expected images of shape (B, {', '.join(map(str, expected))}), got "
+                f"{tuple(image.shape)}; resize them or convert their channels first"
+            )
+        rows, columns = self.shape.grid
+        bottom = rows * self.shape.patch_size - self.shape.height
+        right = columns * self.shape.patch_size - self.shape.width
+        if bottom or right:
+            image = nn.functional.pad(image, (0, right, 0, bottom), mode="replicate")
+        return self.projection(image).flatten(2).transpose(1, 2) + self.positions
+
+
+class PixelHead(Head):
+    """States (B, N, D) -> images (B, channels, H, W); patch vectors run row, column, channel."""
+
+    def __init__(self, shape: ImageShape, width: int) -> None:
+        super().__init__()
+        self.shape, self.num_tokens = shape, shape.num_patches
+        self.projection = nn.Linear(width, shape.patch_size**2 * shape.channels)
+        self.register_buffer("positions", sincos_grid(*shape.grid, width), persistent=False)
+
+    def forward(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
+        (rows, columns), size = self.shape.grid, self.shape.patch_size
+        patches = self.projection(states).unflatten(1, (rows, columns))
+        patches = patches.unflatten(-1, (size, size, self.shape.channels))
+        image = patches.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+        return image[:, :, : self.shape.height, : self.shape.width]
+
+
+class ImageModality(Modality):
+    """Stored form: uint8 (B, channels, H, W). Model form: float in [0, 1], not normalized.
+
+    Settings: height, width, channels, patch_size; `flip` (False) mirrors half of the training
+    images; `patch_positions` is "sincos" or, as in the release, "zero".
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        known = {"height", "width", "channels", "patch_size", "flip", "patch_positions"}
+        if unknown := set(config) - known:
+            raise ValueError(
+                f"unknown image settings {sorted(unknown)}, expected some of {sorted(known)}"
+            )
+        self.shape = ImageShape(
+            config["height"], config["width"], config["channels"], config["patch_size"]
+        )
+        self.flip = config.get("flip", False)
+        self.patch_positions = config.get("patch_positions", "sincos")
+
+    def embedder(self, width: int) -> PatchEmbedder:
+        return PatchEmbedder(self.shape, width, self.patch_positions)
+
+    def head(self, width: int) -> PixelHead:
+        return PixelHead(self.shape, width)
+
+    def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"l1": (output.float() - batch["data"]).abs().mean()}
+
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
+        data = batch["data"].to(torch.float32) / 255.0
+        if self.flip and random is not None:
+            mirrored = random.uniform(Stream.AUGMENT)[:, None, None, None] < 0.5
+            data = torch.where(mirrored, data.flip(-1), data)
+        return {**batch, "data": data}

@@ -1,0 +1,112 @@
+"""The Generative Encoder: one set of weights that tokenizes and denoises.
+
+Tokenizing is noise plus an observation; denoising is z_t plus a condition. Shapes: B batch,
+K registers, C latent channels, N observation tokens, P in-context tokens, D model width.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from openunite.modalities.base import get_modality
+from openunite.models.initialization import initialize
+from openunite.nn.block import AdaptiveBlock
+from openunite.nn.embeddings import ClassEmbedding, TimeEmbedding, rotary_angles, sincos_table
+from openunite.nn.norm import Modulation, RMSNorm
+
+
+class GenerativeEncoder(ModelMixin, ConfigMixin):
+    """(z_t, t, condition, observation) -> clean normalized latents z0 (B, K, C)."""
+
+    angles: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        modality: str,
+        modality_config: Mapping[str, Any],
+        num_registers: int,
+        latent_channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        num_classes: int = 0,
+        num_context_tokens: int = 32,
+        context_start: int = 4,
+    ) -> None:
+        super().__init__()
+        if num_context_tokens and not 0 <= context_start < depth:
+            raise ValueError(
+                f"context_start must name one of the {depth} blocks, got {context_start}"
+            )
+        self.embedder = get_modality(modality, modality_config).embedder(width)
+        self.register_input = nn.Linear(latent_channels, width)
+        self.register_positions = nn.Parameter(
+            sincos_table(torch.arange(num_registers), width)[None]
+        )
+        self.time_embedding = TimeEmbedding(width)
+        self.class_embedding = ClassEmbedding(num_classes, width)
+        self.context_positions = nn.Parameter(torch.zeros(1, num_context_tokens, width))
+        self.blocks = nn.ModuleList(AdaptiveBlock(width, num_heads) for _ in range(depth))
+        self.norm_out = RMSNorm(width)
+        self.modulation_out = nn.Linear(width, 2 * width)
+        self.latent_output = nn.Linear(width, latent_channels)
+        self.latent_norm = nn.LayerNorm(latent_channels, eps=1e-5)
+        angles = rotary_angles(num_registers + self.embedder.num_tokens, width // num_heads)
+        angles = torch.cat([angles.new_zeros(num_context_tokens, angles.shape[1]), angles])
+        self.register_buffer("angles", angles.float(), persistent=False)
+        initialize(self)
+
+    def forward(
+        self,
+        z_t: Float[Tensor, "b k c"],
+        t: Float[Tensor, " b"],
+        condition: Int[Tensor, " b"] | None = None,
+        observation: Tensor | None = None,
+        mask: Bool[Tensor, "b k"] | None = None,
+        intermediates: dict[str, Tensor] | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """Equations (1) and (4).
+
+        `condition` holds class labels; None, or the value num_classes, is the null class. `mask`
+        marks valid registers (and observation tokens, tied to them by index). A dictionary given
+        as `intermediates` receives the registers after every block ("block.i", (B, K, D)) and
+        the latents before their norm ("prenorm", (B, K, C)).
+        """
+        batch, registers = z_t.shape[:2]
+        if condition is None:
+            condition = self.class_embedding.null(batch)
+        label = self.class_embedding(condition)
+        c = nn.functional.silu(self.time_embedding(t) + label)
+
+        x = self.register_input(z_t) + self.register_positions[:, :registers]
+        if observation is not None:
+            x = torch.cat([x, self.embedder(observation)], dim=1)
+            mask = None if mask is None else torch.cat([mask, mask], dim=1)
+        context = self.config.num_context_tokens
+        # The table of angles begins with the in-context tokens, which are not rotated.
+        angles, place = self.angles[context : context + x.shape[1]], slice(0, registers)
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            if i == self.config.context_start and context:
+                x = torch.cat([label[:, None] + self.context_positions, x], dim=1)
+                mask = None if mask is None else nn.functional.pad(mask, (context, 0), value=True)
+                angles, place = self.angles[: x.shape[1]], slice(context, context + registers)
+            x = block(x, c, angles, mask, place if i == last else slice(None))
+            if intermediates is not None:
+                intermediates[f"block.{i}"] = x if i == last else x[:, place]
+        return self._latents(x, c, intermediates)
+
+    def _latents(self, x: Tensor, c: Tensor, intermediates: dict[str, Tensor] | None) -> Tensor:
+        shift, scale = self.modulation_out(c)[:, None, :].chunk(2, dim=-1)
+        prenorm = self.latent_output(self.norm_out(x, Modulation(shift, scale)))
+        if intermediates is not None:
+            intermediates["prenorm"] = prenorm
+        with torch.autocast(prenorm.device.type, enabled=False):
+            dtype = self.latent_norm.weight.dtype
+            return self.latent_norm(prenorm.to(dtype))

@@ -1,0 +1,109 @@
+"""The UNITE objective: tokenize, decode, noise, denoise, all in one step with one encoder.
+
+Equation numbers are those of docs/METHOD.md. The loss is handed out in terms that share no graph,
+so the trainer can back-propagate each one and forget it before the next is computed: the gradient
+is that of the sum, the memory that of one term.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from openunite.flow.path import gap, interpolate, logit_normal_time
+from openunite.flow.random import SlotRandom, Stream
+from openunite.modalities.base import Batch, Modality
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import GenerativeEncoder
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One summand of the loss: `weight * value`; `latents` is z0, detached, on the first term."""
+
+    name: str
+    value: Tensor
+    weight: float
+    parts: dict[str, Tensor]
+    latents: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class UniteObjective:
+    """Equations (1) to (5). `flow_weight` is w, the weight of the mean over the k flow draws."""
+
+    encoder: GenerativeEncoder
+    decoder: Decoder
+    modality: Modality
+    flow_draws: int = 3
+    flow_weight: float = 0.3
+    flow_ramp_steps: int = 0
+    time_shift: float = 0.5
+    tokenize_time: float = 0.01
+    recon_noise_start: float = 0.7
+    recon_noise_share: float = 0.5
+    label_dropout: float = 0.1
+
+    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+        """Yield the reconstruction term, then one flow term per draw. Equation (5)."""
+        batch = self.modality.prepare(batch, random)
+        z0 = self.tokenize(batch, random)
+        output = self.decoder(self.perturb(z0, random), batch.get("mask"))
+        parts = self.modality.reconstruction_losses(output, batch)
+        target = z0.detach()  # sg: the flow loss never reaches the tokenizing pass
+        yield LossTerm("reconstruction", sum_of(parts), 1.0, parts, target)
+        del z0, output, parts
+        weight = self.flow_weight_at(step) / self.flow_draws
+        for draw in range(self.flow_draws):
+            yield LossTerm("flow", self.flow_loss(target, batch, random, draw), weight, {})
+
+    def tokenize(self, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
+        """Equation (1): pure noise registers, the observation, t near 0, the null class."""
+        noise = random.normal(Stream.REGISTERS, *self.latent_shape(batch))
+        t = self.tokenize_time * random.uniform(Stream.TOKENIZE_TIME)
+        return self.encoder(noise, t, None, batch["data"], batch.get("mask"))
+
+    def perturb(self, z0: Float[Tensor, "b k c"], random: SlotRandom) -> Float[Tensor, "b k c"]:
+        """Light noise on half of the latents before decoding: t z0 + (1 - t) eps, t ~ U[start, 1]."""
+        start = self.recon_noise_start
+        t = start + (1.0 - start) * random.uniform(Stream.RECON_TIME)
+        noisy = interpolate(z0, random.normal(Stream.RECON_NOISE, *z0.shape[1:]), t)
+        chosen = random.uniform(Stream.RECON_CHOICE) < self.recon_noise_share
+        return torch.where(chosen[:, None, None], noisy, z0)
+
+    def flow_loss(
+        self, target: Float[Tensor, "b k c"], batch: Batch, random: SlotRandom, draw: int
+    ) -> Float[Tensor, ""]:
+        """Equations (3) to (5) for one draw of t, eps and label dropout."""
+        t = logit_normal_time(random.normal(Stream.FLOW_TIME, draw=draw), self.time_shift)
+        noise = random.normal(Stream.FLOW_NOISE, *target.shape[1:], draw=draw)
+        dropped = random.uniform(Stream.LABEL_DROPOUT, draw=draw) < self.label_dropout
+        label = torch.where(dropped, self.encoder.config.num_classes, batch["label"])
+        return self.flow_error(target, label, t, noise, batch.get("mask")).mean()
+
+    def flow_error(
+        self, target: Tensor, label: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None
+    ) -> Float[Tensor, " b"]:
+        """((z0^ - sg(z0)) / max(1 - t, 0.05))^2, averaged over the valid K x C of each sample."""
+        denoised = self.encoder(interpolate(target, noise, t), t, label, None, mask)
+        error = (((denoised - target) / gap(t)) ** 2).mean(dim=2)
+        if mask is None:
+            return error.mean(dim=1)
+        return (error * mask).sum(dim=1) / mask.sum(dim=1)
+
+    def flow_weight_at(self, step: int) -> float:
+        """Linear ramp from 0: with shared weights the reconstruction has to lead at first."""
+        return self.flow_weight * min(1.0, step / max(1, self.flow_ramp_steps))
+
+    def latent_shape(self, batch: Batch) -> tuple[int, int]:
+        """(K, C); K follows the mask where the data vary in size."""
+        mask = batch.get("mask")
+        registers = self.encoder.config.num_registers if mask is None else mask.shape[1]
+        return registers, self.encoder.config.latent_channels
+
+
+def sum_of(parts: dict[str, Tensor]) -> Tensor:
+    """Sum of named scalars."""
+    return torch.stack(list(parts.values())).sum()

@@ -1,0 +1,148 @@
+"""Checkpoints that appear whole or not at all, and are checked before they are trusted.
+
+A checkpoint is a folder of safetensors files, a `state.json`, and a `manifest.json` with the
+sha256 of each. It is written under a temporary name, flushed to disk and renamed.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"step-(\d{8})")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or of a newer format."""
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write folder/step-XXXXXXXX holding one safetensors file per entry of `tensors`.
+
+    Afterwards only the `keep` newest checkpoints are left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final, temporary = folder / f"step-{step:08d}", folder / f".writing-{step:08d}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name, group in tensors.items():
+            contiguous = {key: value.detach().contiguous() for key, value in group.items()}
+            save_file(contiguous, temporary / f"{name}.safetensors")
+        (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=1))
+        files = {p.name: _sha256(p) for p in sorted(temporary.iterdir())}
+        manifest = {"format_version": FORMAT_VERSION, "step": step, "sha256": files}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for path in [*temporary.iterdir(), temporary]:
+            _flush(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(temporary, final)
+        _flush(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _prune(folder, keep)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints by name, newest first, whether or not they are sound."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest sound checkpoint and the complaints about newer ones that are not."""
+    complaints: list[str] = []
+    for path in list_checkpoints(folder):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            complaints.append(str(error))
+        else:
+            return path, complaints
+    return None, complaints
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The manifest, once every checksum fits. CheckpointError otherwise."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        version, sums = manifest["format_version"], manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} has no readable manifest.json; it is ignored") from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {version}, this openunite reads up to {FORMAT_VERSION}; upgrade it"
+        )
+    for name, expected in sums.items():
+        if not (path / name).is_file() or _sha256(path / name) != expected:
+            raise CheckpointError(f"{path / name} is missing or damaged (sha256 differs)")
+    return manifest
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors by file and the state that `save_checkpoint` was given."""
+    verify(path)
+    tensors = {p.stem: load_file(p) for p in sorted(path.glob("*.safetensors"))}
+    return tensors, json.loads((path / "state.json").read_text())
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]
+) -> dict[str, Tensor]:
+    """Optimizer state as '<parameter>|<key>' -> tensor."""
+    return {
+        f"{names[parameter]}|{key}": value
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]
+) -> None:
+    """The inverse of `optimizer_tensors`."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for key, value in saved.items():
+        name, field = key.split("|")
+        parameter = parameters[name]
+        # AdamW keeps its step counter on the CPU unless it is fused; everything else follows.
+        optimizer.state[parameter][field] = value.clone().to(parameter.device)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for old in list_checkpoints(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    for leftover in folder.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

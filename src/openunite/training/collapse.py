@@ -1,0 +1,59 @@
+"""Watching for collapse: constant latents, the failure of joint training with shared weights.
+
+When the flow loss leads, the cheapest way to make latents predictable is to make them equal for
+all inputs. Then reconstruction stays at the mean of the data for ever (docs/METHOD.md, section 6).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ADVICE = (
+    "Let the reconstruction lead: lower flow_weight (0.1 to 0.3), raise flow_ramp (0.3), use more "
+    "warmup_steps or smaller learning rates, then start again in a new run folder."
+)
+
+
+class CollapseError(RuntimeError):
+    """The latents are constant; going on would only cost time."""
+
+
+def effective_rank(latents: Float[Tensor, "b k c"]) -> float:
+    """exp of the entropy of the normalized variances along principal axes, at most B - 1.
+
+    Roy and Vetterli, "The effective rank", 2007; on latents flattened to (B, K C), centered.
+    """
+    flat = latents.flatten(1).float()
+    flat = flat - flat.mean(dim=0)
+    variances = torch.linalg.eigvalsh(flat @ flat.T).clamp_min(0.0)
+    if float(variances.sum()) <= 1e-12:
+        return 0.0
+    shares = variances / variances.sum()
+    return float(torch.exp(torch.special.entr(shares).sum()))
+
+
+@dataclass
+class CollapseGuard:
+    """Raises CollapseError after `patience` optimizer steps in a row below `min_spread`.
+
+    Steps before `start` do not count: latents begin constant, because the output layer is zero.
+    """
+
+    start: int
+    patience: int
+    min_spread: float = 0.05
+    low_steps: int = 0
+
+    def check(self, rows: list[dict[str, float]]) -> None:
+        """Look at "latent_spread" of every row: deviation over samples, mean over K and C."""
+        for row in rows:
+            low = row["step"] > self.start and row["latent_spread"] < self.min_spread
+            self.low_steps = self.low_steps + 1 if low else 0
+            if self.low_steps >= self.patience:
+                raise CollapseError(
+                    f"the latents have collapsed: at step {row['step']:.0f} they differ between "
+                    f"samples by {row['latent_spread']:.3f} on average, below {self.min_spread} for "
+                    f"{self.patience} steps in a row (healthy runs keep 0.3 to 1). {ADVICE}"
+                )

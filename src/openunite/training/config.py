@@ -1,0 +1,215 @@
+"""Everything that decides a run, as frozen dataclasses without torch.
+
+A recipe is a function that returns a `RunConfig`; `config.yaml` in a run folder is one, written
+out, and reruns the run. Counts are optimizer steps and samples, never loader epochs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data come from and how the held-out part is taken."""
+
+    source: str
+    holdout_share: float = 0.05
+    holdout_max: int = 1000
+    max_bad_share: float = 0.001
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the Generative Encoder and of the decoder."""
+
+    num_registers: int
+    latent_channels: int
+    width: int
+    depth: int
+    num_heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+    decoder_mlp_width: int
+    num_context_tokens: int = 32
+    context_start: int = 4
+    decoder_input_width: int | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Settings of equation (5); `flow_ramp` is the share of the run over which w rises from 0."""
+
+    flow_draws: int = 3
+    flow_weight: float = 0.3
+    flow_ramp: float = 0.3
+    time_shift: float = 0.5
+    tokenize_time: float = 0.01
+    recon_noise_start: float = 0.7
+    recon_noise_share: float = 0.5
+    label_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Muon on hidden matrices, AdamW on the rest; warm-up, then cosine to `final_share`."""
+
+    muon_learning_rate: float = 5e-3
+    adamw_learning_rate: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 50
+    final_share: float = 0.0
+    clip_norm: float = 3.0
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a run samples for its pictures and metrics, and the defaults of its pipeline."""
+
+    solver: str = "heun"
+    num_inference_steps: int = 25
+    time_shift: float = 1.0
+    guidance_scale: float = 2.0
+    guidance_interval: tuple[float, float] = (0.1, 1.0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run."""
+
+    recipe: str
+    modality: str
+    modality_config: dict[str, Any]
+    num_classes: int
+    data: DataConfig
+    model: ModelConfig
+    steps: int
+    batch_size: int
+    micro_batch_size: int | None = None
+    seed: int = 0
+    precision: str = "no"
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    init_from: str | None = None
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    preview_every: int = 0
+    log_every: int = 10
+    trackers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.precision not in ("no", "bf16"):
+            raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
+        if self.objective.flow_draws < 1:
+            raise ValueError(f"flow_draws must be at least 1, got {self.objective.flow_draws}")
+
+
+# These may change between two starts of one run: they do not touch what is learned.
+OPERATIONAL = (
+    "micro_batch_size",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "preview_every",
+    "log_every",
+    "trackers",
+    "data.workers",
+)
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Plain dictionaries, lists and scalars."""
+    return _plain(asdict(config))
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The inverse of `to_dict`. ValueError names an unknown, missing or mistyped field."""
+    return _build(RunConfig, values, "")
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write plain YAML."""
+    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a config.yaml. ValueError says which field of which file is wrong."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a mapping of run settings, got {type(values).__name__}")
+    try:
+        return from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """'field: old -> new' for every field that decides what is learned."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    return [
+        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and name not in OPERATIONAL
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"unknown field {prefix}{unknown[0]}, expected some of {sorted(known)}")
+    try:
+        return cls(**{k: _convert(hints[k], v, prefix + k) for k, v in values.items()})
+    except TypeError as error:
+        raise ValueError(f"{prefix or 'run '}settings are incomplete: {error}") from error
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the annotated type; int passes for float, list for tuple, nothing else bends."""
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return _build(hint, value, f"{name}.")
+    if get_origin(hint) in (Union, UnionType):
+        if value is None and NoneType in get_args(hint):
+            return None
+        return _convert(next(a for a in get_args(hint) if a is not NoneType), value, name)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        kind = get_args(hint)[0]
+        return tuple(_convert(kind, item, name) for item in value)
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    expected = get_origin(hint) or hint
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ValueError(f"{name} must be {hint}, got {value!r}")
+    return value

@@ -1,0 +1,25 @@
+"""Exponential moving average of the weights."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """A frozen copy of `model` that follows it: e <- d e + (1 - d) p, d = min(decay, (1+n)/(10+n)).
+
+    The lower decay of the first steps keeps the random initialization out of short runs.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Follow the weights after optimizer step `step` (counted from 0)."""
+        averages, weights = [e for e, _ in self._pairs], [p.detach() for _, p in self._pairs]
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(averages, weights, 1.0 - decay)

@@ -1,0 +1,74 @@
+"""What happens at which optimizer step: learning rates and the order of samples.
+
+Both are pure functions of the step, so nothing about them has to be saved or restored.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from openunite.flow.random import permutation
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int, final_share: float) -> float:
+    """Linear warm-up over `warmup` optimizer steps, then cosine from 1 to `final_share`."""
+    rise = min(1.0, (step + 1) / max(1, warmup))
+    progress = max(0, step - warmup) / max(1, steps - warmup)
+    return rise * (final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """Which samples make up which batch: a stream of shuffled epochs cut into global batches.
+
+    The global batch of a step has `batch_size` slots; slot j holds stream position
+    step * batch_size + j. Accumulation and processes only decide who computes which slots.
+    """
+
+    num_samples: int
+    batch_size: int
+    seed: int
+    accumulation: int = 1
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        parts = self.accumulation * self.world_size
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be divisible by accumulation x processes = "
+                f"{self.accumulation} x {self.world_size}"
+            )
+
+    @property
+    def micro_size(self) -> int:
+        """Samples one process handles at a time."""
+        return self.batch_size // (self.accumulation * self.world_size)
+
+    def slots(self, micro: int, rank: int) -> Int[Tensor, " m"]:
+        """Slots of one micro-batch of one process."""
+        start = (micro * self.world_size + rank) * self.micro_size
+        return torch.arange(start, start + self.micro_size)
+
+    def indices(self, step: int, slots: Int[Tensor, " m"]) -> list[int]:
+        """Dataset indices in the given slots of a step."""
+        positions = (step * self.batch_size + slots).tolist()
+        return [self._epoch(p // self.num_samples)[p % self.num_samples] for p in positions]
+
+    def batches(self, first_step: int, last_step: int, rank: int) -> Iterator[list[int]]:
+        """Dataset indices of every micro-batch of one process, in order."""
+        for step in range(first_step, last_step):
+            for micro in range(self.accumulation):
+                yield self.indices(step, self.slots(micro, rank))
+
+    def _epoch(self, epoch: int) -> list[int]:
+        return _shuffled(self.num_samples, self.seed, epoch)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(num_samples: int, seed: int, epoch: int) -> list[int]:
+    return permutation(num_samples, seed, epoch).tolist()

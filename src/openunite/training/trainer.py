@@ -1,0 +1,337 @@
+"""The training loop: one optimizer step is one global batch, whoever computes it.
+
+Gradients are averaged over processes once per step, explicitly: the loss terms are
+back-propagated one at a time, and a wrapper that hooks every backward would reduce k + 1 times.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from openunite.flow.random import SlotRandom
+from openunite.modalities.base import Batch
+from openunite.objective import LossTerm
+from openunite.training.checkpoint import (
+    load_checkpoint,
+    newest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from openunite.training.collapse import CollapseGuard, effective_rank
+from openunite.training.config import RunConfig, flatten, to_dict
+from openunite.training.ema import EMA
+from openunite.training.log import MetricsLog, ProgressBar, Row
+from openunite.training.optim import build_optimizers
+from openunite.training.schedule import SampleOrder, learning_rate_factor
+
+MAX_BAD_STEPS = 20
+
+
+class TrainingData(Protocol):
+    """A map-style dataset that hands out whole batches (PyTorch's batched fetch)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: list[int]) -> Batch: ...
+
+
+class Objective(Protocol):
+    """What the trainer needs of an objective."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]: ...
+
+    def flow_weight_at(self, step: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a call to `fit` ended; `finished` is False after SIGTERM or Ctrl-C."""
+
+    steps_done: int
+    finished: bool
+    train_seconds: float
+    images_per_second: float
+
+
+class Trainer:
+    """Trains `objective` on `dataset` into `folder`; run again with the same config, it resumes.
+
+    `preview(ema, step)` is called every `config.preview_every` steps on the main process.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        dataset: TrainingData,
+        config: RunConfig,
+        folder: Path,
+        preview: Callable[[nn.Module, int], None] | None = None,
+    ) -> None:
+        self.config, self.objective, self.dataset = config, objective, dataset
+        self.folder, self.preview = folder, preview
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision, log_with=list(config.trackers) or None
+        )
+        device, world = self.accelerator.device, self.accelerator.num_processes
+        model = {"encoder": objective.encoder, "decoder": objective.decoder}
+        self.model = nn.ModuleDict(model).to(device).train()
+        self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
+        self.optimizers = build_optimizers(self.model, config.optimizer)
+        self.ema = EMA(self.model, config.optimizer.ema_decay)
+        micro = config.micro_batch_size or config.batch_size // world
+        accumulation = max(1, config.batch_size // (micro * world))
+        self.order = SampleOrder(len(dataset), config.batch_size, config.seed, accumulation, world)
+        if self.order.micro_size != micro:
+            raise ValueError(
+                f"batch_size {config.batch_size} must be a multiple of micro_batch_size {micro} x "
+                f"{world} processes"
+            )
+        self.step, self.seconds, self.bad_steps = 0, 0.0, 0
+
+    def fit(self) -> TrainResult:
+        """Train to `config.steps`, or until a signal asks to stop; saves before it returns."""
+        self._resume()
+        main = self.accelerator.is_main_process
+        log = MetricsLog(self.folder / "metrics.jsonl" if main else None, self.step, self._track())
+        guard = CollapseGuard(start=max(50, self.config.steps // 10), patience=50)
+        bar = ProgressBar(self.step, self.config.steps, shown=main)
+        first, before = self.step, self.seconds
+        with StopSignals() as stop:
+            try:
+                self._loop(log, bar, guard, stop)
+            finally:
+                bar.advance(log.flush())
+                bar.close()
+        if self.step > first:
+            self.save()
+        self.accelerator.end_training()
+        rate = (self.step - first) * self.config.batch_size / max(1e-9, self.seconds - before)
+        return TrainResult(self.step, self.step >= self.config.steps, self.seconds, rate)
+
+    def _loop(
+        self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard, stop: "StopSignals"
+    ) -> None:
+        batches = iter(self._loader())
+        while self.step < self.config.steps and not self._agree(stop.asked):
+            tick = time.perf_counter()
+            row = self._train_step(batches)
+            seconds = time.perf_counter() - tick
+            self.seconds += seconds
+            log.add({**row, "images_per_second": self.config.batch_size / seconds})
+            if self._due(self.config.log_every) or self._due(self.config.checkpoint_every):
+                rows = log.flush()
+                bar.advance(rows)
+                guard.check(rows)
+            if self._due(self.config.checkpoint_every) and self.step < self.config.steps:
+                self.save()
+            if self.preview and self.config.preview_every and self._due(self.config.preview_every):
+                self._draw(self.preview)
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def _agree(self, asked: bool) -> bool:
+        """All processes stop after the same step, even if a signal reached them at different ones."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
+    def _draw(self, preview: Callable[[nn.Module, int], None]) -> None:
+        if self.accelerator.is_main_process:
+            with torch.no_grad():
+                preview(self.ema.model, self.step)
+        self.accelerator.wait_for_everyone()
+
+    # ---- one optimizer step ---------------------------------------------------------------
+
+    def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
+        """Equation (5) for one global batch: accumulate gradients, average, clip, update."""
+        scalars: dict[str, list[Tensor]] = {}
+        latents: list[Tensor] = []
+        for micro in range(self.order.accumulation):
+            slots = self.order.slots(micro, self.accelerator.process_index)
+            self._accumulate(next(batches), slots, scalars, latents)
+        self._average_gradients()
+        row = self._row(scalars, torch.cat(latents))
+        row["grad_norm"] = nn.utils.clip_grad_norm_(
+            list(self.names), self.config.optimizer.clip_norm
+        )
+        self._update(row)
+        self.step += 1
+        return {"step": self.step, **row}
+
+    def _accumulate(
+        self,
+        batch: Batch,
+        slots: Tensor,
+        scalars: dict[str, list[Tensor]],
+        latents: list[Tensor],
+    ) -> None:
+        """Back-propagate the loss terms of one micro-batch, each before the next is computed."""
+        device = self.accelerator.device
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        random = SlotRandom(self.config.seed, self.step, slots.to(device))
+        terms = self.objective.terms(batch, self.step, random)
+        while (term := self._next(terms)) is not None:
+            self.accelerator.backward(term.value * (term.weight / self.order.accumulation))
+            for name, value in {term.name: term.value, **term.parts}.items():
+                scalars.setdefault(name, []).append(value.detach())
+            if term.latents is not None:
+                latents.append(term.latents)
+
+    def _next(self, terms: Iterator[LossTerm]) -> LossTerm | None:
+        """The forward pass of one term runs under autocast, its backward pass does not."""
+        with self.accelerator.autocast():
+            return next(terms, None)
+
+    def _average_gradients(self) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        grads = [p.grad for p in self.names if p.grad is not None]
+        for handle in [torch.distributed.all_reduce(g, async_op=True) for g in grads]:
+            handle.wait()
+        torch._foreach_div_(grads, float(self.accelerator.num_processes))
+
+    def _row(self, scalars: dict[str, list[Tensor]], latents: Tensor) -> dict[str, Any]:
+        """Scalars of this step, averaged over micro-batches, draws and processes."""
+        names = list(scalars)
+        means = torch.stack([torch.stack(scalars[name]).mean().double() for name in names])
+        flat = latents.flatten(1).double()
+        moments = torch.stack([flat.mean(dim=0), flat.square().mean(dim=0)])
+        if self.accelerator.num_processes > 1:
+            means = self.accelerator.reduce(means, "mean")
+            moments = self.accelerator.reduce(moments, "mean")
+        deviation = (moments[1] - moments[0].square()).clamp_min(0.0).sqrt()
+        row: dict[str, Any] = {f"loss_{n}": m for n, m in zip(names, means, strict=True)}
+        row |= {"flow_weight": self.objective.flow_weight_at(self.step)}
+        row |= {"latent_spread": deviation.mean()}
+        if (self.step + 1) % self.config.log_every == 0:
+            row["effective_rank"] = effective_rank(self.accelerator.gather(latents))
+        return row
+
+    def _update(self, row: dict[str, Any]) -> None:
+        """Step optimizers and EMA; a loss or gradient that is not finite leaves both untouched."""
+        settings = self.config.optimizer
+        factor = learning_rate_factor(
+            self.step, self.config.steps, settings.warmup_steps, settings.final_share
+        )
+        row["learning_rate"] = settings.muon_learning_rate * factor
+        finite = torch.stack([row["grad_norm"].double(), row["loss_reconstruction"]]).isfinite()
+        if bool(finite.all()):
+            self.bad_steps = 0
+            for optimizer in self.optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
+                optimizer.step()
+            self.ema.update(self.step)
+        else:
+            self.bad_steps += 1
+            row["skipped"] = 1.0
+            if self.bad_steps >= MAX_BAD_STEPS:
+                raise FloatingPointError(
+                    f"losses or gradients were not finite for {MAX_BAD_STEPS} steps in a row, up to "
+                    f"step {self.step + 1}; no such step touched the weights. Look for NaN in the "
+                    "data, lower the learning rates, or set precision to 'no' (float32)"
+                )
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    # ---- around the step ------------------------------------------------------------------
+
+    def save(self) -> Path | None:
+        """Write a checkpoint of the present step; the main process writes, all wait."""
+        path = None
+        if self.accelerator.is_main_process:
+            tensors = {
+                "model": self.model.state_dict(),
+                "ema": self.ema.model.state_dict(),
+                **{
+                    f"optimizer_{name}": optimizer_tensors(optimizer, self.names)
+                    for name, optimizer in self.optimizers.items()
+                },
+            }
+            state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
+            path = save_checkpoint(
+                self.folder / "checkpoints", self.step, tensors, state, self.config.keep_checkpoints
+            )
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def _resume(self) -> None:
+        """Continue from the newest sound checkpoint, if there is one."""
+        path, complaints = newest_checkpoint(self.folder / "checkpoints")
+        for complaint in complaints:
+            self.accelerator.print(f"warning: {complaint}")
+        if path is None:
+            return
+        tensors, state = load_checkpoint(path)
+        self.model.load_state_dict(tensors["model"])
+        self.ema.model.load_state_dict(tensors["ema"])
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, self.names, tensors[f"optimizer_{name}"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.bad_steps = state["bad_steps"]
+        self.accelerator.print(f"resuming {self.folder} at step {self.step}")
+
+    def _loader(self) -> DataLoader:
+        batches = list(
+            self.order.batches(self.step, self.config.steps, self.accelerator.process_index)
+        )
+        return DataLoader(
+            self.dataset,  # type: ignore[arg-type]
+            batch_sampler=batches,
+            num_workers=self.config.data.workers,
+            collate_fn=_unchanged,
+            pin_memory=self.accelerator.device.type == "cuda",
+            persistent_workers=False,
+        )
+
+    def _track(self) -> list[Callable[[Row], None]]:
+        """A sink for rows: the trackers that Accelerate knows by name."""
+        if not self.config.trackers:
+            return []
+        self.accelerator.init_trackers("openunite", config=flatten(to_dict(self.config)))
+        return [lambda row: self.accelerator.log(row, step=int(row["step"]))]
+
+
+class StopSignals:
+    """While active, SIGTERM and Ctrl-C ask for a stop after the running step; again kills."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _unchanged(batch: Batch) -> Batch:
+    """The dataset has collated already."""
+    return batch
