@@ -66,7 +66,7 @@ class UniteObjective:
         return self.encoder(noise, t, None, batch["data"], batch.get("mask"))
 
     def perturb(self, z0: Float[Tensor, "b k c"], random: SlotRandom) -> Float[Tensor, "b k c"]:
-        """Light noise on half of the latents before decoding: t z0 + (1 - t) eps, t ~ U[start, 1]."""
+        """Light noise on half of the latents: t z0 + (1 - t) eps with t ~ U[start, 1]."""
         start = self.recon_noise_start
         t = start + (1.0 - start) * random.uniform(Stream.RECON_TIME)
         noisy = interpolate(z0, random.normal(Stream.RECON_NOISE, *z0.shape[1:]), t)

@@ -79,15 +79,11 @@ class SlotRandom:
 
 
 def seeded_normal(seeds: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
-    """Standard normal noise for sampling: row i is a function of `seeds[i]` alone."""
-    low, high = seeds & _MASK, (seeds >> 32) & 0x7FFFFFFF
-    rows = [
-        SlotRandom(int(lo), int(hi), torch.zeros(1, dtype=torch.int64)).normal(
-            Stream.SAMPLE, *shape
-        )
-        for lo, hi in zip(low.tolist(), high.tolist(), strict=True)
-    ]
-    return torch.cat(rows).to(seeds.device)
+    """Standard normal noise for sampling: row i is a function of `seeds[i]` (64 bits) alone."""
+    halves = zip((seeds & _MASK).tolist(), ((seeds >> 32) & _MASK).tolist(), strict=True)
+    slot = torch.zeros(1, dtype=torch.int64)
+    rows = [SlotRandom(low, high, slot).normal(Stream.SAMPLE, *shape) for low, high in halves]
+    return torch.cat(rows) if rows else torch.empty(0, *shape)
 
 
 def permutation(size: int, seed: int, epoch: int) -> Int[Tensor, " n"]:

@@ -5,6 +5,7 @@ depends on its batch mates; the adaptive one shares its step size over the batch
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -49,7 +50,7 @@ def solve(
     if solver not in get_args(Solver):
         raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
     grid, z, evaluations = time_grid(num_steps, shift).tolist(), noise, 0
-    for now, then in zip(grid[:-1], grid[1:], strict=True):
+    for now, then in pairwise(grid):
         step, t = then - now, z.new_full((len(z),), now)
         slope = velocity(denoiser, z, t)
         evaluations += 1

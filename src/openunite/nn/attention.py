@@ -48,12 +48,12 @@ class Attention(nn.Module):
         queries: slice = slice(None),
     ) -> Float[Tensor, "b q d"]:
         """Attend from the positions in `queries` (all by default) to all unmasked positions."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        qk, v = qkv[:, :, :2], qkv[:, :, 2]
+        qk, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split([2, 1], dim=2)
         if angles is not None:
             weight = torch.stack([self.q_norm, self.k_norm])[:, None, :]
             qk = rotate(unit_rms(qk) * weight, angles[:, None, None, :]).to(v.dtype)
-        q, k, v = (part.transpose(1, 2) for part in (qk[:, queries, 0], qk[:, :, 1], v))
+        q, k = qk.unbind(dim=2)
+        q, k, v = (part.transpose(1, 2) for part in (q[:, queries], k, v.squeeze(2)))
         keep = None if mask is None else mask[:, None, None, :]
         attended = scaled_dot_product_attention(q, k, v, attn_mask=keep)
         return self.out(attended.transpose(1, 2).flatten(2))

@@ -18,7 +18,9 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        gate, value = self.up(x).chunk(2, dim=-1)
+        # Halving the weight, not its output, spares the backward pass a copy of the activations.
+        weights, biases = self.up.weight.chunk(2), self.up.bias.chunk(2)
+        gate, value = (nn.functional.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
         return self.down(nn.functional.silu(gate) * value)
 
 
@@ -42,7 +44,7 @@ class AdaptiveBlock(nn.Module):
         mask: Bool[Tensor, "b s"] | None = None,
         queries: slice = slice(None),
     ) -> Float[Tensor, "b q d"]:
-        """`condition` is SiLU(c). Positions outside `queries` serve as keys only and are dropped."""
+        """`condition` is SiLU(c). Positions outside `queries` serve as keys only, then drop out."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[
             :, None, :
         ].chunk(6, dim=-1)

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 
-def sincos_table(positions: Float[Tensor, " n"], width: int) -> Float[Tensor, "n d"]:
+def sincos_table(positions: Num[Tensor, " n"], width: int) -> Float[Tensor, "n d"]:
     """[sin(p w_i) | cos(p w_i)] with w_i = 10000^(-i / (width / 2)), float32."""
     half = width // 2
     rates = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)

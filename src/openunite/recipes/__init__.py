@@ -1,0 +1,28 @@
+"""Recipes: functions that return a `RunConfig`; their docstrings state cost and expected numbers."""
+
+from openunite.recipes.images import (
+    cifar10,
+    digits,
+    fashion,
+    imagenet256_b,
+    imagenet256_l,
+    imagenet256_xl,
+    images,
+    tiny_imagenet,
+)
+
+RECIPES = {
+    recipe.__name__: recipe
+    for recipe in (
+        fashion,
+        digits,
+        images,
+        cifar10,
+        tiny_imagenet,
+        imagenet256_b,
+        imagenet256_l,
+        imagenet256_xl,
+    )
+}
+
+__all__ = ["RECIPES"]

@@ -87,7 +87,7 @@ class RunConfig:
     recipe: str
     modality: str
     modality_config: dict[str, Any]
-    num_classes: int
+    num_classes: int | None  # None: as many as the data have
     data: DataConfig
     model: ModelConfig
     steps: int

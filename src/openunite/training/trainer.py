@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from openunite.flow.random import SlotRandom
 from openunite.modalities.base import Batch
@@ -39,11 +39,11 @@ MAX_BAD_STEPS = 20
 
 
 class TrainingData(Protocol):
-    """A map-style dataset that hands out whole batches (PyTorch's batched fetch)."""
+    """Samples by position, handed out as whole batches."""
 
     def __len__(self) -> int: ...
 
-    def __getitems__(self, indices: list[int]) -> Batch: ...
+    def batch(self, indices: list[int]) -> Batch: ...
 
 
 class Objective(Protocol):
@@ -186,13 +186,18 @@ class Trainer:
         device = self.accelerator.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         random = SlotRandom(self.config.seed, self.step, slots.to(device))
-        terms = self.objective.terms(batch, self.step, random)
+        terms, total = (
+            self.objective.terms(batch, self.step, random),
+            torch.zeros((), device=device),
+        )
         while (term := self._next(terms)) is not None:
             self.accelerator.backward(term.value * (term.weight / self.order.accumulation))
+            total = total + term.value.detach() * term.weight
             for name, value in {term.name: term.value, **term.parts}.items():
-                scalars.setdefault(name, []).append(value.detach())
+                scalars.setdefault(f"loss_{name}", []).append(value.detach())
             if term.latents is not None:
                 latents.append(term.latents)
+        scalars.setdefault("loss", []).append(total)
 
     def _next(self, terms: Iterator[LossTerm]) -> LossTerm | None:
         """The forward pass of one term runs under autocast, its backward pass does not."""
@@ -217,7 +222,7 @@ class Trainer:
             means = self.accelerator.reduce(means, "mean")
             moments = self.accelerator.reduce(moments, "mean")
         deviation = (moments[1] - moments[0].square()).clamp_min(0.0).sqrt()
-        row: dict[str, Any] = {f"loss_{n}": m for n, m in zip(names, means, strict=True)}
+        row: dict[str, Any] = dict(zip(names, means, strict=True))
         row |= {"flow_weight": self.objective.flow_weight_at(self.step)}
         row |= {"latent_spread": deviation.mean()}
         if (self.step + 1) % self.config.log_every == 0:
@@ -231,7 +236,7 @@ class Trainer:
             self.step, self.config.steps, settings.warmup_steps, settings.final_share
         )
         row["learning_rate"] = settings.muon_learning_rate * factor
-        finite = torch.stack([row["grad_norm"].double(), row["loss_reconstruction"]]).isfinite()
+        finite = torch.stack([row["grad_norm"].double(), row["loss"]]).isfinite()
         if bool(finite.all()):
             self.bad_steps = 0
             for optimizer in self.optimizers.values():
@@ -293,7 +298,7 @@ class Trainer:
             self.order.batches(self.step, self.config.steps, self.accelerator.process_index)
         )
         return DataLoader(
-            self.dataset,  # type: ignore[arg-type]
+            _Fetch(self.dataset),
             batch_sampler=batches,
             num_workers=self.config.data.workers,
             collate_fn=_unchanged,
@@ -332,6 +337,16 @@ class StopSignals:
         self.asked = True
 
 
+class _Fetch(Dataset[Batch]):
+    """PyTorch's batched fetch over `TrainingData`."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.data.batch(indices)
+
+
 def _unchanged(batch: Batch) -> Batch:
-    """The dataset has collated already."""
+    """The data have collated already."""
     return batch

@@ -1,0 +1,42 @@
+"""The command line: `openunite train | sample | reconstruct | encode | convert | info`.
+
+Nothing heavy is imported until a command has been understood; its work is in `openunite.jobs`.
+"""
+
+import sys
+from importlib import import_module
+from typing import Annotated, Union
+
+import tyro
+from tyro.conf import OmitArgPrefixes, subcommand
+
+from openunite.commands import COMMANDS, Command
+
+
+def parse(arguments: list[str] | None = None) -> Command:
+    """The command line as a dataclass; exits with 2 and the nearest option on a mistake."""
+    kinds = tuple(
+        Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
+    )
+    return tyro.cli(
+        OmitArgPrefixes[Union[kinds]],  # type: ignore[valid-type]  # noqa: UP007
+        prog="openunite",
+        description="One network that tokenizes and generates, trained in one stage.",
+        args=arguments,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. A mistake of the user is one sentence on stderr and exit status 2."""
+    command = parse(arguments)
+    name = type(command).__name__.lower()
+    jobs = import_module("openunite.jobs")
+    try:
+        jobs.run(command)
+    except jobs.USER_ERRORS as error:
+        print(f"openunite {name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

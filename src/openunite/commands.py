@@ -1,0 +1,216 @@
+"""What can be asked on the command line, as frozen dataclasses without torch.
+
+Docstrings and the strings below the fields are the help texts.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+OptionalInt = Annotated[int | None, arg(metavar="INT")]
+OptionalFloat = Annotated[float | None, arg(metavar="FLOAT")]
+OptionalStr = Annotated[str | None, arg(metavar="STR")]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one network to tokenize and to generate, from scratch, in one stage.
+
+    The same command again resumes a stopped run. Everything that has no option here is a field of
+    config.yaml: copy one, edit it, and pass it with --config.
+
+    Examples:
+
+      openunite train fashion
+
+      openunite train images --data photos/ --minutes 30 --output runs/photos
+
+      openunite train images --data photos/ --image-size 64 --patch-size 8 --steps 20000
+
+      openunite train --config runs/photos/config.yaml --output runs/again
+    """
+
+    recipe: Positional[str] = ""
+    """One of: fashion, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
+    imagenet256_xl."""
+    config: OptionalStr = None
+    """A config.yaml to run instead of a recipe."""
+    output: OptionalStr = None
+    """Run folder; default runs/RECIPE."""
+    data: OptionalStr = None
+    """A folder (of class folders, or flat), a parquet file or hub id, an .npz, or the name of an
+    embedded set."""
+    max_bad_share: OptionalFloat = None
+    """Share of unreadable images that stops the run."""
+    minutes: OptionalFloat = None
+    """Choose sizes and steps so that training takes about this long on this machine."""
+    size: OptionalStr = None
+    """Model size: nano, micro, tiny, S, B, Medium, L or XL."""
+    image_size: OptionalInt = None
+    """Height and width in pixels; images are resized and center-cropped."""
+    patch_size: OptionalInt = None
+    """Side of a patch in pixels."""
+    channels: OptionalInt = None
+    """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA."""
+    flip: bool | None = None
+    """Mirror half of the training images."""
+    registers: OptionalInt = None
+    """Number K of latents per image; default one per patch."""
+    latent_channels: OptionalInt = None
+    """Channels C of a latent."""
+    steps: OptionalInt = None
+    """Optimizer steps."""
+    batch_size: OptionalInt = None
+    """Images per optimizer step, over all processes."""
+    micro_batch_size: OptionalInt = None
+    """Images that one process holds at a time; the rest is accumulated."""
+    flow_draws: OptionalInt = None
+    """Flow draws k per image."""
+    flow_weight: OptionalFloat = None
+    """Weight of the mean over the flow draws."""
+    learning_rate: OptionalFloat = None
+    """Muon's rate; AdamW's follows in the recipe's ratio."""
+    precision: Literal["no", "bf16"] | None = None
+    """float32, or bfloat16 autocast."""
+    seed: OptionalInt = None
+    """Seed of everything random."""
+    workers: OptionalInt = None
+    """Loader processes."""
+    checkpoint_every: OptionalInt = None
+    """Optimizer steps between checkpoints."""
+    preview_every: OptionalInt = None
+    """Optimizer steps between preview pictures; 0 draws none."""
+    guidance_scale: OptionalFloat = None
+    """Guidance scale of the pictures, metrics and pipeline."""
+    init_from: OptionalStr = None
+    """Start from the weights of a run, a pipeline folder or a hub id."""
+    trackers: tuple[str, ...] = ()
+    """Any of tensorboard, wandb, trackio."""
+    dry_run: bool = False
+    """Print the resolved settings and parameter counts, allocate nothing, train nothing."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Generate images.
+
+    Examples:
+
+      openunite sample runs/quickstart --classes Bag Sneaker --output bags.png
+
+      openunite sample runs/photos --num-images 64 --seed 7 --guidance-scale 1.5
+    """
+
+    source: Positional[str]
+    """A run, a pipeline folder or a hub id."""
+    classes: tuple[str, ...] = ()
+    """Class names or numbers, used in turn; default all classes in turn."""
+    num_images: int = 16
+    """How many images."""
+    output: str = "samples.png"
+    """A .png (one grid), an .npz (array `images`), or a folder for one file per image."""
+    seed: int = 0
+    """Image i uses seed + i."""
+    guidance_scale: OptionalFloat = None
+    """1 is no guidance; default the pipeline's."""
+    num_inference_steps: OptionalInt = None
+    """Solver steps; default the pipeline's."""
+    solver: Literal["euler", "heun", "dopri5"] | None = None
+    """Default the pipeline's; dopri5 is the paper's adaptive protocol."""
+    batch_size: int = 64
+    """Images at a time; does not change any image."""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Encode and decode images; writes a picture with inputs above outputs and prints PSNR.
+
+    Examples:
+
+      openunite reconstruct runs/photos a.jpg b.png --output pairs.png
+
+      openunite reconstruct runs/photos photos/ --num-images 32
+    """
+
+    source: Positional[str]
+    """A run, a pipeline folder or a hub id."""
+    images: Positional[tuple[str, ...]]
+    """Image files or folders."""
+    num_images: int = 32
+    """At most so many of them."""
+    output: str = "reconstructions.png"
+    """The picture to write."""
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Turn images into latents: an .npz with `latents` (N, K, C) and `files`.
+
+    Example:
+
+      openunite encode runs/photos photos/ --output latents.npz
+    """
+
+    source: Positional[str]
+    """A run, a pipeline folder or a hub id."""
+    images: Positional[tuple[str, ...]]
+    """Image files or folders."""
+    output: str = "latents.npz"
+    """The .npz to write."""
+    batch_size: int = 64
+    """Images at a time; does not change any latent."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Turn a checkpoint of the released format into a pipeline folder.
+
+    Pickles are read with weights_only: nothing in them is executed. The in-context start block is
+    not in a checkpoint; for sizes other than B, name it, and the decoder size.
+
+    Examples:
+
+      openunite convert unite_b.pt pipelines/unite_b
+
+      openunite convert unite_l.pt pipelines/unite_l --context-start 8 --decoder-heads 12
+    """
+
+    source: Positional[str]
+    """A .pt / .pth / .safetensors file of the released format."""
+    output: Positional[str]
+    """The pipeline folder to write."""
+    weights: Literal["ema", "raw"] = "ema"
+    """Which of the two sets of weights, where the file has both."""
+    heads: OptionalInt = None
+    """Attention heads of the Generative Encoder, for sizes other than B."""
+    context_start: OptionalInt = None
+    """Block before which the in-context tokens enter."""
+    decoder_heads: OptionalInt = None
+    """Attention heads of the decoder."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe a run, a pipeline folder, a hub id or a recipe: sizes, parameters, state.
+
+    Examples:
+
+      openunite info runs/quickstart
+
+      openunite info imagenet256_b
+    """
+
+    source: Positional[str]
+    """A run, a pipeline folder, a hub id, or the name of a recipe."""
+
+
+COMMANDS = {
+    "train": Train,
+    "sample": Sample,
+    "reconstruct": Reconstruct,
+    "encode": Encode,
+    "convert": Convert,
+    "info": Info,
+}
+Command = Train | Sample | Reconstruct | Encode | Convert | Info

@@ -1,0 +1,24 @@
+"""The work behind the commands: gathers data, models, trainer, evaluation and pipeline."""
+
+from importlib import import_module
+
+from openunite.commands import Command
+from openunite.training.collapse import CollapseError
+
+# What a user can cause and mend; anything else is a defect and keeps its traceback.
+USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, CollapseError)
+
+_HOMES = {
+    "Train": "openunite.jobs.train",
+    "Sample": "openunite.jobs.use",
+    "Reconstruct": "openunite.jobs.use",
+    "Encode": "openunite.jobs.use",
+    "Convert": "openunite.jobs.inspect",
+    "Info": "openunite.jobs.inspect",
+}
+
+
+def run(command: Command) -> None:
+    """Do what the command says."""
+    name = type(command).__name__
+    getattr(import_module(_HOMES[name]), name.lower())(command)

@@ -1,0 +1,165 @@
+"""From the options of `train` to a resolved `RunConfig`; sizes are chosen here."""
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from openunite.commands import Train
+from openunite.flow.random import SlotRandom
+from openunite.modalities.image.data import ImageSummary, inspect_images
+from openunite.recipes import RECIPES
+from openunite.recipes.sizes import get_size
+from openunite.training.build import build_models, build_objective
+from openunite.training.config import ModelConfig, RunConfig, load_config
+from openunite.training.optim import build_optimizers
+
+
+def configure(command: Train) -> RunConfig:
+    """The recipe or config file, then what the data and the machine suggest, then the options."""
+    config = _base(command)
+    if command.data is not None:
+        config = replace(config, data=replace(config.data, source=command.data))
+    if not config.data.source:
+        raise ValueError(f"recipe {config.recipe} needs --data: a folder, .npz, parquet or hub id")
+    if config.recipe == "images" and command.config is None:
+        config = _fit_to_data(config, inspect_images(config.data.source), command)
+    config = _with_options(config, command)
+    if command.minutes is not None:
+        config = _fit_to_minutes(config, command)
+    return config
+
+
+def _base(command: Train) -> RunConfig:
+    if bool(command.recipe) == bool(command.config):
+        raise ValueError(f"name one recipe ({', '.join(RECIPES)}) or pass --config FILE")
+    if command.config is not None:
+        from pathlib import Path
+
+        return load_config(Path(command.config))
+    if command.recipe not in RECIPES:
+        raise ValueError(
+            f"unknown recipe {command.recipe!r}, expected one of {', '.join(RECIPES)}; for your "
+            "own images: openunite train images --data FOLDER"
+        )
+    return RECIPES[command.recipe]()
+
+
+def _fit_to_data(config: RunConfig, summary: ImageSummary, command: Train) -> RunConfig:
+    """Image size, patch and model size from a look at the data and the machine.
+
+    On a CPU images are brought to at most 32 pixels (64 from an hour on), on a GPU to at most
+    128; patches are an eighth of the side, so there are about 64 of them.
+    """
+    gpu, minutes = torch.cuda.is_available(), command.minutes or 30.0
+    largest = 128 if gpu else 64 if minutes >= 60 else 32
+    side = command.image_size or max(8, min(largest, summary.height, summary.width))
+    patch = command.patch_size or max(1, side // 8)
+    size = command.size or (("S" if minutes >= 60 else "tiny") if gpu else "nano")
+    channels = command.channels or summary.channels
+    tokens = math.ceil(side / patch) ** 2
+    image = {**config.modality_config, "height": side, "width": side, "channels": channels}
+    return replace(
+        config,
+        modality_config={**image, "patch_size": patch},
+        model=get_size(size).model(command.registers or tokens, command.latent_channels or 16),
+        batch_size=256 if gpu else 64,
+        precision="bf16" if gpu else "no",
+        num_classes=summary.num_classes,
+    )
+
+
+def _with_options(config: RunConfig, command: Train) -> RunConfig:
+    """Options given by hand win over everything."""
+    image = dict(config.modality_config)
+    if command.image_size is not None:
+        image |= {"height": command.image_size, "width": command.image_size}
+    image |= _given(patch_size=command.patch_size, channels=command.channels, flip=command.flip)
+    config = replace(
+        config,
+        modality_config=image,
+        model=_model(config, command, image),
+        objective=replace(
+            config.objective,
+            **_given(flow_draws=command.flow_draws, flow_weight=command.flow_weight),
+        ),
+        data=replace(
+            config.data,
+            **_given(max_bad_share=command.max_bad_share, workers=command.workers),
+        ),
+        sampling=replace(config.sampling, **_given(guidance_scale=command.guidance_scale)),
+    )
+    if command.learning_rate is not None:
+        ratio = config.optimizer.adamw_learning_rate / config.optimizer.muon_learning_rate
+        rates = {
+            "muon_learning_rate": command.learning_rate,
+            "adamw_learning_rate": command.learning_rate * ratio,
+        }
+        config = replace(config, optimizer=replace(config.optimizer, **rates))
+    names = ["steps", "batch_size", "micro_batch_size", "precision", "seed", "init_from"]
+    names += ["checkpoint_every", "preview_every"]
+    config = replace(config, **_given(**{name: getattr(command, name) for name in names}))
+    return replace(config, trackers=command.trackers) if command.trackers else config
+
+
+def _model(config: RunConfig, command: Train, image: dict[str, Any]) -> ModelConfig:
+    """The model by --size, its registers following the patches unless they are set."""
+    patch = image["patch_size"]
+    tokens = math.ceil(image["height"] / patch) * math.ceil(image["width"] / patch)
+    reshaped = image != config.modality_config
+    registers = command.registers or (tokens if reshaped else config.model.num_registers)
+    channels = command.latent_channels or config.model.latent_channels
+    if command.size is not None:
+        return get_size(command.size).model(registers, channels)
+    return replace(config.model, num_registers=registers, latent_channels=channels)
+
+
+def _fit_to_minutes(config: RunConfig, command: Train) -> RunConfig:
+    """As many steps as fit, by the clock of a few trial steps on this machine."""
+    seconds = step_seconds(config)
+    steps = max(100, int(60.0 * (command.minutes or 0.0) / seconds))
+    if command.steps is not None:
+        raise ValueError("give --minutes or --steps, not both")
+    print(f"measured {seconds:.3f} s per step: {steps} steps in {command.minutes:g} minutes")
+    every = max(50, steps // 5)
+    return replace(
+        config,
+        steps=steps,
+        checkpoint_every=command.checkpoint_every or every,
+        preview_every=every if command.preview_every is None else command.preview_every,
+    )
+
+
+def step_seconds(config: RunConfig, trials: int = 4) -> float:
+    """Seconds per optimizer step of this config on this machine, on random images."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    image, micro = config.modality_config, config.micro_batch_size or config.batch_size
+    shape = (micro, image["channels"], image["height"], image["width"])
+    batch = {
+        "data": torch.zeros(shape, dtype=torch.uint8, device=device),
+        "label": torch.zeros(micro, dtype=torch.int64, device=device),
+    }
+    encoder, decoder = (model.to(device) for model in build_models(config))
+    objective = build_objective(config, encoder, decoder)
+    model = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    optimizers = build_optimizers(model, config.optimizer).values()
+    best = math.inf
+    for step in range(trials):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            random = SlotRandom(0, step, torch.arange(micro, device=device))
+            for term in objective.terms(batch, config.steps, random):
+                term.value.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return best * config.batch_size / micro
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,79 @@
+"""`openunite info` and `openunite convert`: looking at models without training them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from openunite.commands import Convert, Info
+from openunite.convert import convert as convert_checkpoint
+from openunite.jobs.load import load_pipeline
+from openunite.recipes import RECIPES
+from openunite.training.build import build_models
+from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
+from openunite.training.config import RunConfig, load_config, to_dict
+
+
+def info(command: Info) -> None:
+    """Print what a recipe, a run, or a pipeline is."""
+    path = Path(command.source)
+    if command.source in RECIPES:
+        recipe = RECIPES[command.source]
+        print(f"{(recipe.__doc__ or '').strip()}\n")
+        describe_config(recipe())
+    elif (path / "config.yaml").is_file():
+        describe_config(load_config(path / "config.yaml"))
+        _describe_run(path)
+    else:
+        pipeline = load_pipeline(command.source)
+        for name in ("encoder", "decoder"):
+            model = getattr(pipeline, name)
+            _print_table(name, {k: v for k, v in model.config.items() if not k.startswith("_")})
+            print(f"  parameters                 {_count(model):,}\n")
+        _print_table("sampling", {k: v for k, v in pipeline.config.items() if k[0] != "_"})
+
+
+def describe_config(config: RunConfig) -> None:
+    """Settings and parameter counts, from models that allocate nothing."""
+    with torch.device("meta"):
+        encoder, decoder = build_models(config)
+    print(yaml.safe_dump(to_dict(config), sort_keys=False))
+    print(f"generative encoder  {_count(encoder):>13,} parameters")
+    print(f"decoder             {_count(decoder):>13,} parameters")
+    print(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
+
+
+def convert(command: Convert) -> None:
+    """Convert and print what became of every tensor."""
+    report = convert_checkpoint(
+        Path(command.source),
+        Path(command.output),
+        weights=command.weights,
+        context_start=command.context_start,
+        decoder_heads=command.decoder_heads,
+    )
+    print(report.summary())
+
+
+def _describe_run(run: Path) -> None:
+    for path in list_checkpoints(run / "checkpoints"):
+        try:
+            verify(path)
+            print(f"checkpoint {path.name}: sound")
+        except CheckpointError as error:
+            print(f"checkpoint {path.name}: {error}")
+    if (run / "metrics.json").is_file():
+        _print_table("metrics", json.loads((run / "metrics.json").read_text()))
+
+
+def _print_table(title: str, values: dict[str, Any]) -> None:
+    print(title)
+    for key, value in values.items():
+        print(f"  {key:<26} {value}")
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,52 @@
+"""Named model sizes: what one word stands for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from openunite.training.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Size:
+    """Depth, width and heads of the Generative Encoder and of its decoder."""
+
+    depth: int
+    width: int
+    num_heads: int
+    decoder_depth: int
+    decoder_width: int
+    decoder_heads: int
+    decoder_mlp_width: int
+    num_context_tokens: int = 32
+    context_start: int = 4
+    decoder_input_width: int | None = None
+
+    def model(self, num_registers: int, latent_channels: int) -> ModelConfig:
+        """This size with K registers of C channels."""
+        return ModelConfig(num_registers, latent_channels, **_fields(self))
+
+
+def _fields(size: Size) -> dict[str, Any]:
+    return dict(vars(size))
+
+
+# Parameter counts at ImageNet-256 settings (K = 256, C = 32, 1,000 classes), as the paper's table
+# counts them, are in tests/models/test_sizes.py. The two Linears in front of the decoder
+# (decoder_input_width) are the release's; the small sizes have one.
+SIZES: dict[str, Size] = {
+    "nano": Size(4, 128, 4, 2, 128, 4, 512, num_context_tokens=0, context_start=0),
+    "micro": Size(6, 192, 6, 3, 192, 6, 768, num_context_tokens=4, context_start=2),
+    "tiny": Size(8, 256, 8, 4, 256, 8, 1024, num_context_tokens=8, context_start=3),
+    "S": Size(12, 384, 6, 6, 384, 6, 1536, decoder_input_width=None),
+    "B": Size(12, 768, 12, 12, 768, 12, 3072, decoder_input_width=768),
+    "Medium": Size(12, 1024, 16, 12, 768, 12, 3072, decoder_input_width=768),
+    "L": Size(24, 1024, 16, 12, 768, 12, 3072, decoder_input_width=768),
+    "XL": Size(28, 1152, 16, 24, 1024, 16, 4096, decoder_input_width=768),
+}
+
+
+def get_size(name: str) -> Size:
+    """The size called `name`. ValueError lists the sizes there are."""
+    if name not in SIZES:
+        raise ValueError(f"unknown size {name!r}, expected one of {', '.join(SIZES)}")
+    return SIZES[name]

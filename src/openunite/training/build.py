@@ -1,0 +1,108 @@
+"""From a `RunConfig` to models and objective, and from other weights into them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from openunite.modalities.base import get_modality
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.objective import UniteObjective
+from openunite.training.config import RunConfig
+
+
+def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
+    """Encoder and decoder, initialized from `config.seed` without touching torch's generator."""
+    size = config.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = GenerativeEncoder(
+            modality=config.modality,
+            modality_config=config.modality_config,
+            num_registers=size.num_registers,
+            latent_channels=size.latent_channels,
+            width=size.width,
+            depth=size.depth,
+            num_heads=size.num_heads,
+            num_classes=config.num_classes or 0,
+            num_context_tokens=size.num_context_tokens,
+            context_start=size.context_start,
+        )
+        decoder = Decoder(
+            modality=config.modality,
+            modality_config=config.modality_config,
+            num_registers=size.num_registers,
+            latent_channels=size.latent_channels,
+            width=size.decoder_width,
+            depth=size.decoder_depth,
+            num_heads=size.decoder_heads,
+            mlp_width=size.decoder_mlp_width,
+            input_width=size.decoder_input_width,
+        )
+    return encoder, decoder
+
+
+def build_objective(
+    config: RunConfig, encoder: GenerativeEncoder, decoder: Decoder
+) -> UniteObjective:
+    """The UNITE objective with this run's settings."""
+    settings = config.objective
+    return UniteObjective(
+        encoder=encoder,
+        decoder=decoder,
+        modality=get_modality(config.modality, config.modality_config),
+        flow_draws=settings.flow_draws,
+        flow_weight=settings.flow_weight,
+        flow_ramp_steps=round(settings.flow_ramp * config.steps),
+        time_shift=settings.time_shift,
+        tokenize_time=settings.tokenize_time,
+        recon_noise_start=settings.recon_noise_start,
+        recon_noise_share=settings.recon_noise_share,
+        label_dropout=settings.label_dropout,
+    )
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What became of each tensor of a model that starts from other weights."""
+
+    loaded: tuple[str, ...]
+    resized: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line a user can read."""
+        text = f"{len(self.loaded)} tensors loaded"
+        for label, names in (
+            ("resized", self.resized),
+            ("left at initialization", self.fresh),
+            ("not used", self.unused),
+        ):
+            text += f"; {label}: {', '.join(names)}" if names else ""
+        return text
+
+
+@torch.no_grad()
+def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
+    """Copy tensors whose name and shape fit; resize the class table; leave and name the others.
+
+    The class table keeps its first rows, up to the smaller number of classes, and its last row,
+    the null class.
+    """
+    loaded, resized, fresh = [], [], []
+    for name, own in target.state_dict().items():
+        other = source.get(name)
+        if other is not None and other.shape == own.shape:
+            own.copy_(other)
+            loaded.append(name)
+        elif other is not None and name.endswith("class_embedding.weight"):
+            rows = min(len(own), len(other)) - 1
+            own[:rows] = other[:rows]
+            own[-1] = other[-1]
+            resized.append(name)
+        else:
+            fresh.append(name)
+    unused = sorted(set(source) - set(loaded) - set(resized) - set(fresh))
+    return TransferReport(tuple(loaded), tuple(resized), tuple(fresh), tuple(unused))

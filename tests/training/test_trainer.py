@@ -1,0 +1,150 @@
+"""The loop: accumulation, precision, what is logged, and what never reaches the weights."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.training.tiny import tiny_trainer
+
+from openunite.objective import LossTerm, UniteObjective
+from openunite.training.collapse import CollapseError
+from openunite.training.trainer import MAX_BAD_STEPS
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_accumulation_does_not_change_the_curve(tmp_path: Path) -> None:
+    for name, micro in (("one", 16), ("four", 4)):
+        tiny_trainer(tmp_path / name, steps=12, micro_batch_size=micro).fit()
+    for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "four"), strict=True):
+        assert a["loss_reconstruction"] == pytest.approx(b["loss_reconstruction"], abs=2e-5)
+        assert a["loss_flow"] == pytest.approx(b["loss_flow"], rel=2e-3, abs=1e-5)
+        assert a["learning_rate"] == b["learning_rate"]
+
+
+def test_the_first_gradients_agree_under_accumulation(tmp_path: Path) -> None:
+    gradients = []
+    for name, micro in (("one", 16), ("four", 4)):
+        trainer = tiny_trainer(tmp_path / name, micro_batch_size=micro)
+        kept = {}
+        trainer._update = lambda row, t=trainer, kept=kept: kept.update(  # type: ignore[method-assign]
+            {n: p.grad.clone() for p, n in t.names.items()}
+        )
+        with torch.no_grad():
+            for parameter in trainer.names:
+                parameter.add_(0.02)  # away from the zero initialization, where gradients vanish
+        trainer._train_step(iter(trainer._loader()))
+        gradients.append(kept)
+    for name, one in gradients[0].items():
+        torch.testing.assert_close(one, gradients[1][name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_rows_have_every_scalar_and_rank_at_intervals(tmp_path: Path) -> None:
+    tiny_trainer(tmp_path, steps=10).fit()
+    expected = {
+        "step",
+        "loss",
+        "loss_reconstruction",
+        "loss_l1",
+        "loss_flow",
+        "flow_weight",
+        "latent_spread",
+        "learning_rate",
+        "grad_norm",
+        "images_per_second",
+    }
+    for row in rows(tmp_path):
+        assert expected <= row.keys()
+        assert ("effective_rank" in row) == (row["step"] % 5 == 0)
+
+
+def test_bf16_runs_and_learns(tmp_path: Path) -> None:
+    tiny_trainer(tmp_path, steps=30, precision="bf16").fit()
+    first, last = rows(tmp_path)[0], rows(tmp_path)[-1]
+    assert last["loss_reconstruction"] < 0.6 * first["loss_reconstruction"]
+
+
+@dataclass(frozen=True)
+class Poisoned(UniteObjective):
+    """Loss or gradient is not finite at the steps in `bad`."""
+
+    bad: tuple[int, ...] = ()
+    kind: str = "loss"
+
+    def terms(self, batch: Any, step: int, random: Any) -> Iterator[LossTerm]:
+        for term in super().terms(batch, step, random):
+            if step in self.bad and term.name == "flow":
+                weight = self.encoder.latent_output.weight
+                edge = torch.sqrt(0.0 * weight.sum())  # is 0, and its gradient NaN
+                yield replace(term, value=term.value + (edge if self.kind == "gradient" else 1e999))
+            else:
+                yield term
+
+
+def poison(trainer: Any, bad: tuple[int, ...], kind: str) -> None:
+    fields = {k: v for k, v in vars(trainer.objective).items()}
+    trainer.objective = Poisoned(**fields, bad=bad, kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str) -> None:
+    trainer = tiny_trainer(tmp_path, steps=6)
+    poison(trainer, (3,), kind)
+    batches = iter(trainer._loader())
+    for _ in range(3):
+        trainer._train_step(batches)
+    weights = {n: p.detach().clone() for p, n in trainer.names.items()}
+    averages = [p.clone() for p in trainer.ema.model.parameters()]
+    moments = {
+        (n, k): v.clone()
+        for o in trainer.optimizers.values()
+        for n, s in enumerate(o.state.values())
+        for k, v in s.items()
+    }
+    row = trainer._train_step(batches)
+    assert row["skipped"] == 1.0
+    assert all(torch.equal(p, weights[n]) for p, n in trainer.names.items())
+    assert all(
+        torch.equal(a, b) for a, b in zip(averages, trainer.ema.model.parameters(), strict=True)
+    )
+    after = {
+        (n, k): v
+        for o in trainer.optimizers.values()
+        for n, s in enumerate(o.state.values())
+        for k, v in s.items()
+    }
+    assert moments.keys() == after.keys()
+    assert "skipped" not in trainer._train_step(batches)
+    assert any(not torch.equal(p, weights[n]) for p, n in trainer.names.items())
+
+
+def test_a_run_of_bad_steps_stops_with_advice(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, steps=60)
+    poison(trainer, tuple(range(2, 60)), "loss")
+    with pytest.raises(FloatingPointError, match="not finite for 20 steps"):
+        trainer.fit()
+    assert len(rows(tmp_path)) >= MAX_BAD_STEPS
+
+
+def test_indivisible_batches_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="multiple of micro_batch_size"):
+        tiny_trainer(tmp_path, micro_batch_size=5)
+
+
+def test_a_bad_recipe_collapses_and_is_caught(tmp_path: Path) -> None:
+    """Full flow weight from the first step: latents stay constant, and the run says so."""
+    bad = {"objective__flow_weight": 3.0, "objective__flow_ramp": 0.0, "optimizer__warmup_steps": 2}
+    with pytest.raises(CollapseError, match="lower flow_weight"):
+        tiny_trainer(tmp_path, steps=200, batch_size=32, **bad).fit()
+    assert rows(tmp_path)[-1]["latent_spread"] < 0.05
+
+
+def test_the_default_recipe_does_not_collapse(tmp_path: Path) -> None:
+    assert tiny_trainer(tmp_path, steps=160, batch_size=32).fit().finished
+    assert rows(tmp_path)[-1]["latent_spread"] > 0.2
