@@ -31,7 +31,7 @@ def test_conversion_keeps_the_function_and_accounts_for_every_tensor(tmp_path: P
     assert (pipeline.config.solver, pipeline.config.num_inference_steps) == ("heun", 50)
     saved = json.loads((tmp_path / "pipeline" / "conversion.json").read_text())
     assert ConversionReport(**saved) == report
-    text = "\n".join(report.lines())
+    text = report.summary()
     assert "not used: lpips_loss.net.0.bias and 1 more" in text
     assert "dopri5" in text
     assert str(tmp_path) not in text
@@ -40,7 +40,7 @@ def test_conversion_keeps_the_function_and_accounts_for_every_tensor(tmp_path: P
 def test_unexpected_tensor_is_listed(tmp_path: Path) -> None:
     report, _ = run(tmp_path, released() | {"encoder.blocks.0.extra": torch.zeros(1)})
     assert report.unexpected == ["encoder.blocks.0.extra"]
-    assert "unexpected and not used: encoder.blocks.0.extra" in report.lines()
+    assert "unexpected and not used: encoder.blocks.0.extra" in report.summary()
 
 
 def test_missing_and_misshapen_tensors(tmp_path: Path) -> None:

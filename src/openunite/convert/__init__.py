@@ -51,7 +51,7 @@ class ConversionReport:
     parameters: dict[str, int]
     notes: list[str]
 
-    def lines(self) -> list[str]:
+    def summary(self) -> str:
         """The report for people: one fact per line, unused names grouped by their reason."""
         lines = [f"{self.source}: {self.mapped} tensors mapped from {self.weights}"]
         for part, sizes in self.sizes.items():
@@ -62,7 +62,7 @@ class ConversionReport:
             others = f" and {count - 1} more" if count > 1 else ""
             lines.append(f"not used: {first}{others} ({reason})")
         lines += [f"unexpected and not used: {name}" for name in self.unexpected]
-        return [*lines, *(f"note: {note}" for note in self.notes)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def convert(

@@ -89,7 +89,8 @@ def read_folder(root: Path) -> Source:
     if "train" not in folders or test is None:
         names, labels, classes = _read_split(root)
         return Source(root.name, FileItems(root, tuple(names)), labels, classes, None, str(root))
-    extra = sorted(set(folders) - {"train", *TEST_NAMES})
+    others = [name for name in folders if name not in ("train", *TEST_NAMES)]
+    extra = [name for name in others if _walk(root / name, name)]
     if extra or _images_in(root):
         raise ValueError(
             f"{root} has train and {test} folders but also "
@@ -103,7 +104,7 @@ def read_folder(root: Path) -> Source:
             f"{_shown(classes)} and {_shown(more_classes)}"
         )
     if classes:
-        more_labels = np.array([classes.index(name) for name in more_classes])[more_labels * 0]
+        more_labels = np.array([classes.index(name) for name in more_classes])[more_labels]
     paths = [f"train/{name}" for name in names] + [f"{test}/{name}" for name in more]
     held_out = np.arange(len(paths)) >= len(names)
     labels = np.concatenate([labels, more_labels])

@@ -1,0 +1,114 @@
+"""One thread, shapes and types checked at run time, and models small enough for a test."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from openunite.modalities.base import Modality
+    from openunite.models.decoder import Decoder
+    from openunite.models.generative_encoder import GenerativeEncoder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests import helpers as tests.*
+pytest.register_assert_rewrite("tests.modalities.contract")
+torch.set_num_threads(1)
+
+# Every annotated shape and type below is checked on each call. The trainer and what is above it
+# are left out: beartype cannot check their Protocol arguments.
+install_import_hook(
+    [
+        "openunite.flow",
+        "openunite.nn",
+        "openunite.modalities",
+        "openunite.models",
+        "openunite.objective",
+        *(
+            f"openunite.training.{name}"
+            for name in ("checkpoint", "collapse", "config", "optim", "schedule")
+        ),
+    ],
+    "beartype.beartype",
+)
+
+
+@dataclass(frozen=True)
+class TinyModels:
+    """A Generative Encoder and a decoder of one modality, with the arguments that made them."""
+
+    encoder: "GenerativeEncoder"
+    decoder: "Decoder"
+    modality: "Modality"
+    settings: dict[str, Any]
+
+    @property
+    def batch(self) -> dict[str, torch.Tensor]:
+        """Six stored images, classes 0 to 4 and the null class."""
+        image, classes = self.settings["image"], self.settings["num_classes"]
+        generator = torch.Generator().manual_seed(7)
+        shape = (6, image["channels"], image["height"], image["width"])
+        return {
+            "data": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+            "label": torch.arange(6).clamp_max(classes),
+            "index": torch.arange(6),
+        }
+
+
+def perturb(model: torch.nn.Module, seed: int = 1, size: float = 0.1) -> None:
+    """Move every parameter off its initialization, where gates and output are zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(size * noise.to(parameter.dtype))
+
+
+def make_models(*, perturbed: bool = True, **changes: Any) -> TinyModels:
+    """Width 32, three blocks; K = N = 4 unless the size of image, patch or registers changes."""
+    from openunite.modalities.base import get_modality
+    from openunite.models.decoder import Decoder
+    from openunite.models.generative_encoder import GenerativeEncoder
+
+    settings: dict[str, Any] = {
+        "image": {"height": 8, "width": 8, "channels": 1, "patch_size": 4},
+        "num_registers": 4,
+        "latent_channels": 6,
+        "num_classes": 5,
+        "num_context_tokens": 2,
+        "context_start": 1,
+        "decoder_input_width": None,
+    } | changes
+    shared = {
+        "modality": "image",
+        "modality_config": settings["image"],
+        "num_registers": settings["num_registers"],
+        "latent_channels": settings["latent_channels"],
+        "width": 32,
+        "num_heads": 2,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = GenerativeEncoder(
+            **shared,
+            depth=3,
+            num_classes=settings["num_classes"],
+            num_context_tokens=settings["num_context_tokens"],
+            context_start=settings["context_start"],
+        )
+        input_width = settings["decoder_input_width"]
+        decoder = Decoder(**shared, depth=2, mlp_width=48, input_width=input_width)
+    if perturbed:
+        perturb(encoder)
+        perturb(decoder, seed=2)
+    return TinyModels(encoder, decoder, get_modality("image", settings["image"]), settings)
+
+
+@pytest.fixture
+def tiny_models() -> Callable[..., TinyModels]:
+    """`tiny_models(**changes)` builds small models, off their initialization by default."""
+    return make_models

@@ -1,0 +1,56 @@
+"""Classifier-free guidance: where it acts, and what it costs."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from openunite.flow.guidance import guide
+
+
+def conditional(z: Tensor, t: Tensor) -> Tensor:
+    return torch.sin(3.0 * z) + t[:, None, None]
+
+
+def unconditional(z: Tensor, t: Tensor) -> Tensor:
+    return torch.cos(z)
+
+
+def forbidden(z: Tensor, t: Tensor) -> Tensor:
+    raise AssertionError("the null branch was computed")
+
+
+def at(t: float, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    z = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return z, torch.full((2,), t, dtype=dtype)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.2, 0.5, 0.99, 1.0])
+def test_scale_one_is_no_guidance_bit_for_bit(t: float) -> None:
+    z, time = at(t)
+    assert torch.equal(guide(conditional, forbidden, 1.0)(z, time), conditional(z, time))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("interval", [(0.1, 1.0), (0.3, 0.7), (0.2, 0.6), (0.5, 0.5)])
+def test_outside_the_open_interval_there_is_no_null_branch(
+    interval: tuple[float, float], dtype: torch.dtype
+) -> None:
+    """The ends belong to the outside, in either precision."""
+    guided = guide(conditional, forbidden, 3.0, interval)
+    for t in (0.0, 0.05, *interval, 1.0):
+        z, time = at(t, dtype)
+        assert torch.equal(guided(z, time), conditional(z, time))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.5, 4.0])
+@pytest.mark.parametrize("t", [0.11, 0.5, 0.999])
+def test_inside_it_is_the_formula(scale: float, t: float) -> None:
+    z, time = at(t, torch.float64)
+    c, u = conditional(z, time), unconditional(z, time)
+    torch.testing.assert_close(guide(conditional, unconditional, scale)(z, time), u + scale * (c - u))
+
+
+@pytest.mark.parametrize("interval", [(0.5, 0.4), (-0.1, 1.0), (0.1, 1.1)])
+def test_an_impossible_interval_is_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="0 <= low <= high <= 1"):
+        guide(conditional, unconditional, 2.0, interval)

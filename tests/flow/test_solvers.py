@@ -1,0 +1,146 @@
+"""Solvers on flows whose solution is known."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from openunite.flow.solvers import solve, time_grid, velocity
+
+MEAN, DEVIATION = 0.7, 0.4
+FIXED = ("euler", "heun")
+
+
+def gaussian(z: Tensor, t: Tensor) -> Tensor:
+    """E[z0 | z_t] where every latent is N(MEAN, DEVIATION^2)."""
+    t = t[:, None, None]
+    variance = (t * DEVIATION) ** 2 + (1 - t) ** 2
+    return MEAN + t * DEVIATION**2 * (z - t * MEAN) / variance
+
+
+def exact(noise: Tensor, t: float) -> Tensor:
+    """Where the flow of `gaussian` carries noise by time t."""
+    return t * MEAN + math.hypot(t * DEVIATION, 1 - t) * noise
+
+
+def noise(batch: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(batch, 2, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def error_at(solver: str, num_steps: int, time: float = 0.9) -> float:
+    """Largest error at `time`, before the floor of 1 - t bends the flow."""
+    reached: dict[float, Tensor] = {}
+    solve(
+        gaussian,
+        noise(),
+        solver=solver,
+        num_steps=num_steps,
+        callback=lambda _, t, z: reached.update({round(t, 9): z}),
+    )
+    return float((reached[time] - exact(noise(), time)).abs().max())
+
+
+def recorded() -> tuple[Callable[[Tensor, Tensor], Tensor], list[float]]:
+    times: list[float] = []
+
+    def denoiser(z: Tensor, t: Tensor) -> Tensor:
+        assert (t == t[0]).all()
+        times.append(t[0].item())
+        return gaussian(z, t)
+
+    return denoiser, times
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
+@pytest.mark.parametrize("num_steps", [40, 80])
+def test_order_of_convergence(solver: str, order: int, num_steps: int) -> None:
+    ratio = error_at(solver, num_steps) / error_at(solver, 2 * num_steps)
+    assert math.log2(ratio) == pytest.approx(order, abs=0.15)
+
+
+def test_a_fine_solution_is_the_exact_one() -> None:
+    assert error_at("heun", 500) < 1e-5
+
+
+@pytest.mark.parametrize("shift", [0.1, 0.3, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("num_steps", [1, 7, 50])
+def test_the_grid_goes_from_zero_to_one(num_steps: int, shift: float) -> None:
+    grid = time_grid(num_steps, shift)
+    assert len(grid) == num_steps + 1
+    assert (float(grid[0]), float(grid[-1])) == (0.0, 1.0)
+    assert (grid.diff() > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shift", [0.1, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("solver", FIXED)
+def test_time_never_leaves_the_unit_interval(
+    solver: str, shift: float, dtype: torch.dtype
+) -> None:
+    denoiser, times = recorded()
+    solve(denoiser, noise(dtype=dtype), solver=solver, num_steps=9, shift=shift)
+    assert min(times) == 0.0
+    assert max(times) <= 1.0
+
+
+@pytest.mark.parametrize(("solver", "per_step"), [("euler", 1), ("heun", 2)])
+def test_number_of_evaluations(solver: str, per_step: int) -> None:
+    denoiser, times = recorded()
+    calls: list[tuple[int, float, Tensor]] = []
+    end = solve(
+        denoiser, noise(), solver=solver, num_steps=8, callback=lambda *c: calls.append(c)
+    )
+    assert len(times) == 8 * per_step
+    assert [c[0] for c in calls] == [per_step * (i + 1) for i in range(8)]
+    assert [c[1] for c in calls] == pytest.approx([(i + 1) / 8 for i in range(8)])
+    assert torch.equal(calls[-1][2], end)
+
+
+@pytest.mark.parametrize("solver", FIXED)
+def test_a_sample_ignores_its_batch_mates(solver: str) -> None:
+    together = solve(gaussian, noise(4), solver=solver, num_steps=5)
+    for i in range(4):
+        alone = solve(gaussian, noise(4)[i : i + 1], solver=solver, num_steps=5)
+        assert torch.equal(together[i : i + 1], alone)
+
+
+@pytest.mark.parametrize("solver", [*FIXED, "dopri5"])
+def test_the_noise_is_not_overwritten(solver: str) -> None:
+    if solver == "dopri5":
+        pytest.importorskip("torchdiffeq")
+    start = noise()
+    solve(gaussian, start, solver=solver, num_steps=3)
+    assert torch.equal(start, noise())
+
+
+def test_dopri5_agrees_with_fine_heun() -> None:
+    pytest.importorskip("torchdiffeq")
+    counts: list[int] = []
+    adaptive = solve(
+        gaussian, noise(), solver="dopri5", callback=lambda count, t, z: counts.append(count)
+    )
+    torch.testing.assert_close(
+        adaptive, solve(gaussian, noise(), num_steps=2000), rtol=0, atol=2e-3
+    )
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(counts) < 150
+
+
+def test_velocity_points_at_the_prediction_and_is_bounded_near_the_end() -> None:
+    z, target = torch.zeros(2, 1, 1), torch.ones(2, 1, 1)
+    slope = velocity(lambda z, t: target, z, torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(slope.flatten(), torch.tensor([2.0, 20.0]))
+
+
+def test_the_default_is_heun_with_50_steps() -> None:
+    assert torch.equal(
+        solve(gaussian, noise()), solve(gaussian, noise(), solver="heun", num_steps=50)
+    )
+
+
+@pytest.mark.parametrize("num_steps", [0, -3])
+def test_a_solver_needs_steps(num_steps: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        solve(gaussian, noise(), num_steps=num_steps)
