@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests import helpers as tests.*
 pytest.register_assert_rewrite("tests.modalities.contract")
 torch.set_num_threads(1)
+# No deadline: the machine may be shared. The same examples every time: a failure is a change.
+settings.register_profile("openunite", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("openunite")
 
 # Every annotated shape and type below is checked on each call. The trainer and what is above it
 # are left out: beartype cannot check their Protocol arguments.

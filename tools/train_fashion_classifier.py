@@ -84,7 +84,8 @@ def optimizer_for(model: nn.Module) -> torch.optim.AdamW:
 def train(images: Tensor, labels: Tensor, epochs: int) -> FashionClassifier:
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    model = FashionClassifier().to(memory_format=torch.channels_last)
+    model = FashionClassifier()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in stubs
     optimizer = optimizer_for(model)
     num_steps = epochs * (len(images) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -93,22 +94,22 @@ def train(images: Tensor, labels: Tensor, epochs: int) -> FashionClassifier:
     start = time.perf_counter()
     for epoch in range(epochs):
         total = 0.0
-        for index in torch.randperm(len(images), generator=generator).split(BATCH_SIZE):
+        for index in torch.split(torch.randperm(len(images), generator=generator), BATCH_SIZE):
             logits = model(erase(augment(images[index], generator), generator))
             loss = F.cross_entropy(logits, labels[index], label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             total += loss.item() * len(index) / len(images)
         elapsed = time.perf_counter() - start
         print(f"epoch {epoch + 1:3d}/{epochs}  loss {total:.4f}  {elapsed:5.0f} s", flush=True)
-    return model.eval()
+    return model
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    return (model(images).argmax(1) == labels).double().mean().item()
+    return float((model(images).argmax(1) == labels).double().mean())
 
 
 def save(model: nn.Module) -> None:

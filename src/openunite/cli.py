@@ -19,7 +19,7 @@ def parse(arguments: list[str] | None = None) -> Command:
         Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
     )
     return tyro.cli(
-        OmitArgPrefixes[Union[kinds]],  # type: ignore[valid-type]  # noqa: UP007
+        OmitArgPrefixes[Union[kinds]],  # type: ignore[valid-type, misc]  # noqa: UP007
         prog="openunite",
         description="One network that tokenizes and generates, trained in one stage.",
         args=arguments,

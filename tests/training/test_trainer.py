@@ -88,7 +88,7 @@ class Poisoned(UniteObjective):
 
 
 def poison(trainer: Any, bad: tuple[int, ...], kind: str) -> None:
-    fields = {k: v for k, v in vars(trainer.objective).items()}
+    fields = dict(vars(trainer.objective))
     trainer.objective = Poisoned(**fields, bad=bad, kind=kind)
 
 

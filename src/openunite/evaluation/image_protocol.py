@@ -48,9 +48,8 @@ def evaluate_images(
     """Reconstruct the test images, draw `num_samples` class-balanced samples, score both.
 
     Guided and unguided samples start from the same seeds, so they differ by guidance alone.
-    `num_classes` 0 means an unconditional model: no guided samples, no accuracies. Without a
-    classifier there are reconstruction metrics only. `test_labels` are for
-    `classifier_test_accuracy`, the ceiling of the sample accuracies.
+    `num_classes` 0 means an unconditional model: no guided samples, no accuracies. `test_labels`
+    give `classifier_test_accuracy`, by which to read the sample accuracies.
     """
     real = _unit_range(test_images, "test_images")
     other_real = _unit_range(train_images, "train_images")

@@ -28,7 +28,7 @@ def guide(
 
     def guided(z_t: Tensor, t: Tensor) -> Tensor:
         prediction = conditional(z_t, t)
-        if scale == 1.0 or not low < float(t[0]) < high:
+        if scale == 1.0 or not bool((low < t[0]) & (t[0] < high)):  # compared in the type of t
             return prediction
         return torch.lerp(unconditional(z_t, t), prediction, scale)
 

@@ -17,7 +17,7 @@ def interpolate(
 
 def shift_time(t: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
     """t' = a t / (1 + (a - 1) t): a < 1 moves times towards noise, a = 1 changes nothing."""
-    return shift * t / (1.0 + (shift - 1.0) * t)
+    return shift * t / (shift * t + (1.0 - t))  # exactly 0 and 1 at the ends
 
 
 def logit_normal_time(normal: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:

@@ -111,5 +111,5 @@ def _words(slots: Tensor, seed: int, stream: int, step: int, draw: int, count: i
 
 
 def _unit(words: Tensor) -> Tensor:
-    """24 high bits of a word to the middle of one of 2^24 cells of (0, 1)."""
-    return ((words >> 8).to(torch.float32) + 0.5) * 2.0**-24
+    """23 high bits of a word to the middle of one of 2^23 cells of (0, 1), exact in float32."""
+    return ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,8 +37,6 @@ def _base(command: Train) -> RunConfig:
     if bool(command.recipe) == bool(command.config):
         raise ValueError(f"name one recipe ({', '.join(RECIPES)}) or pass --config FILE")
     if command.config is not None:
-        from pathlib import Path
-
         return load_config(Path(command.config))
     if command.recipe not in RECIPES:
         raise ValueError(
@@ -93,11 +92,12 @@ def _with_options(config: RunConfig, command: Train) -> RunConfig:
     )
     if command.learning_rate is not None:
         ratio = config.optimizer.adamw_learning_rate / config.optimizer.muon_learning_rate
-        rates = {
-            "muon_learning_rate": command.learning_rate,
-            "adamw_learning_rate": command.learning_rate * ratio,
-        }
-        config = replace(config, optimizer=replace(config.optimizer, **rates))
+        rates = replace(
+            config.optimizer,
+            muon_learning_rate=command.learning_rate,
+            adamw_learning_rate=command.learning_rate * ratio,
+        )
+        config = replace(config, optimizer=rates)
     names = ["steps", "batch_size", "micro_batch_size", "precision", "seed", "init_from"]
     names += ["checkpoint_every", "preview_every"]
     config = replace(config, **_given(**{name: getattr(command, name) for name in names}))

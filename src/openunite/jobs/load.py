@@ -19,9 +19,9 @@ def load_pipeline(source: str) -> ImagePipeline:
     """
     path = Path(source)
     if (path / "pipeline" / "model_index.json").is_file():
-        return ImagePipeline.from_pretrained(path / "pipeline")
+        return _open(path / "pipeline")
     if (path / "model_index.json").is_file():
-        return ImagePipeline.from_pretrained(path)
+        return _open(path)
     if (path / "config.yaml").is_file():
         return _from_checkpoint(path)
     if path.exists() or source.startswith((".", "/")):
@@ -30,12 +30,17 @@ def load_pipeline(source: str) -> ImagePipeline:
             "(model_index.json)"
         )
     try:
-        return ImagePipeline.from_pretrained(source)
+        return _open(source)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{source} is no run, no pipeline folder, and could not be had from the hub "
             f"({type(error).__name__})"
         ) from error
+
+
+def _open(source: str | Path) -> ImagePipeline:
+    pipeline: ImagePipeline = ImagePipeline.from_pretrained(source)
+    return pipeline
 
 
 def _from_checkpoint(run: Path) -> ImagePipeline:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from openunite.commands import Train
 from openunite.evaluation.fashion_classifier import load_fashion_classifier
@@ -135,15 +135,13 @@ def _fit(config: RunConfig, folder: Path, data: ImageData) -> tuple[TrainResult,
 
 
 def _preview(
-    config: RunConfig, folder: Path, class_names: tuple[str, ...], ema: nn.Module, step: int
+    config: RunConfig, folder: Path, class_names: tuple[str, ...], ema: Any, step: int
 ) -> None:
     """A small grid from fixed seeds: watch one noise become a picture over the run."""
     pipeline = make_pipeline(ema.encoder, ema.decoder, config, class_names)
     count = min(64, max(16, 4 * (config.num_classes or 4)))
     labels = [i % config.num_classes for i in range(count)] if config.num_classes else None
-    images = pipeline(
-        labels, num_images=count, seeds=range(count), num_inference_steps=10, output_type="pt"
-    )
+    images = pipeline.generate(labels, seeds=range(count), num_inference_steps=10)
     (folder / "previews").mkdir(exist_ok=True)
     image_grid(images, columns=8).save(folder / "previews" / f"step-{step:08d}.png")
 
@@ -152,7 +150,7 @@ def _finish(
     config: RunConfig, folder: Path, data: ImageData, trainer: Trainer, result: TrainResult
 ) -> None:
     """Pipeline first, so that nothing later can lose it; then pictures and metrics."""
-    ema = trainer.ema.model
+    ema: Any = trainer.ema.model
     pipeline = make_pipeline(ema.encoder, ema.decoder, config, data.class_names)
     pipeline.save_pretrained(folder / "pipeline")
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
@@ -176,15 +174,13 @@ def _evaluate(
     classifier = load_fashion_classifier() if config.data.source == "fashion-mnist-mini" else None
 
     def reconstruct(images: Tensor) -> Tensor:
-        return pipeline.reconstruct(images, output_type="pt").cpu()
+        return pipeline.decode_tensor(pipeline.encode(images)).cpu()
 
     def sample(labels: Tensor, seeds: Tensor, guidance_scale: float) -> Tensor:
-        return pipeline(
+        return pipeline.generate(
             labels if config.num_classes else None,
-            num_images=len(seeds),
             seeds=seeds.tolist(),
             guidance_scale=guidance_scale,
-            output_type="pt",
         ).cpu()
 
     spread = range(0, len(data.train), max(1, len(data.train) // 1000))[:1000]

@@ -29,16 +29,14 @@ def sample(command: Sample) -> None:
     starts = range(0, command.num_images, command.batch_size)
     for start in tqdm(starts, desc="sampling", unit="batch", disable=len(starts) < 2):
         stop = min(start + command.batch_size, command.num_images)
-        images = pipeline(
+        images = pipeline.generate(
             labels[start:stop] if labels else None,
-            num_images=stop - start,
             seeds=range(command.seed + start, command.seed + stop),
             guidance_scale=command.guidance_scale,
             num_inference_steps=command.num_inference_steps,
             solver=command.solver,
-            output_type="pt",
         )
-        parts.append(torch.as_tensor(images).cpu())
+        parts.append(images.cpu())
     _write_images(torch.cat(parts), Path(command.output))
     print(f"{command.num_images} images -> {command.output}")
 
@@ -50,7 +48,7 @@ def reconstruct(command: Reconstruct) -> None:
     for _, batch in _batches(command.images, 64, command.num_images):
         pixels = pipeline.preprocess(batch)
         inputs.append(pixels.cpu())
-        outputs.append(torch.as_tensor(pipeline.reconstruct(pixels, output_type="pt")).cpu())
+        outputs.append(pipeline.decode_tensor(pipeline.encode(pixels)).cpu())
     before, after = torch.cat(inputs), torch.cat(outputs)
     pair_grid(before, after).save(command.output)
     print(f"{len(before)} images, PSNR {psnr(after, before).mean():.2f} dB -> {command.output}")
@@ -70,7 +68,8 @@ def encode(command: Encode) -> None:
 
 
 def _on_device(pipeline: ImagePipeline) -> ImagePipeline:
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline
 
 
 def _labels(pipeline: ImagePipeline, command: Sample) -> list[int | str]:

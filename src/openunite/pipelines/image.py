@@ -19,6 +19,8 @@ from openunite.models.generative_encoder import GenerativeEncoder
 
 OutputType = Literal["pil", "pt", "np"]
 Images = Sequence[Image.Image] | Image.Image | np.ndarray | Tensor
+Output = list[Image.Image] | Tensor | np.ndarray
+Labels = Sequence[int | str] | Tensor | None
 Generators = torch.Generator | Sequence[torch.Generator]
 FORMAT_VERSION = 1
 _ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same at every place
@@ -63,10 +65,9 @@ class ImagePipeline(DiffusionPipeline):
 
     # ---- generating -----------------------------------------------------------------------
 
-    @torch.no_grad()
     def __call__(
         self,
-        class_labels: Sequence[int | str] | Tensor | None = None,
+        class_labels: Labels = None,
         *,
         num_images: int = 1,
         num_inference_steps: int | None = None,
@@ -77,7 +78,7 @@ class ImagePipeline(DiffusionPipeline):
         seeds: Sequence[int] | None = None,
         output_type: OutputType = "pil",
         callback: Callback | None = None,
-    ) -> list[Image.Image] | Tensor | np.ndarray:
+    ) -> Output:
         """Generate one image per class label, or `num_images` without a class.
 
         Labels are class indices or names. Image i is a function of its own seed (`seeds[i]`, or
@@ -85,22 +86,46 @@ class ImagePipeline(DiffusionPipeline):
         Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an array
         (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of range.
         """
-        labels = self._labels(class_labels, num_images)
-        noise = seeded_normal(self._seeds(len(labels), generator, seeds), *self.latent_shape)
+        count = num_images if class_labels is None else len(class_labels)
+        images = self.generate(
+            class_labels,
+            seeds=self._seeds(count, generator, seeds).tolist(),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
+            solver=solver,
+            callback=callback,
+        )
+        return _as_output(images, output_type)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        class_labels: Labels,
+        *,
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        solver: Solver | None = None,
+        callback: Callback | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
         settings = self.config
+        labels = self._labels(class_labels, len(seeds))
+        noise = seeded_normal(self._seeds(len(labels), None, seeds), *self.latent_shape)
+        scale = settings.guidance_scale if guidance_scale is None else guidance_scale
+        low, high = guidance_interval or settings.guidance_interval
+        steps = num_inference_steps
         latents = solve(
-            self.denoiser(
-                labels,
-                settings.guidance_scale if guidance_scale is None else guidance_scale,
-                tuple(guidance_interval or settings.guidance_interval),
-            ),
+            self.denoiser(labels, scale, (low, high)),
             noise.to(self.device),
             solver=solver or settings.solver,
-            num_steps=num_inference_steps or settings.num_inference_steps,
+            num_steps=settings.num_inference_steps if steps is None else steps,
             shift=settings.time_shift,
             callback=callback,
         )
-        return self.decode(latents, output_type=output_type)
+        return self.decode_tensor(latents)
 
     def denoiser(
         self, labels: Int[Tensor, " b"], scale: float, interval: tuple[float, float]
@@ -135,31 +160,24 @@ class ImagePipeline(DiffusionPipeline):
         t = torch.zeros(batch, device=self.device)
         return self.encoder(noise.to(self.device), t, None, pixels)
 
-    @torch.no_grad()
-    def decode(
-        self, latents: Float[Tensor, "b k c"], output_type: OutputType = "pil"
-    ) -> list[Image.Image] | Tensor | np.ndarray:
+    def decode(self, latents: Float[Tensor, "b k c"], output_type: OutputType = "pil") -> Output:
         """Equation (2): latents (B, K, C) -> images, clamped to [0, 1]."""
-        images = self.decoder(latents.to(self.device)).float().clamp(0.0, 1.0)
-        if output_type == "pt":
-            return images
-        array = images.permute(0, 2, 3, 1).cpu().numpy()
-        if output_type == "np":
-            return array
-        if output_type != "pil":
-            raise ValueError(f"output_type must be 'pil', 'pt' or 'np', got {output_type!r}")
-        return [_to_pil(image) for image in (array * 255.0).round().astype(np.uint8)]
+        return _as_output(self.decode_tensor(latents), output_type)
 
-    def reconstruct(
-        self, images: Images, output_type: OutputType = "pil"
-    ) -> list[Image.Image] | Tensor | np.ndarray:
+    @torch.no_grad()
+    def decode_tensor(self, latents: Float[Tensor, "b k c"]) -> Float[Tensor, "b c h w"]:
+        """`decode` to a float tensor in [0, 1]."""
+        images: Tensor = self.decoder(latents.to(self.device)).float().clamp(0.0, 1.0)
+        return images
+
+    def reconstruct(self, images: Images, output_type: OutputType = "pil") -> Output:
         """decode(encode(images))."""
         return self.decode(self.encode(images), output_type=output_type)
 
     def interpolate(
         self, first: Images, second: Images, num_images: int, output_type: OutputType = "pil"
-    ) -> list[Image.Image] | Tensor | np.ndarray:
-        """Decode `num_images` points on the line between the latents of two images, ends included."""
+    ) -> Output:
+        """Decode `num_images` points on the line between two images' latents, ends included."""
         start, end = self.encode(first), self.encode(second)
         weights = torch.linspace(0.0, 1.0, num_images, device=start.device)[:, None, None]
         return self.decode(torch.lerp(start, end, weights), output_type=output_type)
@@ -226,6 +244,14 @@ class ImagePipeline(DiffusionPipeline):
         return torch.tensor([int(torch.randint(2**63 - 1, (), generator=g)) for g in generator])
 
 
-def _to_pil(array: np.ndarray) -> Image.Image:
-    """(H, W, channels) uint8 -> L, LA, RGB or RGBA."""
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+def _as_output(images: Float[Tensor, "b c h w"], output_type: OutputType) -> Output:
+    """The same images as PIL, tensor or array. ValueError for another type."""
+    if output_type == "pt":
+        return images
+    array = images.permute(0, 2, 3, 1).cpu().numpy()
+    if output_type == "np":
+        return array
+    if output_type != "pil":
+        raise ValueError(f"output_type must be 'pil', 'pt' or 'np', got {output_type!r}")
+    pixels = (array * 255.0).round().astype(np.uint8)
+    return [Image.fromarray(p[:, :, 0] if p.shape[2] == 1 else p) for p in pixels]

@@ -1,4 +1,4 @@
-"""Recipes: functions that return a `RunConfig`; their docstrings state cost and expected numbers."""
+"""Recipes: functions that return a `RunConfig` and state their cost and expected numbers."""
 
 from openunite.recipes.images import (
     cifar10,

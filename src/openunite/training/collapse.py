@@ -54,6 +54,6 @@ class CollapseGuard:
             if self.low_steps >= self.patience:
                 raise CollapseError(
                     f"the latents have collapsed: at step {row['step']:.0f} they differ between "
-                    f"samples by {row['latent_spread']:.3f} on average, below {self.min_spread} for "
-                    f"{self.patience} steps in a row (healthy runs keep 0.3 to 1). {ADVICE}"
+                    f"samples by {row['latent_spread']:.3f} on average, below {self.min_spread} "
+                    f"for {self.patience} steps in a row (healthy runs keep 0.3 to 1). {ADVICE}"
                 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -73,7 +73,7 @@ class OptimizerConfig:
 class SamplingConfig:
     """How a run samples for its pictures and metrics, and the defaults of its pipeline."""
 
-    solver: str = "heun"
+    solver: Literal["euler", "heun", "dopri5"] = "heun"
     num_inference_steps: int = 25
     time_shift: float = 1.0
     guidance_scale: float = 2.0
@@ -129,12 +129,14 @@ OPERATIONAL = (
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Plain dictionaries, lists and scalars."""
-    return _plain(asdict(config))
+    plain: dict[str, Any] = _plain(asdict(config))
+    return plain
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_dict`. ValueError names an unknown, missing or mistyped field."""
-    return _build(RunConfig, values, "")
+    config: RunConfig = _build(RunConfig, values, "")
+    return config
 
 
 def save_config(config: RunConfig, path: Path) -> None:
@@ -207,6 +209,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         kind = get_args(hint)[0]
         return tuple(_convert(kind, item, name) for item in value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
+        return value
     if hint is float and type(value) in (int, float):
         return float(value)
     expected = get_origin(hint) or hint

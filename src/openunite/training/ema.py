@@ -20,6 +20,7 @@ class EMA:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the weights after optimizer step `step` (counted from 0)."""
-        averages, weights = [e for e, _ in self._pairs], [p.detach() for _, p in self._pairs]
+        averages = [average.detach() for average, _ in self._pairs]
+        weights = [weight.detach() for _, weight in self._pairs]
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(averages, weights, 1.0 - decay)

@@ -7,7 +7,7 @@ names and the layout of torch.optim.Muon.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -121,7 +121,7 @@ class BatchedMuon(torch.optim.Optimizer):
         torch._foreach_add_(parameters, steps, alpha=-scale)
 
 
-def _by_shape(tensors: list[Tensor]) -> list[list[int]]:
+def _by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
     groups: dict[torch.Size, list[int]] = defaultdict(list)
     for i, tensor in enumerate(tensors):
         groups[tensor.shape].append(i)

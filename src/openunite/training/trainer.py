@@ -49,8 +49,11 @@ class TrainingData(Protocol):
 class Objective(Protocol):
     """What the trainer needs of an objective."""
 
-    encoder: nn.Module
-    decoder: nn.Module
+    @property
+    def encoder(self) -> nn.Module: ...
+
+    @property
+    def decoder(self) -> nn.Module: ...
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]: ...
 
@@ -145,7 +148,7 @@ class Trainer:
         return self.step % every == 0 or self.step == self.config.steps
 
     def _agree(self, asked: bool) -> bool:
-        """All processes stop after the same step, even if a signal reached them at different ones."""
+        """All processes stop after the same step, whenever the signal reached each."""
         if self.accelerator.num_processes == 1:
             return asked
         flag = torch.tensor(float(asked), device=self.accelerator.device)
@@ -186,10 +189,8 @@ class Trainer:
         device = self.accelerator.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         random = SlotRandom(self.config.seed, self.step, slots.to(device))
-        terms, total = (
-            self.objective.terms(batch, self.step, random),
-            torch.zeros((), device=device),
-        )
+        terms = self.objective.terms(batch, self.step, random)
+        total = torch.zeros((), device=device)
         while (term := self._next(terms)) is not None:
             self.accelerator.backward(term.value * (term.weight / self.order.accumulation))
             total = total + term.value.detach() * term.weight
@@ -249,9 +250,9 @@ class Trainer:
             row["skipped"] = 1.0
             if self.bad_steps >= MAX_BAD_STEPS:
                 raise FloatingPointError(
-                    f"losses or gradients were not finite for {MAX_BAD_STEPS} steps in a row, up to "
-                    f"step {self.step + 1}; no such step touched the weights. Look for NaN in the "
-                    "data, lower the learning rates, or set precision to 'no' (float32)"
+                    f"losses or gradients were not finite for {MAX_BAD_STEPS} steps in a row, up "
+                    f"to step {self.step + 1}; no such step touched the weights. Look for NaN in "
+                    "the data, lower the learning rates, or set precision to 'no' (float32)"
                 )
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -293,7 +294,7 @@ class Trainer:
         self.bad_steps = state["bad_steps"]
         self.accelerator.print(f"resuming {self.folder} at step {self.step}")
 
-    def _loader(self) -> DataLoader:
+    def _loader(self) -> DataLoader[Batch]:
         batches = list(
             self.order.batches(self.step, self.config.steps, self.accelerator.process_index)
         )
@@ -301,7 +302,7 @@ class Trainer:
             _Fetch(self.dataset),
             batch_sampler=batches,
             num_workers=self.config.data.workers,
-            collate_fn=_unchanged,
+            collate_fn=_unchanged,  # type: ignore[arg-type]
             pin_memory=self.accelerator.device.type == "cuda",
             persistent_workers=False,
         )
