@@ -1,9 +1,7 @@
 """One thread, shapes and types checked at run time, and models small enough for a test."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from openunite.models.decoder import Decoder
     from openunite.models.generative_encoder import GenerativeEncoder
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests import helpers as tests.*
 pytest.register_assert_rewrite("tests.modalities.contract")
 torch.set_num_threads(1)
 # No deadline: the machine may be shared. The same examples every time: a failure is a change.

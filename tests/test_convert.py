@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.released_checkpoint import is_model, models, released, run
 
 import openunite.convert
 from openunite.convert import ConversionReport, convert
 from openunite.convert.released import released_names, sizes_of
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
-from released_checkpoint import is_model, models, released, run
 
 
 def test_conversion_keeps_the_function_and_accounts_for_every_tensor(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.released_checkpoint import GIVEN, is_model, released, run
 
 from openunite.convert import convert
 from openunite.pipelines.image import ImagePipeline
-from released_checkpoint import GIVEN, is_model, released, run
 
 CHECKPOINT = {
     "model": released(0),

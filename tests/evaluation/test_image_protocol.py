@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import dataclass, field
+from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,6 @@ from torch import Tensor
 from openunite.evaluation.fashion_classifier import FashionClassifier, load_fashion_classifier
 from openunite.evaluation.frechet import frechet_distance, statistics
 from openunite.evaluation.image_protocol import ImageEvaluation, evaluate_images
-from openunite.modalities.image.data import open_images
 
 ALWAYS = {"recon_psnr_db", "recon_l1", "num_test_images", "num_samples", "guidance_scale"}
 DISTANCES = {"fd_samples", "fd_recon", "fd_blur", "fd_real"}
@@ -39,10 +40,12 @@ class TrainImagesAsSamples:
 
 @pytest.fixture(scope="module")
 def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    opened = open_images("fashion-mnist-mini", height=28, width=28, channels=1)
-    test = opened.test.batch(range(1000))
-    train = opened.train.batch(range(2000))
-    return test["data"], test["label"], train["data"], train["label"]
+    """Test images, their labels, 2000 training images, their labels."""
+    path = files("openunite") / "modalities" / "image" / "assets" / "fashion_mnist_mini.npz"
+    with path.open("rb") as file, np.load(file) as arrays:
+        images = [torch.from_numpy(arrays[f"x_{split}"])[:, None] for split in ("test", "train")]
+        labels = [torch.from_numpy(arrays[f"y_{split}"]).long() for split in ("test", "train")]
+    return images[0], labels[0], images[1][:2000], labels[1][:2000]
 
 
 @pytest.fixture(scope="module")

@@ -162,12 +162,19 @@ def _passes(case: Case, objective: UniteObjective, given: dict[str, Tensor]) -> 
 
 
 def _training(objective: UniteObjective, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The loss terms of a step: drawn times and noise, reconstruction noise, label dropout."""
+    """The loss terms of a step: drawn times and noise, reconstruction noise, label dropout.
+
+    The gradient of the patch projection tells whether the flow loss leaks into tokenizing.
+    """
     random = SlotRandom(seed=1, step=STEP, slots=torch.tensor([0, 1]))
     terms = list(objective.terms(given, STEP, random))
+    total = torch.stack([term.weight * term.value for term in terms]).sum()
+    projection = objective.encoder.get_parameter("embedder.projection.weight")
+    (gradient,) = torch.autograd.grad(total, projection)
     return {
         "terms": torch.stack([term.value.detach() for term in terms]),
         "term_weights": torch.tensor([term.weight for term in terms]),
+        "grad.terms.embedder.projection.weight": gradient,
     }
 
 

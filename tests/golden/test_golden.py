@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from make import CASES, FOLDER, inputs, outputs
 from safetensors.torch import load_file
+from tests.golden.make import CASES, FOLDER, inputs, outputs
 from torch import Tensor
 
 

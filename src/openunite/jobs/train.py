@@ -24,7 +24,7 @@ from openunite.modalities.image.data import ImageData, open_images
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.config import RunConfig, differences, load_config, save_config
-from openunite.training.trainer import Trainer, TrainResult
+from openunite.training.trainer import Trainer, TrainResult, on_cpu
 
 
 def train(command: Train) -> None:
@@ -32,7 +32,7 @@ def train(command: Train) -> None:
     if command.dry_run:
         describe_config(configure(command))
         return
-    state = PartialState()
+    state = PartialState(cpu=on_cpu())
     folder = Path(command.output or f"runs/{command.recipe or 'again'}")
     config = _resolved(command, folder)
     with state.main_process_first():
@@ -126,7 +126,7 @@ def _fit(config: RunConfig, folder: Path, data: ImageData) -> tuple[TrainResult,
         source = load_pipeline(config.init_from)
         for name, target in (("encoder", encoder), ("decoder", decoder)):
             report = transfer(getattr(source, name).state_dict(), target)
-            PartialState().print(f"{name} from {config.init_from}: {report.summary()}")
+            PartialState(cpu=on_cpu()).print(f"{name} from {config.init_from}: {report.summary()}")
     preview = partial(_preview, config, folder, data.class_names)
     trainer = Trainer(
         build_objective(config, encoder, decoder), data.train, config, folder, preview

@@ -87,6 +87,7 @@ class Trainer:
         self.config, self.objective, self.dataset = config, objective, dataset
         self.folder, self.preview = folder, preview
         self.accelerator = Accelerator(
+            cpu=on_cpu(),
             mixed_precision=config.precision, log_with=list(config.trackers) or None
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
@@ -313,6 +314,11 @@ class Trainer:
             return []
         self.accelerator.init_trackers("openunite", config=flatten(to_dict(self.config)))
         return [lambda row: self.accelerator.log(row, step=int(row["step"]))]
+
+
+def on_cpu() -> bool:
+    """Accelerate joins torchrun's processes on a CPU only if it is told that it is on one."""
+    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 class StopSignals:

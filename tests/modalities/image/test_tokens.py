@@ -1,0 +1,177 @@
+"""Images: the modality contract, patches in, pixels out, settings."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from tests.modalities.contract import ModalityContract, Settings
+from torch import Tensor
+
+from openunite.flow.random import SlotRandom, Stream
+from openunite.modalities.base import Batch, get_modality
+from openunite.modalities.image.tokens import ImageModality, ImageShape
+from openunite.nn.embeddings import sincos_grid
+
+
+def settings_of(
+    height: int = 8, width: int = 12, channels: int = 3, patch: int = 4, **more: object
+) -> dict[str, object]:
+    shape = {"height": height, "width": width, "channels": channels, "patch_size": patch}
+    return shape | more
+
+
+def pixels(settings: Settings, count: int) -> Tensor:
+    shape = (count, settings["channels"], settings["height"], settings["width"])
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+class TestContract(ModalityContract):
+    modality = "image"
+    cases: ClassVar[dict[str, Settings]] = {
+        "square, one channel": settings_of(8, 8, 1, 4, flip=True),
+        "wide, released positions": settings_of(8, 12, 3, 4, patch_positions="zero"),
+        "odd sizes, two channels": settings_of(7, 5, 2, 3, flip=True),
+        "tall, four channels": settings_of(9, 4, 4, 2),
+        "one patch": settings_of(5, 5, 3, 5),
+    }
+
+    # With one patch there is no K < N.
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "settings" in metafunc.fixturenames and "extra_registers" in metafunc.fixturenames:
+            pairs = [
+                pytest.param(settings, extra, id=f"{name}, {extra:+d} registers")
+                for name, settings in self.cases.items()
+                for extra in (-1, 0, 3)
+                if not (name == "one patch" and extra < 0)
+            ]
+            metafunc.parametrize(("settings", "extra_registers"), pairs)
+        else:
+            super().pytest_generate_tests(metafunc)
+
+    def stored(self, settings: Settings, count: int) -> Batch:
+        return {
+            "data": pixels(settings, count),
+            "label": torch.zeros(count, dtype=torch.int64),
+            "index": torch.arange(count),
+        }
+
+
+def test_patches_are_read_row_by_row_by_one_linear_map() -> None:
+    settings = settings_of()
+    embedder = ImageModality(settings).embedder(16)
+    image = pixels(settings, 2).float() / 255
+    weight, bias = embedder.projection.weight.flatten(1), embedder.projection.bias
+    tokens = []
+    for row in range(2):
+        for column in range(3):
+            patch = image[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].flatten(1)
+            tokens.append(patch @ weight.T + bias + sincos_grid(2, 3, 16)[3 * row + column])
+    torch.testing.assert_close(embedder(image), torch.stack(tokens, dim=1))
+
+
+def test_a_patch_vector_runs_row_column_channel() -> None:
+    """METHOD.md: patch vector index = (row * patch + col) * channels + channel."""
+    head = ImageModality(settings_of()).head(4 * 4 * 3)
+    with torch.no_grad():
+        head.projection.weight.copy_(torch.eye(48))
+        head.projection.bias.zero_()
+    states = torch.arange(6 * 48, dtype=torch.float32).reshape(1, 6, 48)
+    image = head(states)
+    for y, x, channel in [(0, 0, 0), (0, 0, 2), (3, 1, 1), (5, 2, 0), (7, 11, 2), (2, 9, 1)]:
+        patch, inside = 3 * (y // 4) + x // 4, ((y % 4) * 4 + x % 4) * 3 + channel
+        assert float(image[0, channel, y, x]) == 48 * patch + inside
+
+
+@pytest.mark.parametrize(("height", "width", "patch"), [(7, 5, 3), (8, 9, 4), (5, 8, 4)])
+def test_odd_sizes_are_filled_with_the_last_row_and_column(
+    height: int, width: int, patch: int
+) -> None:
+    settings = settings_of(height, width, 2, patch)
+    odd = ImageModality(settings).embedder(16)
+    rows, columns = odd.shape.grid
+    assert (rows, columns) == (-(-height // patch), -(-width // patch))
+    even = ImageModality(settings_of(rows * patch, columns * patch, 2, patch)).embedder(16)
+    even.load_state_dict(odd.state_dict())
+    image = pixels(settings, 2).float() / 255
+    y = torch.arange(rows * patch).clamp_max(height - 1)
+    x = torch.arange(columns * patch).clamp_max(width - 1)
+    torch.testing.assert_close(odd(image), even(image[:, :, y][:, :, :, x]))
+
+
+def test_released_positions_are_zero() -> None:
+    embedder = ImageModality(settings_of(patch_positions="zero")).embedder(16)
+    assert torch.equal(embedder.positions, torch.zeros(6, 16))
+    assert not embedder.positions.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 12, 8), (2, 1, 8, 12), (2, 3, 8, 11)])
+def test_other_images_are_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
+    embedder = ImageModality(settings_of()).embedder(16)
+    with pytest.raises(ValueError, match=r"\(B, 3, 8, 12\), got \(2, "):
+        embedder(torch.zeros(shape))
+
+
+def test_stored_bytes_become_numbers_from_zero_to_one() -> None:
+    data = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
+    batch = {"data": data.expand(3, 3, 8, 12), "label": torch.zeros(3, dtype=torch.int64)}
+    prepared = ImageModality(settings_of(flip=True)).prepare(batch, None)["data"]
+    torch.testing.assert_close(prepared[:, 0, 0, 0], torch.tensor([0.0, 0.2, 1.0]))
+
+
+def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
+    settings = settings_of(flip=True)
+    batch = {"data": pixels(settings, 1).expand(600, -1, -1, -1)}
+    random = SlotRandom(0, 0, torch.arange(600))
+    data = ImageModality(settings).prepare(batch, random)["data"]
+    plain = batch["data"][0].float() / 255
+    same = (data == plain).flatten(1).all(dim=1)
+    mirrored = (data == plain.flip(-1)).flatten(1).all(dim=1)
+    assert (same ^ mirrored).all()
+    assert torch.equal(mirrored, random.uniform(Stream.AUGMENT) < 0.5)
+    assert 240 < int(mirrored.sum()) < 360
+
+
+def test_without_flip_nothing_is_mirrored() -> None:
+    settings = settings_of()
+    batch = {"data": pixels(settings, 40)}
+    modality, random = ImageModality(settings), SlotRandom(0, 0, torch.arange(40))
+    with_random, without = (modality.prepare(batch, r)["data"] for r in (random, None))
+    assert torch.equal(with_random, without)
+
+
+def test_the_reconstruction_loss_is_the_mean_absolute_error() -> None:
+    modality = ImageModality(settings_of())
+    data, output = torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
+    losses = modality.reconstruction_losses(output, {"data": data})
+    torch.testing.assert_close(losses["l1"], (output - data).abs().mean())
+    assert float(modality.reconstruction_losses(data, {"data": data})["l1"]) == 0.0
+
+
+@pytest.mark.parametrize("channels", [0, 5])
+def test_channels_out_of_range_are_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to 4 channels, got {channels}"):
+        ImageShape(8, 8, channels, 4)
+
+
+@pytest.mark.parametrize("patch", [0, 9])
+def test_patches_larger_than_the_image_are_refused(patch: int) -> None:
+    with pytest.raises(ValueError, match=f"8 x 12 images, got {patch}"):
+        ImageShape(8, 12, 3, patch)
+
+
+def test_an_unknown_kind_of_positions_is_refused() -> None:
+    with pytest.raises(ValueError, match="'sincos' or 'zero', got 'learned'"):
+        ImageModality(settings_of(patch_positions="learned")).embedder(16)
+
+
+def test_a_missing_setting_is_refused_by_name() -> None:
+    settings = settings_of()
+    del settings["channels"]
+    with pytest.raises(ValueError, match="channels"):
+        ImageModality(settings)
+
+
+def test_an_unknown_modality_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="unknown modality 'sound', expected one of image"):
+        get_modality("sound", {})

@@ -1,0 +1,261 @@
+"""The Generative Encoder: its data flow against a plain loop, shapes, masks, saving."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.nn.embeddings import rotary_angles
+from openunite.nn.norm import Modulation
+
+Build = Callable[..., Any]
+IMAGES = {  # sizes that are square, not square, no multiple of the patch
+    "square": {"height": 8, "width": 8, "channels": 1, "patch_size": 4},
+    "wide": {"height": 8, "width": 12, "channels": 3, "patch_size": 4},
+    "odd": {"height": 7, "width": 5, "channels": 2, "patch_size": 3},
+    "four channels": {"height": 6, "width": 4, "channels": 4, "patch_size": 2},
+}
+
+
+def latents(batch: int = 3, registers: int = 4, channels: int = 6, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, registers, channels, generator=generator)
+
+
+def observation(models: Any, batch: int = 3) -> Tensor:
+    return models.modality.prepare({"data": models.batch["data"][:batch]}, None)["data"]
+
+
+def arguments(models: Any, observed: bool, batch: int = 3) -> dict[str, Any]:
+    return {
+        "z_t": latents(batch),
+        "t": torch.linspace(0.1, 0.8, batch),
+        "condition": torch.arange(batch),
+        "observation": observation(models, batch) if observed else None,
+    }
+
+
+def by_hand(
+    encoder: GenerativeEncoder,
+    z_t: Tensor,
+    t: Tensor,
+    condition: Tensor,
+    observation: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Every block on the whole sequence; registers have positions 0.., patches K.., tokens 0."""
+    out: dict[str, Tensor] = {}
+    registers, context = z_t.shape[1], encoder.config.num_context_tokens
+    label = encoder.class_embedding.weight[condition]
+    c = torch.nn.functional.silu(encoder.time_embedding(t) + label)
+    x = encoder.register_input(z_t) + encoder.register_positions
+    if observation is not None:
+        x = torch.cat([x, encoder.embedder(observation)], dim=1)
+    angles = rotary_angles(x.shape[1], 16).to(x.dtype)
+    front = 0
+    for i, block in enumerate(encoder.blocks):
+        if i == encoder.config.context_start and context:
+            tokens = label[:, None].expand(-1, context, -1) + encoder.context_positions
+            x, front = torch.cat([tokens, x], dim=1), context
+            angles = torch.cat([torch.zeros(context, 8, dtype=x.dtype), angles])
+        x = block(x, c, angles)
+        out[f"block.{i}"] = x[:, front : front + registers]
+    x = x[:, front : front + registers]
+    shift, scale = encoder.modulation_out(c)[:, None].chunk(2, dim=-1)
+    out["prenorm"] = encoder.latent_output(encoder.norm_out(x, Modulation(shift, scale)))
+    out["z0"] = encoder.latent_norm(out["prenorm"])
+    return out
+
+
+@pytest.mark.parametrize("observed", [True, False])
+@pytest.mark.parametrize("start", [0, 1, 2])
+@pytest.mark.parametrize("context", [0, 3])
+def test_it_is_a_plain_loop_over_blocks(
+    tiny_models: Build, observed: bool, start: int, context: int
+) -> None:
+    """Also: pruning the last block and entering in-context tokens late change nothing else."""
+    models = tiny_models(num_context_tokens=context, context_start=start)
+    given, found = arguments(models, observed), {}
+    z0 = models.encoder(**given, intermediates=found)
+    expected = by_hand(models.encoder, **given)
+    torch.testing.assert_close(z0, expected.pop("z0"), rtol=1e-4, atol=2e-5)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=2e-5)
+
+
+def test_at_initialization_blocks_only_normalize_and_z0_is_the_bias(tiny_models: Build) -> None:
+    models, found = tiny_models(perturbed=False), {}
+    given = arguments(models, observed=True)
+    z0 = models.encoder(**given, intermediates=found)
+    assert torch.equal(z0, models.encoder.latent_norm.bias.expand_as(z0))
+    assert torch.equal(found["prenorm"], torch.zeros_like(z0))
+    entered = models.encoder.register_input(given["z_t"]) + models.encoder.register_positions
+    unit = entered * (entered.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+    torch.testing.assert_close(found["block.2"], unit, rtol=1e-4, atol=1e-5)
+
+
+def test_the_output_is_normalized(tiny_models: Build) -> None:
+    models = tiny_models()
+    with torch.no_grad():
+        models.encoder.latent_norm.weight.fill_(1.0)
+        models.encoder.latent_norm.bias.fill_(0.0)
+    z0 = models.encoder(**arguments(models, observed=True))
+    torch.testing.assert_close(z0.mean(dim=2), torch.zeros(3, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(z0.var(dim=2, correction=0), torch.ones(3, 4), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("registers", [1, 4, 9])
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+def test_any_image_and_any_number_of_registers(
+    tiny_models: Build, image: dict[str, int], registers: int
+) -> None:
+    models = tiny_models(image=image, num_registers=registers)
+    z_t, t = latents(3, registers), torch.rand(3)
+    assert models.encoder(z_t, t, None, observation(models)).shape == (3, registers, 6)
+    assert models.encoder(z_t, t).shape == (3, registers, 6)
+
+
+@pytest.mark.parametrize("num_classes", [0, 5])
+@pytest.mark.parametrize("observed", [True, False])
+def test_no_condition_is_the_null_class(
+    tiny_models: Build, num_classes: int, observed: bool
+) -> None:
+    models = tiny_models(num_classes=num_classes)
+    given = arguments(models, observed) | {"condition": None}
+    null = torch.full((3,), num_classes)
+    without = models.encoder(**given)
+    assert torch.equal(without, models.encoder(**given | {"condition": null}))
+    if num_classes:
+        other = models.encoder(**given | {"condition": torch.zeros_like(null)})
+        assert (without - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("part", ["z_t", "t", "condition", "observation"])
+def test_every_input_matters_for_its_own_sample_only(tiny_models: Build, part: str) -> None:
+    models = tiny_models()
+    given = arguments(models, observed=True)
+    before = models.encoder(**given)
+    changed = given[part].clone()
+    changed[1] = given[part][1] + 1 if part == "condition" else 1.0 - given[part][1]
+    after = models.encoder(**given | {part: changed})
+    assert (after[1] - before[1]).abs().max() > 1e-3
+    torch.testing.assert_close(after[[0, 2]], before[[0, 2]], rtol=0, atol=1e-6)
+
+
+def test_in_context_tokens_enter_before_their_block(tiny_models: Build) -> None:
+    models = tiny_models(context_start=1)
+    given = arguments(models, observed=False)
+    before, after = {}, {}
+    models.encoder(**given, intermediates=before)
+    with torch.no_grad():
+        models.encoder.context_positions.add_(1.0)
+    models.encoder(**given, intermediates=after)
+    assert torch.equal(before["block.0"], after["block.0"])
+    assert (before["block.1"] - after["block.1"]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("start", [3, -1])
+def test_in_context_tokens_need_a_block_to_enter(tiny_models: Build, start: int) -> None:
+    with pytest.raises(ValueError, match=f"one of the 3 blocks, got {start}"):
+        tiny_models(context_start=start)
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_padding_does_not_reach_the_valid_registers(tiny_models: Build, context: int) -> None:
+    models = tiny_models(num_context_tokens=context)
+    mask = torch.tensor([[True] * 4, [True] * 3 + [False], [True, True, False, False]])
+    given = arguments(models, observed=False) | {"mask": mask}
+    noisy = torch.where(mask[:, :, None], given["z_t"], 1e3 * latents(seed=5))
+    first, second = models.encoder(**given), models.encoder(**given | {"z_t": noisy})
+    torch.testing.assert_close(first[mask], second[mask], rtol=1e-5, atol=1e-5)
+    for i, valid in enumerate(mask.sum(dim=1).tolist()):
+        row = {name: value[i : i + 1] for name, value in given.items() if value is not None}
+        row |= {"z_t": given["z_t"][i : i + 1, :valid], "mask": mask[i : i + 1, :valid]}
+        alone = models.encoder(**row)
+        torch.testing.assert_close(first[i : i + 1, :valid], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_of_the_observation_does_not_reach_the_valid_registers(tiny_models: Build) -> None:
+    """The mask covers observation tokens too, tied to registers by index (K = N)."""
+    models = tiny_models()
+    mask = torch.tensor([[True, True, True, False]] * 3)
+    given = arguments(models, observed=True) | {"mask": mask}
+    changed = given["observation"].clone()
+    changed[:, :, 4:, 4:] = 0.5 - changed[:, :, 4:, 4:]  # the last patch
+    first, second = models.encoder(**given), models.encoder(**given | {"observation": changed})
+    torch.testing.assert_close(first[mask], second[mask], rtol=1e-5, atol=1e-5)
+    open_mask = given | {"mask": None}
+    free = models.encoder(**open_mask | {"observation": changed})
+    assert (models.encoder(**open_mask) - free)[mask].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_saving_and_loading_is_bit_for_bit(
+    tiny_models: Build, tmp_path: Path, train: bool
+) -> None:
+    models = tiny_models(num_registers=7)
+    models.encoder.train(train).save_pretrained(tmp_path)
+    loaded = GenerativeEncoder.from_pretrained(tmp_path)
+    assert not loaded.training
+    own, other = (dict(m.named_buffers()) | m.state_dict() for m in (models.encoder, loaded))
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    given = arguments(models, observed=True) | {"z_t": latents(registers=7)}
+    assert torch.equal(models.encoder(**given), loaded(**given))
+
+
+def test_train_and_eval_compute_the_same(tiny_models: Build) -> None:
+    models = tiny_models()
+    given = arguments(models, observed=True)
+    train, evaluated = (models.encoder.train(mode)(**given) for mode in (True, False))
+    assert torch.equal(train, evaluated)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_double_precision_agrees_with_single(tiny_models: Build, observed: bool) -> None:
+    models = tiny_models()
+    given = arguments(models, observed)
+    single = models.encoder(**given)
+    double = {
+        name: value.double() if value is not None and value.is_floating_point() else value
+        for name, value in given.items()
+    }
+    result = models.encoder.double()(**double)
+    assert result.dtype == torch.float64
+    torch.testing.assert_close(result.float(), single, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_bf16_autocast_is_close_and_the_latents_stay_float32(
+    tiny_models: Build, observed: bool
+) -> None:
+    models = tiny_models()
+    given = arguments(models, observed)
+    full = models.encoder(**given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = models.encoder(**given)
+    assert half.dtype == torch.float32
+    assert (half - full).abs().mean() < 3e-2 * full.abs().mean()
+    assert not torch.equal(half, full)
+
+
+def test_initialization_does_not_depend_on_what_torch_drew_before(tiny_models: Build) -> None:
+    torch.manual_seed(1)
+    first = tiny_models(perturbed=False).encoder.state_dict()
+    torch.randn(3)
+    second = tiny_models(perturbed=False).encoder.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_no_parameter_is_frozen(tiny_models: Build) -> None:
+    assert all(p.requires_grad for p in tiny_models().encoder.parameters())
+
+
+def test_registers_start_at_the_scale_of_noise(tiny_models: Build) -> None:
+    """With small register vectors even reconstruction does not start (docs/METHOD.md)."""
+    positions = tiny_models(perturbed=False).encoder.register_positions
+    assert 0.5 < float(positions.detach().square().mean().sqrt()) < 1.0
