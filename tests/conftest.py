@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from beartype import BeartypeConf, beartype
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -19,6 +20,8 @@ torch.set_num_threads(1)
 # No deadline: the machine may be shared. The same examples every time: a failure is a change.
 settings.register_profile("openunite", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("openunite")
+
+typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do for a float
 
 # Every annotated shape and type below is checked on each call. The trainer and what is above it
 # are left out: beartype cannot check their Protocol arguments.
@@ -34,7 +37,7 @@ install_import_hook(
             for name in ("checkpoint", "collapse", "config", "optim", "schedule")
         ),
     ],
-    "beartype.beartype",
+    "tests.conftest.typecheck",
 )
 
 

@@ -20,7 +20,7 @@ class Train:
     The same command again resumes a stopped run. Everything that has no option here is a field of
     config.yaml: copy one, edit it, and pass it with --config.
 
-    Examples:
+    Commands to copy:
 
       openunite train fashion
 
@@ -95,7 +95,7 @@ class Train:
 class Sample:
     """Generate images.
 
-    Examples:
+    Commands to copy:
 
       openunite sample runs/quickstart --classes Bag Sneaker --output bags.png
 
@@ -126,7 +126,7 @@ class Sample:
 class Reconstruct:
     """Encode and decode images; writes a picture with inputs above outputs and prints PSNR.
 
-    Examples:
+    Commands to copy:
 
       openunite reconstruct runs/photos a.jpg b.png --output pairs.png
 
@@ -147,7 +147,7 @@ class Reconstruct:
 class Encode:
     """Turn images into latents: an .npz with `latents` (N, K, C) and `files`.
 
-    Example:
+    Commands to copy:
 
       openunite encode runs/photos photos/ --output latents.npz
     """
@@ -169,7 +169,7 @@ class Convert:
     Pickles are read with weights_only: nothing in them is executed. The in-context start block is
     not in a checkpoint; for sizes other than B, name it, and the decoder size.
 
-    Examples:
+    Commands to copy:
 
       openunite convert unite_b.pt pipelines/unite_b
 
@@ -194,7 +194,7 @@ class Convert:
 class Info:
     """Describe a run, a pipeline folder, a hub id or a recipe: sizes, parameters, state.
 
-    Examples:
+    Commands to copy:
 
       openunite info runs/quickstart
 

@@ -95,7 +95,8 @@ class UniteObjective:
 
     def flow_weight_at(self, step: int) -> float:
         """Linear ramp from 0: with shared weights the reconstruction has to lead at first."""
-        return self.flow_weight * min(1.0, step / max(1, self.flow_ramp_steps))
+        rising = step < self.flow_ramp_steps  # no ramp: full weight from the first step
+        return self.flow_weight * (step / self.flow_ramp_steps if rising else 1.0)
 
     def latent_shape(self, batch: Batch) -> tuple[int, int]:
         """(K, C); K follows the mask where the data vary in size."""

@@ -141,7 +141,7 @@ def test_a_bad_recipe_collapses_and_is_caught(tmp_path: Path) -> None:
     """Full flow weight from the first step: latents stay constant, and the run says so."""
     bad = {"objective__flow_weight": 3.0, "objective__flow_ramp": 0.0, "optimizer__warmup_steps": 2}
     with pytest.raises(CollapseError, match="lower flow_weight"):
-        tiny_trainer(tmp_path, steps=200, batch_size=32, **bad).fit()
+        tiny_trainer(tmp_path, steps=300, batch_size=32, **bad).fit()
     assert rows(tmp_path)[-1]["latent_spread"] < 0.05
 
 

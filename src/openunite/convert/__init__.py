@@ -82,11 +82,7 @@ def convert(
     folder that is not empty.
     """
     output = output.resolve()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(
-            f"expected a new or empty output folder, got {output}, which has content; "
-            "remove it or name another"
-        )
+    _check_free(output)
     file = read_weights(source, MARKS)
     chosen = choose_set(file, weights)
     found = file.sets[chosen]
@@ -109,6 +105,14 @@ def convert(
     )
     _write(ImagePipeline(encoder, decoder), report, output)
     return report
+
+
+def _check_free(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(
+            f"expected a new or empty output folder, got {output}, which has content; "
+            "remove it or name another"
+        )
 
 
 def _load(

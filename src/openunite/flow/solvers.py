@@ -35,7 +35,7 @@ def solve(
     denoiser: Denoiser,
     noise: Float[Tensor, "b k c"],
     *,
-    solver: Solver = "heun",
+    solver: str = "heun",
     num_steps: int = 50,
     shift: float = 1.0,
     callback: Callback | None = None,

@@ -1,0 +1,246 @@
+"""The commands as a user types them: options, help, messages, exit codes, files left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from openunite.cli import main, parse
+from openunite.commands import COMMANDS, Train
+
+TINY = ["--steps", "12", "--batch-size", "8", "--flow-draws", "1", "--preview-every", "0"]
+
+
+def photos(folder: Path, count: int = 24, classes: int = 2) -> Path:
+    """Colored images of several sizes in class folders, one of them broken."""
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        home = folder / f"kind{i % classes}" if classes else folder
+        home.mkdir(parents=True, exist_ok=True)
+        size = (int(generator.integers(20, 60)), int(generator.integers(20, 60)))
+        corners = generator.integers(0, 255, (2, 2, 3)).astype(np.uint8)
+        Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR).save(home / f"{i:03d}.png")
+    (home / "broken.jpg").write_bytes(b"\xff\xd8 not an image")
+    return folder
+
+
+def openunite(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "openunite.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_quick_and_imports_neither_torch_nor_diffusers(command: str) -> None:
+    code = (
+        "import sys, time; t = time.perf_counter()\n"
+        "from openunite.cli import main\n"
+        f"try: main({[*([command] if command else []), '--help']})\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert not {'torch', 'diffusers', 'accelerate', 'numpy'} & set(sys.modules), 'heavy'\n"
+        "assert time.perf_counter() - t < 2.0"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not command or "Commands to copy" in done.stdout
+
+
+def test_import_openunite_is_light() -> None:
+    code = "import sys, openunite; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_option_list_is_frozen() -> None:
+    """New options are a decision: change this number only with a reason in docs/DESIGN.md."""
+    counts = {name: len(kind.__dataclass_fields__) for name, kind in COMMANDS.items()}
+    assert counts["train"] <= 30
+    assert sum(counts.values()) <= 55
+
+
+def test_unknown_options_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(["train", "fashion", "--stepz", "3"])
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert "--steps" in printed.out + printed.err
+
+
+def test_options_become_a_dataclass() -> None:
+    command = parse(["train", "fashion", "--steps", "7", "--trackers", "tensorboard"])
+    assert command == Train(recipe="fashion", steps=7, trackers=("tensorboard",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "fashon"], "unknown recipe 'fashon'"),
+        (["train"], "name one recipe"),
+        (["train", "images"], "needs --data"),
+        (["train", "images", "--data", "/nowhere"], "nowhere"),
+        (["train", "fashion", "--patch-size", "40", "--dry-run"], "patch_size must lie between"),
+        (["train", "--config", "/nowhere.yaml"], "nowhere.yaml"),
+        (["sample", "/nowhere"], "neither a run"),
+        (["info", "/nowhere"], "neither a run"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_status_two(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, *(["--output", str(tmp_path)] if arguments[0] == "train" else [])])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_dry_run_counts_parameters_without_a_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    main(["train", "imagenet256_b", "--dry-run", "--output", str(tmp_path / "run")])
+    assert "217,6" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a folder of photos never seen before, one of them broken."""
+    home = tmp_path_factory.mktemp("run")
+    data = photos(home / "photos")
+    main(
+        ["train", "images", "--data", str(data), "--image-size", "24", "--patch-size", "12"]
+        + ["--max-bad-share", "0.1", "--output", str(home / "run"), *TINY]
+    )
+    return home / "run"
+
+
+def test_a_run_leaves_what_it_promises(run: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "metrics.json", "data.json", "pipeline"):
+        assert (run / name).exists(), name
+    for name in ("samples.png", "reconstructions.png", "curves.png"):
+        assert Image.open(run / name).size[0] > 20
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"recon_psnr_db", "recon_l1", "train_seconds", "images_per_second"} <= metrics.keys()
+    assert {"parameters", "seed", "torch_version", "guidance_scale"} <= metrics.keys()
+    assert all(isinstance(v, int | float | str) for v in metrics.values())
+    about = json.loads((run / "data.json").read_text())
+    assert about["class_names"] == ["kind0", "kind1"]
+    assert len(about["skipped"]) == 1
+    assert "broken.jpg" in about["skipped"][0]
+
+
+def test_the_saved_config_reruns_the_run(run: Path, tmp_path: Path) -> None:
+    main(["train", "--config", str(run / "config.yaml"), "--output", str(tmp_path / "again")])
+    first, second = (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (run, tmp_path / "again")
+    )
+    assert [r["loss"] for r in first] == [r["loss"] for r in second]
+
+
+def test_other_settings_in_the_same_folder_are_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        main(
+            ["train", "images", "--data", config["data"]["source"], "--image-size", "24"]
+            + ["--patch-size", "12", "--max-bad-share", "0.1", "--output", str(run)]
+            + ["--steps", "13", *TINY[2:]]
+        )
+    assert "steps: 12 -> 13" in capsys.readouterr().err
+
+
+def test_sample_writes_grids_arrays_and_files(run: Path, tmp_path: Path) -> None:
+    main(["sample", str(run), "--num-images", "5", "--output", str(tmp_path / "grid.png")])
+    assert (tmp_path / "grid.png").is_file()
+    arrays = []
+    for batch in ("1", "5"):
+        out = tmp_path / f"images{batch}.npz"
+        main(["sample", str(run), "--num-images", "5", "--batch-size", batch, "--output", str(out)])
+        arrays.append(np.load(out)["images"].astype(int))
+    assert arrays[0].shape == (5, 24, 24, 3)
+    assert abs(arrays[0] - arrays[1]).max() <= 1
+    main(
+        ["sample", str(run), "--num-images", "2", "--classes", "kind1"]
+        + ["--output", str(tmp_path / "files")]
+    )
+    assert len(list((tmp_path / "files").glob("*.png"))) == 2
+
+
+def test_reconstruct_and_encode_files_and_folders(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = photos(tmp_path / "new", count=6, classes=0)
+    main(["reconstruct", str(run), str(data), "--output", str(tmp_path / "pairs.png")])
+    main(["encode", str(run), str(data), "--output", str(tmp_path / "latents.npz")])
+    printed = capsys.readouterr()
+    assert "PSNR" in printed.out
+    assert "broken.jpg" in printed.out + printed.err
+    latents = np.load(tmp_path / "latents.npz")
+    assert latents["latents"].shape == (6, 4, 16)
+    assert len(latents["files"]) == 6
+
+
+def test_info_describes_runs_pipelines_and_recipes(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source, expected in (
+        (str(run), "checkpoint step-00000012: sound"),
+        (str(run / "pipeline"), "parameters"),
+        ("imagenet256_xl", "980,"),
+    ):
+        main(["info", source])
+        assert expected in capsys.readouterr().out
+
+
+def test_fine_tuning_resizes_the_class_table(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = photos(tmp_path / "three", count=12, classes=3)
+    main(
+        ["train", "images", "--data", str(data), "--image-size", "24", "--patch-size", "12"]
+        + ["--max-bad-share", "0.1", "--output", str(tmp_path / "tuned"), "--init-from", str(run)]
+        + TINY
+    )
+    assert "resized: class_embedding.weight" in capsys.readouterr().out
+
+
+def test_sigterm_saves_exits_with_zero_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos", classes=0)
+    (data / "broken.jpg").unlink()
+    arguments = ["train", "images", "--data", str(data), "--image-size", "24", "--patch-size", "12"]
+    arguments += ["--output", str(tmp_path / "run"), "--steps", "400", *TINY[2:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "openunite.cli", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 90
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "stopped and saved at step" in output
+    steps = len(log.read_text().splitlines())
+    assert 0 < steps < 400
+    done = openunite(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {tmp_path / 'run'} at step {steps}" in done.stdout
+    assert [json.loads(x)["step"] for x in log.read_text().splitlines()] == list(range(1, 401))

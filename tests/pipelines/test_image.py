@@ -1,0 +1,168 @@
+"""ImagePipeline: seeds, batches, determinism, inputs and outputs, saving and loading."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from openunite import ImagePipeline
+from openunite.training.build import build_models
+from tests.training.tiny import tiny_config
+
+NAMES = [f"class {i}" for i in range(10)]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> ImagePipeline:
+    encoder, decoder = build_models(tiny_config())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for model in (encoder, decoder):
+            for parameter in model.parameters():  # gates start at zero: perturb
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return ImagePipeline(
+        encoder.eval(), decoder.eval(), num_inference_steps=4, class_names=NAMES, guidance_scale=2.0
+    )
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+
+
+def test_an_image_depends_on_its_seed_alone(pipeline: ImagePipeline) -> None:
+    labels, seeds = [i % 10 for i in range(16)], list(range(100, 116))
+    whole = pipeline(labels, seeds=seeds, output_type="pt")
+    for size in (1, 4):
+        parts = [
+            pipeline(labels[i : i + size], seeds=seeds[i : i + size], output_type="pt")
+            for i in range(0, 16, size)
+        ]
+        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0.0)
+    assert (whole[0] - whole[10]).abs().max() > 1e-3  # same class, other seed
+
+
+def test_one_generator_gives_the_same_images_in_any_batch(pipeline: ImagePipeline) -> None:
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(7)
+
+    four = pipeline([1, 2, 3, 4], generator=generator(), output_type="pt")
+    one = pipeline([1], generator=generator(), output_type="pt")
+    again = pipeline([1, 2, 3, 4], generator=generator(), output_type="pt")
+    assert torch.equal(four, again)
+    torch.testing.assert_close(four[:1], one, atol=1e-5, rtol=0.0)
+
+
+def test_a_list_of_generators_is_one_per_image(pipeline: ImagePipeline) -> None:
+    generators = [torch.Generator().manual_seed(s) for s in (5, 6)]
+    pair = pipeline([0, 0], generator=generators, output_type="pt")
+    alone = pipeline([0], generator=[torch.Generator().manual_seed(6)], output_type="pt")
+    torch.testing.assert_close(pair[1:], alone, atol=1e-5, rtol=0.0)
+    with pytest.raises(ValueError, match="one generator per image, got 1 for 2"):
+        pipeline([0, 0], generator=generators[:1])
+
+
+def test_encoding_is_deterministic_and_the_same_at_every_place(
+    pipeline: ImagePipeline, images: torch.Tensor
+) -> None:
+    latents = pipeline.encode(images)
+    assert torch.equal(latents, pipeline.encode(images))
+    torch.testing.assert_close(pipeline.encode(images[3:4]), latents[3:4], atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(pipeline.encode(images.flip(0)).flip(0), latents, atol=1e-5, rtol=0)
+    other = pipeline.encode(images, generator=torch.Generator().manual_seed(1))
+    assert (other - latents).abs().max() > 1e-4
+
+
+def test_guidance_changes_images_and_scale_one_does_not(pipeline: ImagePipeline) -> None:
+    plain = pipeline([3], seeds=[1], guidance_scale=1.0, output_type="pt")
+    guided = pipeline([3], seeds=[1], guidance_scale=3.0, output_type="pt")
+    outside = pipeline(
+        [3], seeds=[1], guidance_scale=3.0, guidance_interval=(1.0, 1.0), output_type="pt"
+    )
+    assert torch.equal(plain, outside)
+    assert (plain - guided).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
+def test_output_types_hold_the_same_pixels(pipeline: ImagePipeline, output_type: str) -> None:
+    reference = pipeline([0, 1], seeds=[0, 1], output_type="pt")
+    output = pipeline([0, 1], seeds=[0, 1], output_type=output_type)
+    if output_type == "pil":
+        assert [image.size for image in output] == [(28, 28)] * 2
+        output = np.stack([np.asarray(image) for image in output])[..., None] / 255.0
+    if output_type != "pt":
+        output = torch.from_numpy(np.asarray(output, dtype=np.float32)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(output, reference, atol=0.51 / 255.0, rtol=0.0)
+    assert 0.0 <= reference.min() <= reference.max() <= 1.0
+
+
+def test_pil_images_of_any_size_and_mode_are_taken(pipeline: ImagePipeline) -> None:
+    pictures = [Image.new("RGB", (60, 45), "red"), Image.new("RGBA", (10, 90)), Image.new("L", (28, 28))]
+    assert pipeline.encode(pictures).shape == (3, 4, 8)
+    assert len(pipeline.reconstruct(pictures)) == 3
+
+
+def test_latents_interpolate(pipeline: ImagePipeline, images: torch.Tensor) -> None:
+    row = pipeline.interpolate(images[:1], images[1:2], 5, output_type="pt")
+    ends = pipeline.reconstruct(images[:2], output_type="pt")
+    torch.testing.assert_close(row[[0, -1]], ends, atol=1e-5, rtol=0.0)
+    assert row.shape == (5, 1, 28, 28)
+
+
+def test_class_names_are_labels(pipeline: ImagePipeline) -> None:
+    by_name = pipeline(["class 4"], seeds=[2], output_type="pt")
+    assert torch.equal(by_name, pipeline([4], seeds=[2], output_type="pt"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: p([10]), "class label 10 is out of range: this model has 10 classes"),
+        (lambda p: p(["boot"]), "unknown class 'boot', expected one of"),
+        (lambda p: p([0], output_type="jpg"), "output_type must be 'pil', 'pt' or 'np'"),
+        (lambda p: p([0], solver="rk9"), "solver must be one of euler, heun, dopri5"),
+        (lambda p: p([0], num_inference_steps=0), "num_inference_steps must be at least 1"),
+        (lambda p: p([0], seeds=[1, 2]), "one seed per image, got 2 for 1"),
+        (lambda p: p.encode(2.0 * torch.ones(1, 1, 28, 28)), "pixel values must lie in"),
+        (lambda p: p.encode(torch.ones(1, 3, 28, 28)), "expected images of shape"),
+    ],
+)
+def test_mistakes_get_one_clear_sentence(pipeline: ImagePipeline, call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(pipeline)
+
+
+def test_save_and_load_keep_everything(
+    pipeline: ImagePipeline, images: torch.Tensor, tmp_path: Path
+) -> None:
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    loaded = ImagePipeline.from_pretrained(tmp_path / "pipeline")
+    assert torch.equal(loaded.encode(images), pipeline.encode(images))
+    labels = [0, 5]
+    assert torch.equal(
+        loaded(labels, seeds=[1, 2], output_type="pt"),
+        pipeline(labels, seeds=[1, 2], output_type="pt"),
+    )
+    assert loaded.config.class_names == NAMES
+    assert loaded.config.guidance_scale == 2.0
+
+
+def test_a_newer_format_is_refused(pipeline: ImagePipeline) -> None:
+    with pytest.raises(ValueError, match="upgrade openunite"):
+        ImagePipeline(pipeline.encoder, pipeline.decoder, format_version=2)
+
+
+def test_unconditional_models_take_no_labels(tmp_path: Path) -> None:
+    encoder, decoder = build_models(tiny_config(num_classes=0))
+    unconditional = ImagePipeline(encoder.eval(), decoder.eval(), num_inference_steps=2)
+    assert unconditional(num_images=3, output_type="pt").shape == (3, 1, 28, 28)
+    with pytest.raises(ValueError, match="leave class_labels out"):
+        unconditional([0])
+
+
+def test_callback_sees_every_step(pipeline: ImagePipeline) -> None:
+    seen: list[tuple[int, float]] = []
+    pipeline([0], seeds=[0], callback=lambda n, t, z: seen.append((n, t)))
+    assert seen == [(2, 0.25), (4, 0.5), (6, 0.75), (8, 1.0)]

@@ -1,0 +1,76 @@
+"""The collapse guard and the effective rank."""
+
+import pytest
+import torch
+
+from openunite.training.collapse import CollapseError, CollapseGuard, effective_rank
+
+
+def rows(first: int, *spreads: float) -> list[dict[str, float]]:
+    return [{"step": first + i, "latent_spread": s} for i, s in enumerate(spreads)]
+
+
+def test_constant_latents_are_reported_after_patience() -> None:
+    guard = CollapseGuard(start=10, patience=3)
+    guard.check(rows(11, 0.01, 0.02))
+    with pytest.raises(CollapseError, match=r"step 13 .*by 0\.030 .*lower flow_weight"):
+        guard.check(rows(13, 0.03))
+
+
+def test_steps_before_the_start_do_not_count() -> None:
+    guard = CollapseGuard(start=10, patience=3)
+    guard.check(rows(1, *[0.0] * 12))  # steps 11 and 12 are the first to count
+    assert guard.low_steps == 2
+    with pytest.raises(CollapseError):
+        guard.check(rows(13, 0.0))
+
+
+def test_one_good_step_starts_the_count_anew() -> None:
+    guard = CollapseGuard(start=0, patience=3)
+    guard.check(rows(1, 0.0, 0.0, 0.5, 0.0, 0.0))
+    assert guard.low_steps == 2
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.3, 2.0])
+def test_healthy_latents_pass(spread: float) -> None:
+    CollapseGuard(start=0, patience=1).check(rows(1, *[spread] * 20))
+
+
+def test_the_count_goes_on_from_one_call_to_the_next() -> None:
+    guard = CollapseGuard(start=0, patience=4)
+    for step in range(1, 4):
+        guard.check(rows(step, 0.0))
+    with pytest.raises(CollapseError):
+        guard.check(rows(4, 0.0))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 5, 11])
+def test_the_effective_rank_of_even_directions_is_their_number(rank: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(64, rank, generator=generator)
+    samples = torch.linalg.qr(samples - samples.mean(dim=0)).Q  # white
+    latents = (samples @ torch.linalg.qr(torch.randn(24, rank, generator=generator)).Q.T) + 3.0
+    assert effective_rank(latents.reshape(64, 4, 6)) == pytest.approx(rank, rel=1e-3)
+
+
+def test_a_weak_direction_counts_less() -> None:
+    latents = torch.zeros(4, 1, 2)
+    latents[:, 0, 0] = torch.tensor([1.0, -1.0, 0.0, 0.0])
+    latents[:, 0, 1] = torch.tensor([0.0, 0.0, 0.1, -0.1])
+    assert 1.0 < effective_rank(latents) < 1.2
+
+
+def test_constant_latents_have_rank_zero() -> None:
+    assert effective_rank(torch.ones(8, 2, 3)) == 0.0
+    assert effective_rank(1e-8 * torch.randn(8, 2, 3)) == 0.0
+
+
+def test_the_rank_is_below_the_number_of_samples() -> None:
+    latents = torch.randn(5, 10, 10, generator=torch.Generator().manual_seed(0))
+    assert 3.5 < effective_rank(latents) <= 4.0 + 1e-4
+
+
+def test_scale_and_offset_do_not_matter() -> None:
+    latents = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0))
+    rank = effective_rank(latents)
+    assert effective_rank(50.0 * latents - 7.0) == pytest.approx(rank, rel=1e-3)

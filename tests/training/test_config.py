@@ -1,0 +1,198 @@
+"""Run configurations: there and back, and what is wrong is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from openunite.recipes import RECIPES
+from openunite.training.config import (
+    OPERATIONAL,
+    RunConfig,
+    differences,
+    flatten,
+    from_dict,
+    load_config,
+    save_config,
+    to_dict,
+)
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return to_dict(RECIPES["fashion"]())
+
+
+def put(values: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    *parents, last = name.split(".")
+    place = values
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return values
+
+
+def drop(values: dict[str, Any], name: str) -> dict[str, Any]:
+    *parents, last = name.split(".")
+    place = values
+    for parent in parents:
+        place = place[parent]
+    del place[last]
+    return values
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_survives_dict_and_yaml(
+    recipe: Callable[[], RunConfig], tmp_path: Path
+) -> None:
+    config = recipe()
+    assert from_dict(to_dict(config)) == config
+    save_config(config, tmp_path / "config.yaml")
+    loaded = load_config(tmp_path / "config.yaml")
+    assert loaded == config
+    assert differences(loaded, config) == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_knows_its_name(recipe: Callable[[], RunConfig]) -> None:
+    assert recipe().recipe == recipe.__name__
+    assert recipe.__doc__
+
+
+def test_the_file_is_plain_yaml(tmp_path: Path) -> None:
+    save_config(replace(RECIPES["fashion"](), trackers=("tensorboard",)), tmp_path / "c.yaml")
+    plain = yaml.safe_load((tmp_path / "c.yaml").read_text())
+    assert plain["optimizer"]["betas"] == [0.9, 0.999]
+    assert plain["trackers"] == ["tensorboard"]
+    assert load_config(tmp_path / "c.yaml").trackers == ("tensorboard",)
+
+
+@pytest.mark.parametrize("name", ["stepz", "optimizer.learning_rate", "data.path"])
+def test_an_unknown_field_is_named(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown field {name},"):
+        from_dict(put(values, name, 1))
+
+
+@pytest.mark.parametrize("name", ["steps", "data", "model.width", "data.source"])
+def test_a_missing_field_is_named(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=name.split(".")[-1]):
+        from_dict(drop(values, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", "900"),
+        ("steps", 900.0),
+        ("steps", True),
+        ("steps", None),
+        ("recipe", 3),
+        ("num_classes", "ten"),
+        ("micro_batch_size", 2.5),
+        ("modality_config", [1]),
+        ("data", "folder"),
+        ("data.workers", False),
+        ("model.width", "wide"),
+        ("model.decoder_input_width", 1.5),
+        ("objective.flow_weight", "0.3"),
+        ("objective.flow_weight", True),
+        ("optimizer.betas", 0.9),
+        ("optimizer.betas", ["0.9", 0.99]),
+        ("sampling.solver", "rk4"),
+        ("trackers", "tensorboard"),
+        ("trackers", [1]),
+    ],
+)
+def test_a_wrong_type_is_named(values: dict[str, Any], name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be .*got "):
+        from_dict(put(values, name, value))
+
+
+@pytest.mark.xfail(reason="the length of a tuple is not checked: patch proposed", strict=True)
+@pytest.mark.parametrize("value", [[0.9], [0.9, 0.99, 0.999], []])
+def test_a_tuple_of_the_wrong_length_is_named(values: dict[str, Any], value: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^optimizer\.betas must be .*got "):
+        from_dict(put(values, "optimizer.betas", value))
+
+
+def test_whole_numbers_pass_for_floats_and_none_for_optional(values: dict[str, Any]) -> None:
+    config = from_dict(put(put(values, "objective.flow_weight", 1), "num_classes", None))
+    assert config.objective.flow_weight == 1.0
+    assert isinstance(config.objective.flow_weight, float)
+    assert config.num_classes is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", 0, "steps must be at least 1, got 0"),
+        ("batch_size", -1, "batch_size must be at least 1, got -1"),
+        ("log_every", 0, "log_every must be at least 1"),
+        ("precision", "fp16", "'no' .*or 'bf16', got 'fp16'"),
+        ("objective.flow_draws", 0, "flow_draws must be at least 1, got 0"),
+    ],
+)
+def test_impossible_values_are_refused(
+    values: dict[str, Any], name: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_dict(put(values, name, value))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n- 2\n", "must hold a mapping of run settings, got list"),
+        ("", "must hold a mapping of run settings, got NoneType"),
+        ("steps: [1,\n", "is not plain YAML"),
+        ("x: !!python/object/apply:os.getcwd []\n", "is not plain YAML"),
+        ("stepz: 1\n", "unknown field stepz"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        load_config(path)
+    assert str(path) in str(raised.value)
+
+
+def changed(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, list):
+        return [*map(changed, value)] or ["tensorboard"]
+    return 1 if value is None else value + 1 if not isinstance(value, bool) else not value
+
+
+LITERAL = {"precision": "bf16", "sampling.solver": "euler", "init_from": "runs/other"}
+FIELDS = sorted(set(flatten(to_dict(RECIPES["fashion"]()))) - {"modality"})
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_each_changed_field_is_reported_unless_it_is_operational(
+    values: dict[str, Any], name: str
+) -> None:
+    old = from_dict(values)
+    before = flatten(values)[name]
+    after = LITERAL.get(name, changed(before))
+    new = from_dict(put(to_dict(old), name, after))
+    expected = [] if name in OPERATIONAL else [f"{name}: {before!r} -> {after!r}"]
+    assert differences(old, new) == expected
+
+
+def test_operational_fields_exist() -> None:
+    assert set(OPERATIONAL) <= set(FIELDS)
+
+
+def test_an_added_and_a_removed_setting_of_the_modality_are_reported(
+    values: dict[str, Any],
+) -> None:
+    old = from_dict(values)
+    new = from_dict(put(to_dict(old), "modality_config.patch_positions", "zero"))
+    assert differences(old, new) == ["modality_config.patch_positions: None -> 'zero'"]
+    assert differences(new, old) == ["modality_config.patch_positions: 'zero' -> None"]

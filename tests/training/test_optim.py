@@ -1,0 +1,260 @@
+"""Muon against torch's own and against a loop; the table of parameters."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from openunite.recipes import RECIPES
+from openunite.training.build import build_models
+from openunite.training.config import OptimizerConfig
+from openunite.training.optim import (
+    OPTIMIZER_TABLE,
+    BatchedMuon,
+    build_optimizers,
+    optimizer_of,
+    orthogonalize,
+    partition,
+)
+
+Build = Callable[..., Any]
+SHAPES = [(8, 8), (16, 8), (8, 24), (16, 8), (12, 12), (8, 8)]
+STEPS, RATE = 6, 0.02
+
+
+def start(size: float = 0.0, dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
+    """Zeros by default, so that differences of parameters hold updates to all digits."""
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(size * torch.randn(s, generator=generator).to(dtype)) for s in SHAPES]
+
+
+def grads_at(step: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(100 + step)
+    return [torch.randn(s, generator=generator).to(dtype) for s in SHAPES]
+
+
+def updates_of(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
+) -> list[list[Tensor]]:
+    """What each step added to each parameter."""
+    found = []
+    for step in range(STEPS):
+        for p, grad in zip(parameters, grads_at(step, parameters[0].dtype), strict=True):
+            p.grad = grad
+        optimizer.step()
+        found.append([p.detach().clone() for p in parameters])
+        for p in parameters:
+            p.detach().zero_()
+    return found
+
+
+def by_hand(dtype: torch.dtype) -> list[list[Tensor]]:
+    """Muon one matrix at a time: METHOD.md section 3."""
+    momenta = [torch.zeros(s, dtype=dtype) for s in SHAPES]
+    found = []
+    for step in range(STEPS):
+        row = []
+        for i, grad in enumerate(grads_at(step, dtype)):
+            momenta[i] = 0.95 * momenta[i] + 0.05 * grad
+            x = 0.05 * grad + 0.95 * momenta[i]
+            if tall := x.shape[0] > x.shape[1]:
+                x = x.T
+            x = x / x.norm()
+            for _ in range(5):
+                gram = x @ x.T
+                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+            row.append(-RATE * 0.2 * max(grad.shape) ** 0.5 * (x.T if tall else x))
+        found.append(row)
+    return found
+
+
+def assert_near(found: list[list[Tensor]], expected: list[list[Tensor]], tolerance: float) -> None:
+    for step, (row, other) in enumerate(zip(found, expected, strict=True)):
+        for a, b in zip(row, other, strict=True):
+            error = float((a - b).norm() / b.norm())
+            assert error <= tolerance, f"step {step}, shape {tuple(a.shape)}: {error:.2e}"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-13)], ids=str
+)
+def test_batches_equal_a_loop_over_matrices(dtype: torch.dtype, tolerance: float) -> None:
+    parameters = start(dtype=dtype)
+    assert_near(updates_of(BatchedMuon(parameters, lr=RATE), parameters), by_hand(dtype), tolerance)
+
+
+def torch_muon(parameters: list[nn.Parameter]) -> torch.optim.Muon:
+    return torch.optim.Muon(
+        parameters,
+        lr=RATE,
+        weight_decay=0.0,
+        momentum=0.95,
+        nesterov=True,
+        adjust_lr_fn="match_rms_adamw",
+    )
+
+
+def test_it_agrees_with_torch_muon_in_bfloat16() -> None:
+    own, other = start(), start()
+    found = updates_of(BatchedMuon(own, lr=RATE, precision=torch.bfloat16), own)
+    assert_near(found, updates_of(torch_muon(other), other), 2.0**-7)
+
+
+def test_its_state_continues_in_torch_muon() -> None:
+    own, other = start(), start()
+    ours, theirs = BatchedMuon(own, lr=RATE), torch_muon(other)
+    updates_of(ours, own)
+    assert {frozenset(state) for state in ours.state.values()} == {frozenset(["momentum_buffer"])}
+    layout = theirs.state_dict()
+    theirs.load_state_dict({**layout, "state": ours.state_dict()["state"]})
+    for p, q in zip(own, other, strict=True):
+        assert torch.equal(ours.state[p]["momentum_buffer"], theirs.state[q]["momentum_buffer"])
+
+
+def test_weight_decay_shrinks_before_the_update() -> None:
+    plain, decayed = start(1.0), start(1.0)
+    before = [p.detach().clone() for p in plain]
+    for optimizer in (
+        BatchedMuon(plain, lr=RATE),
+        BatchedMuon(decayed, lr=RATE, weight_decay=0.5),
+    ):
+        for p, grad in zip(optimizer.param_groups[0]["params"], grads_at(0), strict=True):
+            p.grad = grad
+        optimizer.step()
+    for p, q, b in zip(plain, decayed, before, strict=True):
+        torch.testing.assert_close(q, p - RATE * 0.5 * b)
+
+
+def test_parameters_without_a_gradient_stay() -> None:
+    parameters = start()
+    kept = parameters[2].detach().clone()
+    optimizer = BatchedMuon(parameters, lr=RATE)
+    optimizer.step()
+    assert not optimizer.state
+    for i, grad in enumerate(grads_at(0)):
+        parameters[i].grad = None if i == 2 else grad
+    optimizer.step()
+    assert torch.equal(parameters[2], kept)
+    assert len(optimizer.state) == len(parameters) - 1
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 64), (2, 64, 16), (4, 20, 20), (1, 1, 5)])
+def test_orthogonalization_brings_singular_values_near_one(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    u, _, vt = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
+    spectrum = torch.logspace(-1.0, 0.0, u.shape[-1])
+    found = torch.linalg.svdvals(orthogonalize(50.0 * u * spectrum @ vt))
+    # The band of these coefficients: the quintic, applied five times to [0.01, 1].
+    assert float(found.min()) > 0.681
+    assert float(found.max()) < 1.135
+
+
+def test_orthogonalization_keeps_the_singular_vectors() -> None:
+    matrices = torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(0)).double()
+    result = orthogonalize(matrices)
+    u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
+    rotated = u.mT @ result @ vt.mT
+    off = rotated - torch.diag_embed(rotated.diagonal(dim1=1, dim2=2))
+    assert off.abs().max() < 1e-10
+
+
+def test_a_gradient_of_zeros_changes_nothing() -> None:
+    assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), ()])
+def test_what_is_no_matrix_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="give it to AdamW"):
+        BatchedMuon([nn.Parameter(torch.zeros(shape))])
+
+
+# ---- the table ------------------------------------------------------------------------------
+
+
+def named(encoder: nn.Module, decoder: nn.Module) -> nn.ModuleDict:
+    """Under the names that the trainer uses."""
+    return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_parameter_of_every_recipe_has_one_optimizer(recipe: str) -> None:
+    config = replace(RECIPES[recipe](), num_classes=10)
+    with torch.device("meta"):
+        model = named(*build_models(config))
+    assert all(p.requires_grad for p in model.parameters())
+    groups = partition(model)
+    names = [name for group in groups.values() for name, _ in group]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    assert all(len(groups[name]) > 10 for name in ("muon", "adamw"))
+
+
+@pytest.mark.parametrize("registers", [4, 7])
+def test_built_optimizers_hold_each_parameter_once(tiny_models: Build, registers: int) -> None:
+    models = tiny_models(num_registers=registers, decoder_input_width=20)
+    model = named(models.encoder, models.decoder)
+    optimizers = build_optimizers(model, OptimizerConfig(3e-3, 7e-4))
+    held = [p for o in optimizers.values() for g in o.param_groups for p in g["params"]]
+    assert len(held) == len({id(p) for p in held}) == len(list(model.parameters()))
+    for name, rate in (("muon", 3e-3), ("adamw", 7e-4)):
+        assert {g["initial_lr"] for g in optimizers[name].param_groups} == {rate}
+        assert {g["lr"] for g in optimizers[name].param_groups} == {rate}
+        assert {g["weight_decay"] for g in optimizers[name].param_groups} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("encoder.blocks.0.attention.qkv.weight", "muon"),
+        ("encoder.blocks.11.mlp.down.weight", "muon"),
+        ("encoder.blocks.3.modulation.weight", "muon"),
+        ("encoder.modulation_out.weight", "muon"),
+        ("encoder.time_embedding.mlp_in.weight", "muon"),
+        ("decoder.blocks.0.mlp_up.weight", "muon"),
+        ("encoder.blocks.0.attention.qkv.bias", "adamw"),
+        ("encoder.blocks.0.attention.q_norm", "adamw"),
+        ("encoder.blocks.0.norm_block.weight", "adamw"),
+        ("encoder.register_positions", "adamw"),
+        ("encoder.register_input.weight", "adamw"),
+        ("encoder.latent_output.weight", "adamw"),
+        ("encoder.latent_norm.weight", "adamw"),
+        ("encoder.class_embedding.weight", "adamw"),
+        ("encoder.embedder.projection.weight", "adamw"),
+        ("decoder.head.projection.weight", "adamw"),
+        ("decoder.blocks.0.norm_mlp.weight", "adamw"),
+        ("decoder.cls_token", "adamw"),
+        ("decoder.query_tokens", "adamw"),
+        ("decoder.widen.weight", "adamw"),
+    ],
+)
+def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw(name: str, optimizer: str) -> None:
+    assert optimizer_of(name) == optimizer
+
+
+def test_every_row_of_the_table_is_used(tiny_models: Build) -> None:
+    models = tiny_models(num_registers=7, decoder_input_width=20)
+    names = [name for name, _ in named(models.encoder, models.decoder).named_parameters()]
+    first = {next(row for row in OPTIMIZER_TABLE if _matches(row, name)) for name in names}
+    assert first == set(OPTIMIZER_TABLE)
+
+
+def _matches(row: tuple[str, str], name: str) -> bool:
+    return re.search(row[0], name) is not None
+
+
+def test_an_unknown_parameter_is_refused_by_name() -> None:
+    model = nn.ModuleDict({"adapter": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match=r"no row of OPTIMIZER_TABLE matches .*'adapter.weight'"):
+        partition(model)
+
+
+def test_frozen_parameters_are_left_out(tiny_models: Build) -> None:
+    models = tiny_models()
+    models.encoder.requires_grad_(False)
+    model = named(models.encoder, models.decoder)
+    names = [name for group in partition(model).values() for name, _ in group]
+    assert names
+    assert all(name.startswith("decoder.") for name in names)
