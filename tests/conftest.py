@@ -23,13 +23,14 @@ settings.load_profile("openunite")
 
 typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do for a float
 
-# Every annotated shape and type below is checked on each call. The trainer and what is above it
-# are left out: beartype cannot check their Protocol arguments.
+# Every annotated shape and type below is checked on each call. The trainer, image sources
+# and pipelines are left out: beartype cannot check arguments that are plain Protocols.
 install_import_hook(
     [
         "openunite.flow",
         "openunite.nn",
-        "openunite.modalities",
+        "openunite.modalities.base",
+        "openunite.modalities.image.tokens",
         "openunite.models",
         "openunite.objective",
         *(

@@ -1,9 +1,7 @@
 """Train the packaged Fashion-MNIST classifier: `OMP_NUM_THREADS=1 python tools/train_...py`.
 
 Sees the 6000 training images only. The test accuracy is printed once, after the last step, and
-chooses nothing: neither a checkpoint nor a setting. Random erasing was kept, and mixup dropped, by
-trials on 1500 training images held out (cross entropy 0.295 with erasing, 0.308 without, 0.322
-with mixup on top).
+chooses nothing: neither a checkpoint nor a setting.
 """
 
 import argparse
@@ -32,8 +30,6 @@ PEAK_LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.05
 MAX_SHIFT = 2
-ERASE_SHARE = 0.5
-ERASE_SIDE = (4, 12)
 
 
 def load_split(split: str) -> tuple[Tensor, Tensor]:
@@ -53,22 +49,6 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     rows = (top[:, None] + torch.arange(height))[:, :, None]
     columns = (left[:, None] + torch.arange(width))[:, None, :]
     return padded[torch.arange(count)[:, None, None], rows, columns][:, None]
-
-
-def erase(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Cover a random rectangle of half of the images with a random gray."""
-    count, _, height, width = images.shape
-    low, high = ERASE_SIDE
-    sides = torch.randint(low, high + 1, (2, count, 1), generator=generator)
-    centers = torch.randint(0, min(height, width), (2, count, 1), generator=generator)
-    start = centers - sides // 2
-    chosen = torch.rand(count, generator=generator) < ERASE_SHARE
-    y, x = torch.arange(height), torch.arange(width)
-    rows = (y >= start[0]) & (y < start[0] + sides[0])
-    columns = (x >= start[1]) & (x < start[1] + sides[1])
-    covered = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
-    gray = torch.rand(count, 1, 1, 1, generator=generator)
-    return torch.where(covered[:, None], gray, images)
 
 
 def optimizer_for(model: nn.Module) -> torch.optim.AdamW:
@@ -95,7 +75,7 @@ def train(images: Tensor, labels: Tensor, epochs: int) -> FashionClassifier:
     for epoch in range(epochs):
         total = 0.0
         for index in torch.split(torch.randperm(len(images), generator=generator), BATCH_SIZE):
-            logits = model(erase(augment(images[index], generator), generator))
+            logits = model(augment(images[index], generator))
             loss = F.cross_entropy(logits, labels[index], label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -124,7 +104,7 @@ def save(model: nn.Module) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
     images, labels = load_split("train")
     save(train(images, labels, arguments.epochs))

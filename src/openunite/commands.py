@@ -182,8 +182,6 @@ class Convert:
     """The pipeline folder to write."""
     weights: Literal["ema", "raw"] = "ema"
     """Which of the two sets of weights, where the file has both."""
-    heads: OptionalInt = None
-    """Attention heads of the Generative Encoder, for sizes other than B."""
     context_start: OptionalInt = None
     """Block before which the in-context tokens enter."""
     decoder_heads: OptionalInt = None

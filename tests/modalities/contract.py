@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from tests.conftest import perturb
 from torch import Tensor, nn
 
 from openunite.flow.random import SlotRandom
@@ -13,7 +14,6 @@ from openunite.modalities.base import Batch, Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import sum_of
-from tests.conftest import perturb
 
 WIDTH, CHANNELS = 32, 6
 Settings = Mapping[str, Any]

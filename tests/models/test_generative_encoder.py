@@ -194,9 +194,7 @@ def test_padding_of_the_observation_does_not_reach_the_valid_registers(tiny_mode
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_saving_and_loading_is_bit_for_bit(
-    tiny_models: Build, tmp_path: Path, train: bool
-) -> None:
+def test_saving_and_loading_is_bit_for_bit(tiny_models: Build, tmp_path: Path, train: bool) -> None:
     models = tiny_models(num_registers=7)
     models.encoder.train(train).save_pretrained(tmp_path)
     loaded = GenerativeEncoder.from_pretrained(tmp_path)

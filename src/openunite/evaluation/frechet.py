@@ -8,7 +8,6 @@ implementations take, turns complex where covariances are nearly singular.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -42,7 +41,7 @@ class FeatureAccumulator:
         self._mean: Tensor | None = None
         self._scatter: Tensor | None = None  # sum of (x - mean)(x - mean)^T
 
-    def update(self, features: Float[Tensor, "b d"]) -> Self:
+    def update(self, features: Float[Tensor, "b d"]) -> "FeatureAccumulator":
         """Add a batch; raises ValueError for another width or values that are not finite."""
         batch = self._checked(features)
         count = len(batch)
