@@ -104,7 +104,7 @@ def save(model: nn.Module) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=50)
     arguments = parser.parse_args()
     images, labels = load_split("train")
     save(train(images, labels, arguments.epochs))

@@ -87,6 +87,30 @@ def test_it_is_a_plain_loop_over_blocks(
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=2e-5)
 
 
+def test_a_block_is_the_formula(tiny_models: Build) -> None:
+    """METHOD.md section 2: adaLN order, gates, SwiGLU, and the norm on the residual stream."""
+    block = tiny_models().encoder.blocks[0].double()
+    x, c = latents(2, 7, 32).double(), latents(2, 1, 32, seed=1)[:, 0].double()
+    angles = rotary_angles(7, 16)
+
+    def rms(x: Tensor, weight: Tensor) -> Tensor:
+        return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * weight
+
+    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
+        part[:, None]
+        for part in (c @ block.modulation.weight.T + block.modulation.bias).split(32, 1)
+    )
+    h = rms(x, block.norm_attention.weight) * (1 + scale_a) + shift_a
+    after = x + gate_a * block.attention(h, angles)
+    h = rms(after, block.norm_mlp.weight) * (1 + scale_m) + shift_m
+    first, second = block.mlp.up(h).chunk(2, dim=-1)
+    assert first.shape[-1] == 85  # int(2/3 * 4 * 32)
+    after = after + gate_m * block.mlp.down(first * torch.sigmoid(first) * second)
+    expected = rms(after, block.norm_block.weight)
+    torch.testing.assert_close(block(x, c, angles), expected)
+    torch.testing.assert_close(block(x, c, angles, queries=slice(2, 5)), expected[:, 2:5])
+
+
 def test_at_initialization_blocks_only_normalize_and_z0_is_the_bias(tiny_models: Build) -> None:
     models, found = tiny_models(perturbed=False), {}
     given = arguments(models, observed=True)

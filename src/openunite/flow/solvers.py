@@ -78,10 +78,14 @@ def _dopri5(denoiser: Denoiser, noise: Tensor, callback: Callback | None) -> Ten
     def field(t: Tensor, z: Tensor) -> Tensor:
         nonlocal evaluations
         evaluations += 1
-        slope = velocity(denoiser, z, t.to(z.dtype).expand(len(z)))
+        time = t.to(noise.dtype).expand(len(z))
+        # The state stays in float64: the first step sizes hang on differences near float32's
+        # rounding, and with them the whole sequence of steps.
+        slope = (denoiser(z.to(noise.dtype), time).double() - z) / gap(t.expand(len(z)))
         if callback is not None:
             callback(evaluations, float(t), z)
         return slope
 
-    ends = torch.tensor([0.0, 1.0], dtype=noise.dtype, device=noise.device)
-    return odeint(field, noise, ends, method="dopri5", rtol=1e-3, atol=1e-6)[-1]
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=noise.device)
+    solution: Tensor = odeint(field, noise.double(), ends, method="dopri5", rtol=1e-3, atol=1e-6)
+    return solution[-1].to(noise.dtype)

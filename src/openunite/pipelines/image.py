@@ -38,7 +38,7 @@ class ImagePipeline(DiffusionPipeline):
         self,
         encoder: GenerativeEncoder,
         decoder: Decoder,
-        solver: Solver = "heun",
+        solver: str = "heun",
         num_inference_steps: int = 50,
         time_shift: float = 1.0,
         guidance_scale: float = 1.0,

@@ -77,7 +77,7 @@ def test_a_patch_vector_runs_row_column_channel() -> None:
         head.projection.weight.copy_(torch.eye(48))
         head.projection.bias.zero_()
     states = torch.arange(6 * 48, dtype=torch.float32).reshape(1, 6, 48)
-    image = head(states)
+    image = head(states).detach()
     for y, x, channel in [(0, 0, 0), (0, 0, 2), (3, 1, 1), (5, 2, 0), (7, 11, 2), (2, 9, 1)]:
         patch, inside = 3 * (y // 4) + x // 4, ((y % 4) * 4 + x % 4) * 3 + channel
         assert float(image[0, channel, y, x]) == 48 * patch + inside
