@@ -1,6 +1,7 @@
 """One thread, shapes and types checked at run time, and models small enough for a test."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,3 +118,11 @@ def make_models(*, perturbed: bool = True, **changes: Any) -> TinyModels:
 def tiny_models() -> Callable[..., TinyModels]:
     """`tiny_models(**changes)` builds small models, off their initialization by default."""
     return make_models
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps precision and processes for the life of the process; tests vary them."""
+    yield
+    if "accelerate" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
