@@ -321,6 +321,19 @@ def test_times_of_the_two_passes(tiny_models: Build) -> None:
     assert not torch.equal(first, second)
 
 
+def test_every_draw_has_its_own_flow_noise(tiny_models: Build) -> None:
+    """Equation (3) solved for eps from what the encoder was given."""
+    models, count = tiny_models(), 6
+    recorder = Recorder(models.encoder)
+    reconstruction, *flow = objective_of(models).terms(models.batch, STEP, slots(count))
+    assert len(flow) == 3
+    for draw, (z_t, t, *_) in enumerate(recorder.calls[1:]):
+        t = t[:, None, None]
+        noise = (z_t - t * reconstruction.latents) / (1 - t)
+        expected = slots(count).normal(Stream.FLOW_NOISE, 4, 6, draw=draw)
+        torch.testing.assert_close(noise, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_tokenizing_noise_is_standard_and_new_at_every_step(tiny_models: Build) -> None:
     models = tiny_models()
     recorder = Recorder(models.encoder)
