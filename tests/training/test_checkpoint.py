@@ -180,7 +180,6 @@ def test_a_crash_at_any_file_operation_leaves_a_sound_checkpoint(tmp_path: Path)
     assert crash_everywhere(tmp_path / "run", 1, 2) > 20
 
 
-@pytest.mark.xfail(reason="the old one is deleted before the rename: patch proposed", strict=True)
 def test_a_crash_while_a_step_is_saved_again_leaves_a_sound_checkpoint(tmp_path: Path) -> None:
     """A run that is told to stop right after a checkpoint saves the same step again."""
     crash_everywhere(tmp_path / "run", 1, 1)
@@ -235,7 +234,6 @@ def test_a_newer_format_is_refused_with_a_sentence(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path)[0] is None
 
 
-@pytest.mark.xfail(reason="the damaged one counts as newest: patch proposed", strict=True)
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_damaged_newer_checkpoint_does_not_push_out_what_is_sound(
     tmp_path: Path, keep: int

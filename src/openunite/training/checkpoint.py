@@ -34,10 +34,13 @@ def save_checkpoint(
 ) -> Path:
     """Write folder/step-XXXXXXXX holding one safetensors file per entry of `tensors`.
 
-    Afterwards only the `keep` newest checkpoints are left.
+    Afterwards only the `keep` newest checkpoints up to this step are left. A sound checkpoint of
+    the same step stays as it is: a step determines its contents, and no file is ever missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final, temporary = folder / f"step-{step:08d}", folder / f".writing-{step:08d}-{os.getpid()}"
+    if is_sound(final):
+        return final
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -56,7 +59,7 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _prune(folder, keep)
+    _prune(folder, keep, final)
     return final
 
 
@@ -97,6 +100,15 @@ def verify(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def is_sound(path: Path) -> bool:
+    """Whether there is a checkpoint and every checksum fits."""
+    try:
+        verify(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors by file and the state that `save_checkpoint` was given."""
     verify(path)
@@ -127,8 +139,9 @@ def restore_optimizer(
         optimizer.state[parameter][field] = value.clone().to(parameter.device)
 
 
-def _prune(folder: Path, keep: int) -> None:
-    for old in list_checkpoints(folder)[keep:]:
+def _prune(folder: Path, keep: int, newest: Path) -> None:
+    """Later steps than `newest` are damaged, since the run fell back behind them: not counted."""
+    for old in [p for p in list_checkpoints(folder) if p.name <= newest.name][keep:]:
         shutil.rmtree(old, ignore_errors=True)
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)

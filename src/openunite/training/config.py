@@ -207,8 +207,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             return None
         return _convert(next(a for a in get_args(hint) if a is not NoneType), value, name)
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        kind = get_args(hint)[0]
-        return tuple(_convert(kind, item, name) for item in value)
+        kinds = get_args(hint)
+        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+            raise ValueError(f"{name} must be {len(kinds)} values, got {value!r}")
+        return tuple(_convert(kinds[0], item, name) for item in value)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")

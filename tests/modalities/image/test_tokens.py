@@ -165,7 +165,6 @@ def test_an_unknown_kind_of_positions_is_refused() -> None:
         ImageModality(settings_of(patch_positions="learned")).embedder(16)
 
 
-@pytest.mark.xfail(reason="KeyError instead: patch proposed", raises=KeyError, strict=True)
 def test_a_missing_setting_is_refused_by_name() -> None:
     settings = settings_of()
     del settings["channels"]

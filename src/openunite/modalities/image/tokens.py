@@ -107,6 +107,8 @@ class ImageModality(Modality):
             raise ValueError(
                 f"unknown image settings {sorted(unknown)}, expected some of {sorted(known)}"
             )
+        if missing := {"height", "width", "channels", "patch_size"} - set(config):
+            raise ValueError(f"image settings lack {', '.join(sorted(missing))}")
         self.shape = ImageShape(
             config["height"], config["width"], config["channels"], config["patch_size"]
         )
