@@ -26,7 +26,12 @@ def build() -> tuple[GenerativeEncoder, Decoder]:
 
 
 def losses(
-    encoder: GenerativeEncoder, decoder: Decoder, x: Tensor, y: Tensor, step: int, random: SlotRandom
+    encoder: GenerativeEncoder,
+    decoder: Decoder,
+    x: Tensor,
+    y: Tensor,
+    step: int,
+    random: SlotRandom,
 ) -> Tensor:
     """Equations (1) to (5) for images x (B, 1, 8, 8) in [0, 1] and labels y (B,)."""
     # (1) tokenize: pure noise registers, the image, t near 0, the null class

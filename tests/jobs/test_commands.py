@@ -154,8 +154,8 @@ def test_the_saved_config_reruns_the_run(run: Path, tmp_path: Path) -> None:
 def test_other_settings_in_the_same_folder_are_refused(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
     with pytest.raises(SystemExit):
-        config = yaml.safe_load((run / "config.yaml").read_text())
         main(
             ["train", "images", "--data", config["data"]["source"], "--image-size", "24"]
             + ["--patch-size", "12", "--max-bad-share", "0.1", "--output", str(run)]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.tiny import tiny_config
 
 from openunite import ImagePipeline
 from openunite.training.build import build_models
-from tests.training.tiny import tiny_config
 
 NAMES = [f"class {i}" for i in range(10)]
 
@@ -99,7 +99,11 @@ def test_output_types_hold_the_same_pixels(pipeline: ImagePipeline, output_type:
 
 
 def test_pil_images_of_any_size_and_mode_are_taken(pipeline: ImagePipeline) -> None:
-    pictures = [Image.new("RGB", (60, 45), "red"), Image.new("RGBA", (10, 90)), Image.new("L", (28, 28))]
+    pictures = [
+        Image.new("RGB", (60, 45), "red"),
+        Image.new("RGBA", (10, 90)),
+        Image.new("L", (28, 28)),
+    ]
     assert pipeline.encode(pictures).shape == (3, 4, 8)
     assert len(pipeline.reconstruct(pictures)) == 3
 

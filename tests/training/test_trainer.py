@@ -39,7 +39,7 @@ def test_the_first_gradients_agree_under_accumulation(tmp_path: Path) -> None:
         with torch.no_grad():
             for parameter in trainer.names:
                 parameter.add_(0.02)  # away from the zero initialization, where gradients vanish
-        trainer._train_step(iter(trainer._loader()))
+        trainer._train_step(iter(trainer.batches()))
         gradients.append(kept)
     for name, one in gradients[0].items():
         torch.testing.assert_close(one, gradients[1][name], rtol=1e-4, atol=1e-5, msg=name)
@@ -96,7 +96,7 @@ def poison(trainer: Any, bad: tuple[int, ...], kind: str) -> None:
 def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str) -> None:
     trainer = tiny_trainer(tmp_path, steps=6)
     poison(trainer, (3,), kind)
-    batches = iter(trainer._loader())
+    batches = iter(trainer.batches())
     for _ in range(3):
         trainer._train_step(batches)
     weights = {n: p.detach().clone() for p, n in trainer.names.items()}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-
 from tests.training.tiny import tiny_trainer
 
 

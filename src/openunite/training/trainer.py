@@ -4,19 +4,15 @@ Gradients are averaged over processes once per step, explicitly: the loss terms 
 back-propagated one at a time, and a wrapper that hooks every backward would reduce k + 1 times.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from openunite.flow.random import SlotRandom
 from openunite.modalities.base import Batch
@@ -31,19 +27,13 @@ from openunite.training.checkpoint import (
 from openunite.training.collapse import CollapseGuard, effective_rank
 from openunite.training.config import RunConfig, flatten, to_dict
 from openunite.training.ema import EMA
+from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row
 from openunite.training.optim import build_optimizers
-from openunite.training.schedule import SampleOrder, learning_rate_factor
+from openunite.training.schedule import learning_rate_factor
+from openunite.training.signals import StopSignals
 
 MAX_BAD_STEPS = 20
-
-
-class TrainingData(Protocol):
-    """Samples by position, handed out as whole batches."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: list[int]) -> Batch: ...
 
 
 class Objective(Protocol):
@@ -87,8 +77,7 @@ class Trainer:
         self.config, self.objective, self.dataset = config, objective, dataset
         self.folder, self.preview = folder, preview
         self.accelerator = Accelerator(
-            cpu=on_cpu(),
-            mixed_precision=config.precision, log_with=list(config.trackers) or None
+            cpu=on_cpu(), mixed_precision=config.precision, log_with=list(config.trackers) or None
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
         model = {"encoder": objective.encoder, "decoder": objective.decoder}
@@ -96,14 +85,7 @@ class Trainer:
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.ema = EMA(self.model, config.optimizer.ema_decay)
-        micro = config.micro_batch_size or config.batch_size // world
-        accumulation = max(1, config.batch_size // (micro * world))
-        self.order = SampleOrder(len(dataset), config.batch_size, config.seed, accumulation, world)
-        if self.order.micro_size != micro:
-            raise ValueError(
-                f"batch_size {config.batch_size} must be a multiple of micro_batch_size {micro} x "
-                f"{world} processes"
-            )
+        self.order = sample_order(config, len(dataset), world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
 
     def fit(self) -> TrainResult:
@@ -127,9 +109,9 @@ class Trainer:
         return TrainResult(self.step, self.step >= self.config.steps, self.seconds, rate)
 
     def _loop(
-        self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard, stop: "StopSignals"
+        self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard, stop: StopSignals
     ) -> None:
-        batches = iter(self._loader())
+        batches = iter(self.batches())
         while self.step < self.config.steps and not self._agree(stop.asked):
             tick = time.perf_counter()
             row = self._train_step(batches)
@@ -200,6 +182,12 @@ class Trainer:
             if term.latents is not None:
                 latents.append(term.latents)
         scalars.setdefault("loss", []).append(total)
+
+    def batches(self) -> Iterable[Batch]:
+        """The micro-batches of this process from the present step to the last."""
+        indices = self.order.batches(self.step, self.config.steps, self.accelerator.process_index)
+        pinned = self.accelerator.device.type == "cuda"
+        return make_loader(self.dataset, indices, self.config.data.workers, pinned)
 
     def _next(self, terms: Iterator[LossTerm]) -> LossTerm | None:
         """The forward pass of one term runs under autocast, its backward pass does not."""
@@ -295,19 +283,6 @@ class Trainer:
         self.bad_steps = state["bad_steps"]
         self.accelerator.print(f"resuming {self.folder} at step {self.step}")
 
-    def _loader(self) -> DataLoader[Batch]:
-        batches = list(
-            self.order.batches(self.step, self.config.steps, self.accelerator.process_index)
-        )
-        return DataLoader(
-            _Fetch(self.dataset),
-            batch_sampler=batches,
-            num_workers=self.config.data.workers,
-            collate_fn=_unchanged,  # type: ignore[arg-type]
-            pin_memory=self.accelerator.device.type == "cuda",
-            persistent_workers=False,
-        )
-
     def _track(self) -> list[Callable[[Row], None]]:
         """A sink for rows: the trackers that Accelerate knows by name."""
         if not self.config.trackers:
@@ -319,41 +294,3 @@ class Trainer:
 def on_cpu() -> bool:
     """Accelerate joins torchrun's processes on a CPU only if it is told that it is on one."""
     return not (torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
-class StopSignals:
-    """While active, SIGTERM and Ctrl-C ask for a stop after the running step; again kills."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-class _Fetch(Dataset[Batch]):
-    """PyTorch's batched fetch over `TrainingData`."""
-
-    def __init__(self, data: TrainingData) -> None:
-        self.data = data
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        return self.data.batch(indices)
-
-
-def _unchanged(batch: Batch) -> Batch:
-    """The data have collated already."""
-    return batch
