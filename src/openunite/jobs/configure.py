@@ -18,8 +18,11 @@ from openunite.training.config import ModelConfig, RunConfig, load_config
 from openunite.training.optim import build_optimizers
 
 
-def configure(command: Train) -> RunConfig:
-    """The recipe or config file, then what the data and the machine suggest, then the options."""
+def configure(command: Train, known_steps: int | None = None) -> RunConfig:
+    """The recipe or config file, then what the data and the machine suggest, then the options.
+
+    `known_steps` is what --minutes came to when this run was first started.
+    """
     config = _base(command)
     if command.data is not None:
         config = replace(config, data=replace(config.data, source=command.data))
@@ -29,7 +32,7 @@ def configure(command: Train) -> RunConfig:
         config = _fit_to_data(config, inspect_images(config.data.source), command)
     config = _with_options(config, command)
     if command.minutes is not None:
-        config = _fit_to_minutes(config, command)
+        config = _fit_to_minutes(config, command, known_steps)
     return config
 
 
@@ -116,13 +119,15 @@ def _model(config: RunConfig, command: Train, image: dict[str, Any]) -> ModelCon
     return replace(config.model, num_registers=registers, latent_channels=channels)
 
 
-def _fit_to_minutes(config: RunConfig, command: Train) -> RunConfig:
+def _fit_to_minutes(config: RunConfig, command: Train, known_steps: int | None) -> RunConfig:
     """As many steps as fit, by the clock of a few trial steps on this machine."""
-    seconds = step_seconds(config)
-    steps = max(100, int(60.0 * (command.minutes or 0.0) / seconds))
     if command.steps is not None:
         raise ValueError("give --minutes or --steps, not both")
-    print(f"measured {seconds:.3f} s per step: {steps} steps in {command.minutes:g} minutes")
+    steps, minutes = known_steps, command.minutes or 0.0
+    if steps is None:
+        seconds = step_seconds(config)
+        steps = max(100, int(60.0 * minutes / seconds))
+        print(f"measured {seconds:.3f} s per step: {steps} steps in {minutes:g} minutes")
     every = max(50, steps // 5)
     return replace(
         config,

@@ -50,11 +50,9 @@ def train(command: Train) -> None:
 
 
 def _resolved(command: Train, folder: Path) -> RunConfig:
-    """This run's settings; where --minutes measured them once, the run folder remembers."""
+    """This run's settings; how many steps --minutes came to is measured once and remembered."""
     saved = folder / "config.yaml"
-    if command.minutes is not None and saved.is_file():
-        return load_config(saved)
-    return configure(command)
+    return configure(command, load_config(saved).steps if saved.is_file() else None)
 
 
 def _open_data(config: RunConfig, *, progress: bool) -> ImageData:
