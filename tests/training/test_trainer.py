@@ -139,12 +139,28 @@ def test_indivisible_batches_are_refused(tmp_path: Path) -> None:
 
 def test_a_bad_recipe_collapses_and_is_caught(tmp_path: Path) -> None:
     """Full flow weight from the first step: latents stay constant, and the run says so."""
-    bad = {"objective__flow_weight": 3.0, "objective__flow_ramp": 0.0, "optimizer__warmup_steps": 2}
+    bad = {"objective__flow_weight": 20.0, "objective__flow_ramp": 0.0, "optimizer__warmup_steps": 2}
     with pytest.raises(CollapseError, match="lower flow_weight"):
-        tiny_trainer(tmp_path, steps=300, batch_size=32, **bad).fit()
+        tiny_trainer(tmp_path, steps=300, **bad).fit()
     assert rows(tmp_path)[-1]["latent_spread"] < 0.05
 
 
 def test_the_default_recipe_does_not_collapse(tmp_path: Path) -> None:
     assert tiny_trainer(tmp_path, steps=160, batch_size=32).fit().finished
     assert rows(tmp_path)[-1]["latent_spread"] > 0.2
+
+
+def test_tensorboard_gets_every_row(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tiny_trainer(tmp_path, steps=6, trackers=("tensorboard",)).fit()
+    (events,) = tmp_path.rglob("events.out*.0")
+    reader = EventAccumulator(str(events.parent))
+    reader.Reload()
+    assert [event.step for event in reader.Scalars("loss_reconstruction")] == list(range(1, 7))
+
+
+def test_an_unknown_tracker_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tracker 'clipboard' cannot be used"):
+        tiny_trainer(tmp_path, trackers=("clipboard",))

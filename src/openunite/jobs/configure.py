@@ -111,7 +111,8 @@ def _model(config: RunConfig, command: Train, image: dict[str, Any]) -> ModelCon
     """The model by --size, its registers following the patches unless they are set."""
     patch = image["patch_size"]
     tokens = math.ceil(image["height"] / patch) * math.ceil(image["width"] / patch)
-    reshaped = image != config.modality_config
+    shape = ("height", "width", "patch_size")
+    reshaped = any(image[name] != config.modality_config[name] for name in shape)
     registers = command.registers or (tokens if reshaped else config.model.num_registers)
     channels = command.latent_channels or config.model.latent_channels
     if command.size is not None:

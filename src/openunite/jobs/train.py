@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from PIL import Image
 from torch import Tensor
 
@@ -34,7 +35,7 @@ def train(command: Train) -> None:
         return
     state = PartialState(cpu=on_cpu())
     folder = Path(command.output or f"runs/{command.recipe or 'again'}")
-    config = _resolved(command, folder)
+    config = _resolved(command, folder, state)
     with state.main_process_first():
         data = _open_data(config, progress=state.is_main_process)
     config = replace(config, num_classes=_num_classes(config, data))
@@ -49,10 +50,15 @@ def train(command: Train) -> None:
         _finish(config, folder, data, trainer, result)
 
 
-def _resolved(command: Train, folder: Path) -> RunConfig:
+def _resolved(command: Train, folder: Path, state: PartialState) -> RunConfig:
     """This run's settings; how many steps --minutes came to is measured once and remembered."""
-    saved = folder / "config.yaml"
-    return configure(command, load_config(saved).steps if saved.is_file() else None)
+    config: list[RunConfig | None] = [None]
+    if state.is_main_process:
+        saved = folder / "config.yaml"
+        config[0] = configure(command, load_config(saved).steps if saved.is_file() else None)
+    broadcast_object_list(config)
+    assert config[0] is not None
+    return config[0]
 
 
 def _open_data(config: RunConfig, *, progress: bool) -> ImageData:

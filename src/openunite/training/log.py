@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import get_available_trackers
 from torch import Tensor
 from tqdm import tqdm
 
@@ -64,6 +65,18 @@ class ProgressBar:
 
     def close(self) -> None:
         self.bar.close()
+
+
+def check_trackers(names: Sequence[str]) -> list[str] | None:
+    """Trackers as Accelerate takes them. ValueError for one that is unknown or not installed."""
+    available = [str(tracker) for tracker in get_available_trackers()]
+    for name in names:
+        if name not in available:
+            raise ValueError(
+                f"tracker {name!r} cannot be used, expected one of {available}; install it "
+                f"(pip install {name}) or leave it out"
+            )
+    return list(names) or None
 
 
 def _numbers(rows: list[dict[str, Any]]) -> list[Row]:

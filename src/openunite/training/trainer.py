@@ -28,7 +28,7 @@ from openunite.training.collapse import CollapseGuard, effective_rank
 from openunite.training.config import RunConfig, flatten, to_dict
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
-from openunite.training.log import MetricsLog, ProgressBar, Row
+from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
 from openunite.training.optim import build_optimizers
 from openunite.training.schedule import learning_rate_factor
 from openunite.training.signals import StopSignals
@@ -77,7 +77,10 @@ class Trainer:
         self.config, self.objective, self.dataset = config, objective, dataset
         self.folder, self.preview = folder, preview
         self.accelerator = Accelerator(
-            cpu=on_cpu(), mixed_precision=config.precision, log_with=list(config.trackers) or None
+            cpu=on_cpu(),
+            mixed_precision=config.precision,
+            log_with=check_trackers(config.trackers),
+            project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
         model = {"encoder": objective.encoder, "decoder": objective.decoder}
@@ -185,8 +188,8 @@ class Trainer:
 
     def batches(self) -> Iterable[Batch]:
         """The micro-batches of this process from the present step to the last."""
-        indices = self.order.batches(self.step, self.config.steps, self.accelerator.process_index)
-        pinned = self.accelerator.device.type == "cuda"
+        rank, pinned = self.accelerator.process_index, self.accelerator.device.type == "cuda"
+        indices = self.order.batches(self.step, self.config.steps, rank)
         return make_loader(self.dataset, indices, self.config.data.workers, pinned)
 
     def _next(self, terms: Iterator[LossTerm]) -> LossTerm | None:
@@ -246,8 +249,6 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
-    # ---- around the step ------------------------------------------------------------------
-
     def save(self) -> Path | None:
         """Write a checkpoint of the present step; the main process writes, all wait."""
         path = None
@@ -287,7 +288,9 @@ class Trainer:
         """A sink for rows: the trackers that Accelerate knows by name."""
         if not self.config.trackers:
             return []
-        self.accelerator.init_trackers("openunite", config=flatten(to_dict(self.config)))
+        settings = flatten(to_dict(self.config))
+        plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+        self.accelerator.init_trackers("tracker", config=plain)
         return [lambda row: self.accelerator.log(row, step=int(row["step"]))]
 
 
