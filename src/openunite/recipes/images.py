@@ -19,7 +19,7 @@ def fashion() -> RunConfig:
     return RunConfig(
         recipe="fashion",
         modality="image",
-        modality_config=_image(28, 28, 1, 7, flip=True),
+        modality_config=_image(28, 28, 1, 7),
         num_classes=10,
         data=DataConfig("fashion-mnist-mini"),
         model=ModelConfig(
@@ -35,7 +35,7 @@ def fashion() -> RunConfig:
             num_context_tokens=0,
             context_start=0,
         ),
-        steps=1800,
+        steps=1750,
         batch_size=32,
         objective=ObjectiveConfig(time_shift=0.35, recon_noise_start=0.82),
         optimizer=OptimizerConfig(muon_learning_rate=7e-3),
