@@ -67,7 +67,7 @@ def _fit_to_data(config: RunConfig, summary: ImageSummary, command: Train) -> Ru
         config,
         modality_config={**image, "patch_size": patch},
         model=get_size(size).model(command.registers or tokens, command.latent_channels or 16),
-        batch_size=256 if gpu else 64,
+        batch_size=256 if gpu else 32,
         precision="bf16" if gpu else "no",
         num_classes=summary.num_classes,
     )

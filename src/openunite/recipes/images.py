@@ -14,7 +14,8 @@ from openunite.training.config import (
 def fashion() -> RunConfig:
     """Fashion-MNIST-mini, embedded: 28 x 28 grey, 10 classes, 6,000 + 1,000 images.
 
-    Cost: under five minutes on two CPU cores.
+    Cost: under five minutes on two CPU cores. Expected (docs/LOG.md has the runs): PSNR 24 dB,
+    82 % of unguided and 94 % of guided samples recognized, fd_samples about 0.2 of fd_blur.
     """
     return RunConfig(
         recipe="fashion",
@@ -88,7 +89,9 @@ def images() -> RunConfig:
         data=DataConfig(""),
         model=get_size("nano").model(64, 16),
         steps=5000,
-        batch_size=64,
+        batch_size=32,
+        objective=ObjectiveConfig(time_shift=0.35, recon_noise_start=0.82),
+        optimizer=OptimizerConfig(muon_learning_rate=7e-3),
         preview_every=500,
     )
 
