@@ -247,7 +247,7 @@ def test_reconstruction_noise_hits_half_of_the_samples_at_late_times(tiny_models
     count, value = 4000, 1e4
     z0 = torch.full((count, 4, 6), value)
     objective = objective_of(tiny_models())
-    noisy = objective.perturb(z0, slots(count))
+    noisy = objective.perturb(z0, {}, slots(count))
     hit = (noisy != z0).flatten(1).any(dim=1)
     assert abs(float(hit.float().mean()) - 0.5) < 4 * math.sqrt(0.25 / count)
     t = noisy[hit].mean(dim=(1, 2)) / value
@@ -258,7 +258,7 @@ def test_reconstruction_noise_hits_half_of_the_samples_at_late_times(tiny_models
 
 def test_perturbed_latents_lie_on_the_path(tiny_models: Build) -> None:
     z0, random = torch.randn(50, 4, 6), slots(50)
-    noisy = objective_of(tiny_models(), recon_noise_share=1.0).perturb(z0, random)
+    noisy = objective_of(tiny_models(), recon_noise_share=1.0).perturb(z0, {}, random)
     t = 0.7 + 0.3 * random.uniform(Stream.RECON_TIME)
     torch.testing.assert_close(
         noisy, interpolate(z0, random.normal(Stream.RECON_NOISE, 4, 6), t), rtol=0, atol=1e-6
@@ -267,8 +267,8 @@ def test_perturbed_latents_lie_on_the_path(tiny_models: Build) -> None:
 
 def test_no_share_or_a_start_of_one_is_no_noise(tiny_models: Build) -> None:
     models, z0 = tiny_models(), torch.randn(20, 4, 6)
-    assert torch.equal(objective_of(models, recon_noise_share=0.0).perturb(z0, slots(20)), z0)
-    late = objective_of(models, recon_noise_start=1.0).perturb(z0, slots(20))
+    assert torch.equal(objective_of(models, recon_noise_share=0.0).perturb(z0, {}, slots(20)), z0)
+    late = objective_of(models, recon_noise_start=1.0).perturb(z0, {}, slots(20))
     torch.testing.assert_close(late, z0, rtol=0, atol=1e-6)
 
 

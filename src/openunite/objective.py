@@ -50,7 +50,7 @@ class UniteObjective:
         """Yield the reconstruction term, then one flow term per draw. Equation (5)."""
         batch = self.modality.prepare(batch, random)
         z0 = self.tokenize(batch, random)
-        output = self.decoder(self.perturb(z0, random), batch.get("mask"))
+        output = self.decoder(self.perturb(z0, batch, random), batch.get("mask"))
         parts = self.modality.reconstruction_losses(output, batch)
         target = z0.detach()  # sg: the flow loss never reaches the tokenizing pass
         yield LossTerm("reconstruction", sum_of(parts), 1.0, parts, target)
@@ -61,15 +61,17 @@ class UniteObjective:
 
     def tokenize(self, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
         """Equation (1): pure noise registers, the observation, t near 0, the null class."""
-        noise = random.normal(Stream.REGISTERS, *self.latent_shape(batch))
+        noise = self.noise(Stream.REGISTERS, random, batch)
         t = self.tokenize_time * random.uniform(Stream.TOKENIZE_TIME)
         return self.encoder(noise, t, None, batch["data"], batch.get("mask"))
 
-    def perturb(self, z0: Float[Tensor, "b k c"], random: SlotRandom) -> Float[Tensor, "b k c"]:
+    def perturb(
+        self, z0: Float[Tensor, "b k c"], batch: Batch, random: SlotRandom
+    ) -> Float[Tensor, "b k c"]:
         """Light noise on half of the latents: t z0 + (1 - t) eps with t ~ U[start, 1]."""
         start = self.recon_noise_start
         t = start + (1.0 - start) * random.uniform(Stream.RECON_TIME)
-        noisy = interpolate(z0, random.normal(Stream.RECON_NOISE, *z0.shape[1:]), t)
+        noisy = interpolate(z0, self.noise(Stream.RECON_NOISE, random, batch), t)
         chosen = random.uniform(Stream.RECON_CHOICE) < self.recon_noise_share
         return torch.where(chosen[:, None, None], noisy, z0)
 
@@ -78,7 +80,7 @@ class UniteObjective:
     ) -> Float[Tensor, ""]:
         """Equations (3) to (5) for one draw of t, eps and label dropout."""
         t = logit_normal_time(random.normal(Stream.FLOW_TIME, draw=draw), self.time_shift)
-        noise = random.normal(Stream.FLOW_NOISE, *target.shape[1:], draw=draw)
+        noise = self.noise(Stream.FLOW_NOISE, random, batch, draw)
         dropped = random.uniform(Stream.LABEL_DROPOUT, draw=draw) < self.label_dropout
         label = torch.where(dropped, self.encoder.config.num_classes, batch["label"])
         return self.flow_error(target, label, t, noise, batch.get("mask")).mean()
@@ -98,11 +100,13 @@ class UniteObjective:
         rising = step < self.flow_ramp_steps  # no ramp: full weight from the first step
         return self.flow_weight * (step / self.flow_ramp_steps if rising else 1.0)
 
-    def latent_shape(self, batch: Batch) -> tuple[int, int]:
-        """(K, C); K follows the mask where the data vary in size."""
-        mask = batch.get("mask")
-        registers = self.encoder.config.num_registers if mask is None else mask.shape[1]
-        return registers, self.encoder.config.latent_channels
+    def noise(
+        self, stream: Stream, random: SlotRandom, batch: Batch, draw: int = 0
+    ) -> Float[Tensor, "b k c"]:
+        """N(0, I) for the registers of a batch, the same for a sample however far it is padded."""
+        mask, size = batch.get("mask"), self.encoder.config
+        drawn = random.normal(stream, size.num_registers, size.latent_channels, draw=draw)
+        return drawn if mask is None else drawn[:, : mask.shape[1]]
 
 
 def sum_of(parts: dict[str, Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from openunite.training.checkpoint import list_checkpoints, load_checkpoint
 
 def rows_without_clock(folder: Path) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
 
 
 def final_tensors(folder: Path) -> dict[str, torch.Tensor]:

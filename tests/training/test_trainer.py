@@ -57,7 +57,7 @@ def test_rows_have_every_scalar_and_rank_at_intervals(tmp_path: Path) -> None:
         "latent_spread",
         "learning_rate",
         "grad_norm",
-        "images_per_second",
+        "samples_per_second",
     }
     for row in rows(tmp_path):
         assert expected <= row.keys()

@@ -35,9 +35,9 @@ class Stream(IntEnum):
 
 
 def philox4x32(
-    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor | int, Tensor | int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ten Philox rounds on four broadcastable int64 tensors that hold 32-bit words."""
+    """Ten Philox rounds on broadcastable int64 tensors (or ints as key) that hold 32-bit words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -65,25 +65,26 @@ class SlotRandom:
 
     def uniform(self, stream: Stream, *shape: int, draw: int = 0) -> Float[Tensor, "b ..."]:
         """Uniform numbers in the open interval (0, 1), float32, shape (B, *shape)."""
-        words = _words(self.slots, self.seed, stream, self.step, draw, math.prod(shape))
+        words = self._words(stream, draw, math.prod(shape))
         return _unit(words).view(len(self.slots), *shape)
 
     def normal(self, stream: Stream, *shape: int, draw: int = 0) -> Float[Tensor, "b ..."]:
         """Standard normal numbers by Box-Muller, float32, shape (B, *shape)."""
         count = math.prod(shape)
-        unit = _unit(_words(self.slots, self.seed, stream, self.step, draw, 2 * ((count + 1) // 2)))
-        first, second = unit.chunk(2, dim=1)
-        radius, angle = torch.sqrt(-2.0 * torch.log(first)), 2.0 * math.pi * second
-        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
-        return both[:, :count].reshape(len(self.slots), *shape)
+        words = self._words(stream, draw, 2 * ((count + 1) // 2))
+        return _box_muller(words)[:, :count].reshape(len(self.slots), *shape)
+
+    def _words(self, stream: Stream, draw: int, count: int) -> Int[Tensor, "b n"]:
+        key = (self.seed & _MASK, (int(stream) << 24) ^ ((self.seed >> 32) & 0xFFFFFF))
+        return _words(draw, self.slots[:, None], self.step, key, count)
 
 
 def seeded_normal(seeds: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
     """Standard normal noise for sampling: row i is a function of `seeds[i]` (64 bits) alone."""
-    halves = zip((seeds & _MASK).tolist(), ((seeds >> 32) & _MASK).tolist(), strict=True)
-    slot = torch.zeros(1, dtype=torch.int64)
-    rows = [SlotRandom(low, high, slot).normal(Stream.SAMPLE, *shape) for low, high in halves]
-    return torch.cat(rows) if rows else torch.empty(0, *shape)
+    count, slot = math.prod(shape), torch.zeros_like(seeds)[:, None]
+    key = (seeds[:, None] & _MASK, int(Stream.SAMPLE) << 24)
+    words = _words(0, slot, (seeds[:, None] >> 32) & _MASK, key, 2 * ((count + 1) // 2))
+    return _box_muller(words)[:, :count].reshape(len(seeds), *shape)
 
 
 def permutation(size: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
@@ -92,22 +93,22 @@ def permutation(size: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     return torch.randperm(size, generator=generator)
 
 
-def _words(slots: Tensor, seed: int, stream: int, step: int, draw: int, count: int) -> Tensor:
+def _words(
+    draw: int, slots: Tensor, step: Tensor | int, key: tuple[Tensor | int, Tensor | int], count: int
+) -> Int[Tensor, "b n"]:
     """(B, count) random 32-bit words in int64; counter = (block, draw, slot, step)."""
     blocks = torch.arange((count + 3) // 4, device=slots.device)[None, :]
-    word = torch.tensor  # 0-dim tensors keep the arithmetic in int64 on every device
-    counter = (
-        blocks,
-        word(draw & _MASK, device=slots.device),
-        slots[:, None] & _MASK,
-        word(step & _MASK, device=slots.device),
-    )
-    key = (
-        word(seed & _MASK, device=slots.device),
-        word((int(stream) << 24) ^ ((seed >> 32) & 0xFFFFFF), device=slots.device),
-    )
+    zero = torch.zeros_like(blocks)
+    counter = (blocks, zero + (draw & _MASK), slots & _MASK, zero + (step & _MASK))
     out = torch.broadcast_tensors(*philox4x32(counter, key))
     return torch.stack(out, dim=-1).flatten(1)[:, :count]
+
+
+def _box_muller(words: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Pairs of normal numbers from pairs of words, the first half paired with the second."""
+    first, second = _unit(words).chunk(2, dim=1)
+    radius, angle = torch.sqrt(-2.0 * torch.log(first)), 2.0 * math.pi * second
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
 
 
 def _unit(words: Tensor) -> Tensor:

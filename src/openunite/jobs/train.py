@@ -25,7 +25,8 @@ from openunite.modalities.image.data import ImageData, open_images
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.config import RunConfig, differences, load_config, save_config
-from openunite.training.trainer import Trainer, TrainResult, on_cpu
+from openunite.training.device import on_cpu
+from openunite.training.trainer import Trainer, TrainResult
 
 
 def train(command: Train) -> None:

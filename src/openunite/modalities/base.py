@@ -18,9 +18,14 @@ Batch = Mapping[str, Tensor]  # "data" (B, ...), "label" (B,), "index" (B,), per
 
 
 class Embedder(nn.Module, ABC):
-    """Data (B, ...) -> observation tokens (B, num_tokens, width)."""
+    """Data (B, ...) -> observation tokens (B, num_tokens, width); fewer where a batch is padded less.
+
+    `tied` says that token j describes the part of the data that register j stands for, as with
+    atoms: both then get one rotary position.
+    """
 
     num_tokens: int
+    tied: bool = False
 
 
 class Head(nn.Module, ABC):
@@ -54,7 +59,10 @@ class Modality(ABC):
         """Stored form -> model form, augmented with `random` (None: no augmentation)."""
 
 
-_HOMES = {"image": "openunite.modalities.image.tokens:ImageModality"}
+_HOMES = {
+    "image": "openunite.modalities.image.tokens:ImageModality",
+    "molecule": "openunite.modalities.molecule.tokens:MoleculeModality",
+}
 
 
 def get_modality(name: str, config: Mapping[str, Any]) -> Modality:

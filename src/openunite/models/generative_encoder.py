@@ -57,8 +57,10 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
         self.modulation_out = nn.Linear(width, 2 * width)
         self.latent_output = nn.Linear(width, latent_channels)
         self.latent_norm = nn.LayerNorm(latent_channels, eps=1e-5)
-        angles = rotary_angles(num_registers + self.embedder.num_tokens, width // num_heads)
-        angles = torch.cat([angles.new_zeros(num_context_tokens, angles.shape[1]), angles])
+        first, tokens = 0 if self.embedder.tied else num_registers, self.embedder.num_tokens
+        table = rotary_angles(max(num_registers, first + tokens), width // num_heads)
+        unrotated = table.new_zeros(num_context_tokens, table.shape[1])
+        angles = torch.cat([unrotated, table[:num_registers], table[first : first + tokens]])
         self.register_buffer("angles", angles.float(), persistent=False)
         initialize(self)
 
@@ -89,18 +91,25 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
             x = torch.cat([x, self.embedder(observation)], dim=1)
             mask = None if mask is None else torch.cat([mask, mask], dim=1)
         context = self.config.num_context_tokens
-        # The table of angles begins with the in-context tokens, which are not rotated.
-        angles, place = self.angles[context : context + x.shape[1]], slice(0, registers)
+        angles, place = self._angles(registers, x.shape[1] - registers), slice(0, registers)
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             if i == self.config.context_start and context:
                 x = torch.cat([label[:, None] + self.context_positions, x], dim=1)
                 mask = None if mask is None else nn.functional.pad(mask, (context, 0), value=True)
-                angles, place = self.angles[: x.shape[1]], slice(context, context + registers)
+                angles = torch.cat([self.angles[:context], angles])
+                place = slice(context, context + registers)
             x = block(x, c, angles, mask, place if i == last else slice(None))
             if intermediates is not None:
                 intermediates[f"block.{i}"] = x if i == last else x[:, place]
         return self._latents(x, c, intermediates)
+
+    def _angles(self, registers: int, tokens: int) -> Tensor:
+        """Of the first registers and observation tokens; the table begins with the in-context."""
+        config = self.config
+        start, first = config.num_context_tokens, config.num_context_tokens + config.num_registers
+        chosen = self.angles[start : start + registers], self.angles[first : first + tokens]
+        return torch.cat(chosen)
 
     def _latents(self, x: Tensor, c: Tensor, intermediates: dict[str, Tensor] | None) -> Tensor:
         shift, scale = self.modulation_out(c)[:, None, :].chunk(2, dim=-1)

@@ -10,10 +10,12 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +25,15 @@ _NAME = re.compile(r"step-(\d{8})")
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of a newer format."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint read back: tensors by file and the state `save_checkpoint` was given."""
+
+    path: Path
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
 
 
 def save_checkpoint(
@@ -36,31 +47,47 @@ def save_checkpoint(
 
     Afterwards only the `keep` newest checkpoints up to this step are left. A sound checkpoint of
     the same step stays as it is: a step determines its contents, and no file is ever missing.
+    OSError if the disk is full or cannot be written; earlier checkpoints are then untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final, temporary = folder / f"step-{step:08d}", folder / f".writing-{step:08d}-{os.getpid()}"
     if is_sound(final):
         return final
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        for name, group in tensors.items():
-            contiguous = {key: value.detach().contiguous() for key, value in group.items()}
-            save_file(contiguous, temporary / f"{name}.safetensors")
-        (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=1))
-        files = {p.name: _sha256(p) for p in sorted(temporary.iterdir())}
-        manifest = {"format_version": FORMAT_VERSION, "step": step, "sha256": files}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in [*temporary.iterdir(), temporary]:
-            _flush(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, step, tensors, state)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(temporary, final)
         _flush(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):  # safetensors has its own I/O errors
+            raise OSError(
+                f"cannot write checkpoint {final} ({error}); earlier ones are untouched: mend the "
+                "disk and run the same command again"
+            ) from error
         raise
     _prune(folder, keep, final)
     return final
+
+
+def _write(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+) -> None:
+    """All files of a checkpoint, flushed to disk."""
+    for name, group in tensors.items():
+        contiguous = {key: value.detach().contiguous() for key, value in group.items()}
+        save_file(contiguous, folder / f"{name}.safetensors")
+    (folder / "state.json").write_text(json.dumps({**state, "step": step}, indent=1))
+    files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+    manifest = {"format_version": FORMAT_VERSION, "step": step, "sha256": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    for path in [*folder.iterdir(), folder]:
+        _flush(path)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -80,6 +107,22 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
             complaints.append(str(error))
         else:
             return path, complaints
+    return None, complaints
+
+
+def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
+    """The newest sound checkpoint, each file hashed once, and complaints about newer ones.
+
+    None if there is no sound one; the complaints then say why.
+    """
+    complaints: list[str] = []
+    for path in list_checkpoints(folder):
+        try:
+            tensors, state = load_checkpoint(path)
+        except CheckpointError as error:
+            complaints.append(str(error))
+        else:
+            return Loaded(path, tensors, state), complaints
     return None, complaints
 
 

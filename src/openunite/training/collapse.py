@@ -7,8 +7,8 @@ all inputs. Then reconstruction stays at the mean of the data for ever (docs/MET
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 ADVICE = (
     "Let the reconstruction lead: lower flow_weight (0.1 to 0.3), raise flow_ramp (0.3), use more "
@@ -20,13 +20,40 @@ class CollapseError(RuntimeError):
     """The latents are constant; going on would only cost time."""
 
 
-def effective_rank(latents: Float[Tensor, "b k c"]) -> float:
+def pad_latents(
+    latents: Float[Tensor, "b k c"], mask: Bool[Tensor, "b k"] | None, registers: int
+) -> tuple[Float[Tensor, "b r c"], Float[Tensor, "b r 1"]]:
+    """Latents at the model's full number of registers, zero where invalid, and what is valid."""
+    valid = torch.ones_like(latents[..., 0]) if mask is None else mask.to(latents.dtype)
+    missing = registers - latents.shape[1]
+    padded = nn.functional.pad(latents * valid[..., None], (0, 0, 0, missing))
+    return padded, nn.functional.pad(valid, (0, missing))[..., None]
+
+
+def moments(
+    latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]
+) -> Float[Tensor, "3 r c"]:
+    """Count, sum and sum of squares over the samples, float64: what processes add up."""
+    wide = latents.double()
+    return torch.stack([valid.double().expand_as(wide).sum(0), wide.sum(0), wide.square().sum(0)])
+
+
+def spread_of(moments: Float[Tensor, "3 r c"]) -> Float[Tensor, ""]:
+    """Deviation over samples, mean over channels and the registers that two samples share."""
+    count, total, squares = moments
+    shared = count > 1.0
+    count = count.clamp_min(1.0)
+    variance = (squares / count - (total / count).square()).clamp_min(0.0)
+    return variance.sqrt()[shared].mean()
+
+
+def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]) -> float:
     """exp of the entropy of the normalized variances along principal axes, at most B - 1.
 
     Roy and Vetterli, "The effective rank", 2007; on latents flattened to (B, K C), centered.
     """
-    flat = latents.flatten(1).float()
-    flat = flat - flat.mean(dim=0)
+    mean = latents.sum(0) / valid.sum(0).clamp_min(1.0)
+    flat = ((latents - mean) * valid).flatten(1).float()
     variances = torch.linalg.eigvalsh(flat @ flat.T).clamp_min(0.0)
     if float(variances.sum()) <= 1e-12:
         return 0.0

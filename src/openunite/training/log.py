@@ -44,7 +44,7 @@ class MetricsLog:
 
 
 class ProgressBar:
-    """step, images/s, both losses, latent spread, time left."""
+    """step, samples/s, both losses, latent spread, time left."""
 
     def __init__(self, first_step: int, steps: int, *, shown: bool) -> None:
         self.bar = tqdm(
@@ -58,7 +58,7 @@ class ProgressBar:
         row = rows[-1]
         self.bar.set_description_str(
             f"rec {row['loss_reconstruction']:.4f}  flow {row['loss_flow']:.3f}  "
-            f"spread {row['latent_spread']:.2f}  {row['images_per_second']:.0f} img/s",
+            f"spread {row['latent_spread']:.2f}  {row['samples_per_second']:.0f} samples/s",
             refresh=False,
         )
         self.bar.update(int(row["step"]) - self.bar.n)

@@ -24,8 +24,15 @@ from openunite.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from openunite.training.collapse import CollapseGuard, effective_rank
+from openunite.training.collapse import (
+    CollapseGuard,
+    effective_rank,
+    moments,
+    pad_latents,
+    spread_of,
+)
 from openunite.training.config import RunConfig, flatten, to_dict
+from openunite.training.device import on_cpu
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
@@ -57,7 +64,7 @@ class TrainResult:
     steps_done: int
     finished: bool
     train_seconds: float
-    images_per_second: float
+    samples_per_second: float
 
 
 class Trainer:
@@ -120,7 +127,7 @@ class Trainer:
             row = self._train_step(batches)
             seconds = time.perf_counter() - tick
             self.seconds += seconds
-            log.add({**row, "images_per_second": self.config.batch_size / seconds})
+            log.add({**row, "samples_per_second": self.config.batch_size / seconds})
             if self._due(self.config.log_every) or self._due(self.config.checkpoint_every):
                 rows = log.flush()
                 bar.advance(rows)
@@ -151,12 +158,12 @@ class Trainer:
     def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Equation (5) for one global batch: accumulate gradients, average, clip, update."""
         scalars: dict[str, list[Tensor]] = {}
-        latents: list[Tensor] = []
+        latents: list[tuple[Tensor, Tensor]] = []
         for micro in range(self.order.accumulation):
             slots = self.order.slots(micro, self.accelerator.process_index)
             self._accumulate(next(batches), slots, scalars, latents)
         self._average_gradients()
-        row = self._row(scalars, torch.cat(latents))
+        row = self._row(scalars, *map(torch.cat, zip(*latents, strict=True)))
         row["grad_norm"] = nn.utils.clip_grad_norm_(
             list(self.names), self.config.optimizer.clip_norm
         )
@@ -169,7 +176,7 @@ class Trainer:
         batch: Batch,
         slots: Tensor,
         scalars: dict[str, list[Tensor]],
-        latents: list[Tensor],
+        latents: list[tuple[Tensor, Tensor]],
     ) -> None:
         """Back-propagate the loss terms of one micro-batch, each before the next is computed."""
         device = self.accelerator.device
@@ -183,7 +190,8 @@ class Trainer:
             for name, value in {term.name: term.value, **term.parts}.items():
                 scalars.setdefault(f"loss_{name}", []).append(value.detach())
             if term.latents is not None:
-                latents.append(term.latents)
+                size = self.config.model.num_registers
+                latents.append(pad_latents(term.latents, batch.get("mask"), size))
         scalars.setdefault("loss", []).append(total)
 
     def batches(self) -> Iterable[Batch]:
@@ -205,21 +213,22 @@ class Trainer:
             handle.wait()
         torch._foreach_div_(grads, float(self.accelerator.num_processes))
 
-    def _row(self, scalars: dict[str, list[Tensor]], latents: Tensor) -> dict[str, Any]:
+    def _row(
+        self, scalars: dict[str, list[Tensor]], latents: Tensor, valid: Tensor
+    ) -> dict[str, Any]:
         """Scalars of this step, averaged over micro-batches, draws and processes."""
         names = list(scalars)
         means = torch.stack([torch.stack(scalars[name]).mean().double() for name in names])
-        flat = latents.flatten(1).double()
-        moments = torch.stack([flat.mean(dim=0), flat.square().mean(dim=0)])
+        sums = moments(latents, valid)
         if self.accelerator.num_processes > 1:
             means = self.accelerator.reduce(means, "mean")
-            moments = self.accelerator.reduce(moments, "mean")
-        deviation = (moments[1] - moments[0].square()).clamp_min(0.0).sqrt()
+            sums = self.accelerator.reduce(sums, "sum")
         row: dict[str, Any] = dict(zip(names, means, strict=True))
         row |= {"flow_weight": self.objective.flow_weight_at(self.step)}
-        row |= {"latent_spread": deviation.mean()}
+        row |= {"latent_spread": spread_of(sums)}
         if (self.step + 1) % self.config.log_every == 0:
-            row["effective_rank"] = effective_rank(self.accelerator.gather(latents))
+            everyone = self.accelerator.gather((latents, valid))
+            row["effective_rank"] = effective_rank(*everyone)
         return row
 
     def _update(self, row: dict[str, Any]) -> None:
@@ -292,8 +301,3 @@ class Trainer:
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
         self.accelerator.init_trackers("tracker", config=plain)
         return [lambda row: self.accelerator.log(row, step=int(row["step"]))]
-
-
-def on_cpu() -> bool:
-    """Accelerate joins torchrun's processes on a CPU only if it is told that it is on one."""
-    return not (torch.cuda.is_available() or torch.backends.mps.is_available())

@@ -1,0 +1,15 @@
+"""The one place that chooses where to compute."""
+
+import torch
+
+
+def choose_device() -> torch.device:
+    """CUDA, else an Apple GPU (MPS), else the CPU: what Accelerate takes, too."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def on_cpu() -> bool:
+    """Accelerate joins torchrun's processes on a CPU only if it is told that it is on one."""
+    return choose_device().type == "cpu"
