@@ -139,7 +139,7 @@ def test_the_default_is_heun_with_50_steps() -> None:
 
 def test_an_unknown_solver_is_refused_by_name() -> None:
     unchecked = inspect.unwrap(solve)  # under pytest the type checker would speak first
-    with pytest.raises(ValueError, match="one of euler, heun, dopri5, got 'rk4'"):
+    with pytest.raises(ValueError, match="one of euler, heun, sde, dopri5, got 'rk4'"):
         unchecked(gaussian, noise(), solver="rk4")
 
 
@@ -147,3 +147,53 @@ def test_an_unknown_solver_is_refused_by_name() -> None:
 def test_a_solver_needs_steps(num_steps: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         solve(gaussian, noise(), num_steps=num_steps)
+
+
+# ---- the stochastic solver ------------------------------------------------------------------
+
+
+def fresh(like: Tensor) -> Callable[[int], Tensor]:
+    def draw(step: int) -> Tensor:
+        return torch.randn(like.shape, generator=torch.Generator().manual_seed(step)).to(like)
+
+    return draw
+
+
+def test_without_fresh_noise_the_sde_is_euler() -> None:
+    start = noise()
+    found: dict[str, dict[float, Tensor]] = {"euler": {}, "sde": {}}
+    for solver, reached in found.items():
+        solve(
+            gaussian,
+            start,
+            solver=solver,
+            num_steps=20,
+            fresh=fresh(start),
+            callback=lambda _, t, z, reached=reached: reached.update({round(t, 9): z}),
+        )
+    torch.testing.assert_close(found["sde"][0.9], found["euler"][0.9])
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_fresh_noise_keeps_the_distribution(eta: float) -> None:
+    start = torch.randn(20_000, 1, 1, generator=torch.Generator().manual_seed(99)).double()
+    end = solve(gaussian, start, solver="sde", num_steps=200, eta=eta, fresh=fresh(start))
+    assert float(end.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(end.std()) == pytest.approx(DEVIATION, abs=0.02)
+    assert abs(float(torch.corrcoef(torch.stack([start, end]).flatten(1))[0, 1])) < 0.9
+
+
+def test_the_sde_costs_one_evaluation_a_step_and_ends_on_the_prediction() -> None:
+    denoiser, times = recorded()
+    start = noise()
+    end = solve(denoiser, start, solver="sde", num_steps=7, eta=0.5, fresh=fresh(start))
+    assert len(times) == 7
+    assert max(times) < 1.0
+    assert end.isfinite().all()
+
+
+def test_the_sde_says_what_it_needs() -> None:
+    with pytest.raises(ValueError, match="0 <= eta <= 1"):
+        solve(gaussian, noise(), solver="sde", eta=1.5, fresh=fresh(noise()))
+    with pytest.raises(ValueError, match="source of noise"):
+        solve(gaussian, noise(), solver="sde")

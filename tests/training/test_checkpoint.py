@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from openunite.training import checkpoint
 from openunite.training.checkpoint import (
     FORMAT_VERSION,
     CheckpointError,
+    Loaded,
     list_checkpoints,
     load_checkpoint,
-    newest_checkpoint,
+    load_newest,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
@@ -39,8 +42,24 @@ def save(folder: Path, step: int, keep: int = 2) -> Path:
     return save_checkpoint(folder, step, content(step), {"seconds": 1.5 * step}, keep)
 
 
+def newest(folder: Path) -> Loaded:
+    """The newest checkpoint of a folder in which nothing is damaged."""
+    loaded, complaints = load_newest(folder)
+    assert loaded is not None
+    assert complaints == []
+    return loaded
+
+
+def reached(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
 def assert_holds(path: Path, step: int) -> None:
     tensors, state = load_checkpoint(path)
+    assert_content(tensors, state, step)
+
+
+def assert_content(tensors: dict[str, dict[str, Tensor]], state: object, step: int) -> None:
     assert state == {"step": step, "seconds": 1.5 * step}
     expected = content(step)
     assert tensors.keys() - {"filler"} == expected.keys()
@@ -69,8 +88,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_no_folder_and_an_empty_folder_have_no_checkpoint(tmp_path: Path) -> None:
-    assert newest_checkpoint(tmp_path / "nowhere") == (None, [])
-    assert newest_checkpoint(tmp_path) == (None, [])
+    assert load_newest(tmp_path / "nowhere") == (None, [])
+    assert load_newest(tmp_path) == (None, [])
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
@@ -81,7 +100,27 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
         "step-00000010",
         "step-00000009",
     ]
-    assert newest_checkpoint(tmp_path) == (tmp_path / "step-00000100", [])
+    loaded = newest(tmp_path)
+    assert loaded.path == tmp_path / "step-00000100"
+    assert_content(loaded.tensors, loaded.state, 100)
+
+
+def test_loading_the_newest_hashes_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(save(tmp_path, 1) / "state.json")
+    save(tmp_path, 2)
+    hashed: list[str] = []
+    original = checkpoint._sha256
+
+    def count(path: Path) -> str:
+        hashed.append(f"{path.parent.name}/{path.name}")
+        return original(path)
+
+    monkeypatch.setattr(checkpoint, "_sha256", count)
+    newest(tmp_path)
+    files = ("ema.safetensors", "model.safetensors", "state.json")
+    assert sorted(hashed) == [f"step-00000002/{name}" for name in files]
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
@@ -117,6 +156,21 @@ def test_a_failing_save_leaves_everything_as_it_was(
         save(tmp_path, 2)
     assert names(tmp_path) == ["step-00000001"]
     assert_holds(tmp_path / "step-00000001", 1)
+
+
+def test_an_error_of_safetensors_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is reported by safetensors' own kind of error, which is no OSError."""
+    save(tmp_path, 1)
+
+    def fail(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(OSError, match=r"step-00000002 .*No space left.*earlier ones are untouched"):
+        save(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000001"]
 
 
 def test_everything_is_on_disk_before_the_name_appears(
@@ -166,12 +220,12 @@ def crash_everywhere(folder: Path, before: int, step: int) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         save(folder, before)
         crashed = crash_at(event, folder, step)
-        path, complaints = newest_checkpoint(folder)
-        assert path is not None, f"nothing is left after a crash at file operation {event}"
+        loaded, complaints = load_newest(folder)
+        assert loaded is not None, f"nothing is left after a crash at file operation {event}"
         assert complaints == []
-        assert_holds(path, int(path.name.removeprefix("step-")))
+        assert_content(loaded.tensors, loaded.state, reached(loaded.path))
         if not crashed:
-            assert path.name == f"step-{step:08d}"
+            assert loaded.path.name == f"step-{step:08d}"
             return event
     raise AssertionError
 
@@ -206,8 +260,10 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_complaint(
         (newer / file).write_bytes((newer / file).read_bytes()[:-1])
     else:
         (newer / file).unlink()
-    path, complaints = newest_checkpoint(tmp_path)
-    assert path == older
+    loaded, complaints = load_newest(tmp_path)
+    assert loaded is not None
+    assert loaded.path == older
+    assert_content(loaded.tensors, loaded.state, 1)
     assert len(complaints) == 1
     assert str(newer / file) in complaints[0]
     with pytest.raises(CheckpointError, match="missing or damaged"):
@@ -219,8 +275,9 @@ def test_an_unreadable_manifest_is_passed_over(tmp_path: Path, text: str | None)
     older, newer = save(tmp_path, 1), save(tmp_path, 2)
     manifest = newer / "manifest.json"
     manifest.unlink() if text is None else manifest.write_text(text)
-    path, complaints = newest_checkpoint(tmp_path)
-    assert path == older
+    loaded, complaints = load_newest(tmp_path)
+    assert loaded is not None
+    assert loaded.path == older
     assert "no readable manifest.json" in complaints[0]
 
 
@@ -231,7 +288,9 @@ def test_a_newer_format_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps({**manifest, "format_version": newer}))
     with pytest.raises(CheckpointError, match=rf"has format {newer}, .*up to {FORMAT_VERSION}"):
         load_checkpoint(path)
-    assert newest_checkpoint(tmp_path)[0] is None
+    loaded, complaints = load_newest(tmp_path)
+    assert loaded is None
+    assert "upgrade it" in complaints[0]
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -243,7 +302,9 @@ def test_a_damaged_newer_checkpoint_does_not_push_out_what_is_sound(
     for step in range(3, 3 + keep):
         damage(save(tmp_path, step, keep=9) / "model.safetensors")
     save(tmp_path, 2, keep=keep)
-    assert newest_checkpoint(tmp_path)[0] == tmp_path / "step-00000002"
+    loaded, _ = load_newest(tmp_path)
+    assert loaded is not None
+    assert loaded.path == tmp_path / "step-00000002"
 
 
 # ---- kills ----------------------------------------------------------------------------------
@@ -267,13 +328,10 @@ def test_kills_at_any_moment_leave_a_sound_checkpoint(tmp_path: Path) -> None:
         assert process.exitcode is None
         process.kill()
         process.join()
-        path, complaints = newest_checkpoint(tmp_path)
-        assert path is not None
-        assert complaints == []
-        reached = int(path.name.removeprefix("step-"))
-        assert_holds(path, reached)
-        assert reached >= step
-        step = reached
+        loaded = newest(tmp_path)
+        assert_content(loaded.tensors, loaded.state, reached(loaded.path))
+        assert reached(loaded.path) >= step
+        step = reached(loaded.path)
     assert step > 1
     save(tmp_path, step + 1)
     assert not list(tmp_path.glob(".writing-*"))

@@ -79,11 +79,11 @@ class SlotRandom:
         return _words(draw, self.slots[:, None], self.step, key, count)
 
 
-def seeded_normal(seeds: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
-    """Standard normal noise for sampling: row i is a function of `seeds[i]` (64 bits) alone."""
+def seeded_normal(seeds: Int[Tensor, " b"], *shape: int, draw: int = 0) -> Float[Tensor, "b ..."]:
+    """Standard normal noise for sampling: row i depends on `seeds[i]` (64 bits) and `draw`."""
     count, slot = math.prod(shape), torch.zeros_like(seeds)[:, None]
     key = (seeds[:, None] & _MASK, int(Stream.SAMPLE) << 24)
-    words = _words(0, slot, (seeds[:, None] >> 32) & _MASK, key, 2 * ((count + 1) // 2))
+    words = _words(draw, slot, (seeds[:, None] >> 32) & _MASK, key, 2 * ((count + 1) // 2))
     return _box_muller(words)[:, :count].reshape(len(seeds), *shape)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from openunite.flow.guidance import Denoiser
 from openunite.flow.path import gap, shift_time
 
-Solver = Literal["euler", "heun", "dopri5"]
+Solver = Literal["euler", "heun", "sde", "dopri5"]
+Fresh = Callable[[int], Tensor]  # number of a step, from 1 -> N(0, I) (B, K, C)
 Callback = Callable[[int, float, Tensor], None]  # (evaluations so far, t, z_t)
 
 
@@ -38,18 +39,23 @@ def solve(
     solver: str = "heun",
     num_steps: int = 50,
     shift: float = 1.0,
+    eta: float = 0.0,
+    fresh: Fresh | None = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "b k c"]:
     """Carry noise (B, K, C) at t = 0 to latents at t = 1.
 
-    `euler` costs num_steps evaluations (order 1), `heun` 2 num_steps (order 2); `dopri5` is the
-    paper's adaptive protocol and ignores num_steps and shift. Raises ValueError for another name.
+    `euler` costs num_steps evaluations (order 1), `heun` 2 num_steps (order 2), `sde` num_steps;
+    `dopri5` is the paper's adaptive protocol and ignores num_steps and shift. `eta` and `fresh`
+    belong to `sde`: see equation (8). Raises ValueError for another name, or what does not fit.
     """
     if solver == "dopri5":
         return _dopri5(denoiser, noise, callback)
     if solver not in get_args(Solver):
         raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
     grid, z, evaluations = time_grid(num_steps, shift).tolist(), noise, 0
+    if solver == "sde":
+        return _sde(denoiser, noise, grid, eta, fresh, callback)
     for now, then in pairwise(grid):
         step, t = then - now, z.new_full((len(z),), now)
         slope = velocity(denoiser, z, t)
@@ -61,6 +67,34 @@ def solve(
         z = z + step * slope
         if callback is not None:
             callback(evaluations, then, z)
+    return z
+
+
+def _sde(
+    denoiser: Denoiser,
+    z: Tensor,
+    grid: list[float],
+    eta: float,
+    fresh: Fresh | None,
+    callback: Callback | None,
+) -> Tensor:
+    """Equation (8): z_s = s z0^ + (1 - s) (sqrt(1 - r) eps^ + sqrt(r) eps), eps^ from z_t and z0^.
+
+    Fresh noise in place of a part of the predicted one lets later steps mend earlier errors. With
+    r = eta^2 (1 - (t (1 - s) / (s (1 - t)))^2), eta = 1 is ancestral sampling, and eta = 0 Euler's
+    method. The step to s = 1 ends on the prediction itself.
+    """
+    if not 0.0 <= eta <= 1.0 or fresh is None:
+        raise ValueError(f"solver 'sde' needs 0 <= eta <= 1 and a source of noise, got eta {eta}")
+    for number, (now, then) in enumerate(pairwise(grid), start=1):
+        predicted = denoiser(z, z.new_full((len(z),), now))
+        noise = (z - now * predicted) / (1.0 - now)
+        if eta > 0.0 and then < 1.0:
+            renewed = eta**2 * (1.0 - (now * (1.0 - then) / (then * (1.0 - now))) ** 2)
+            noise = (1.0 - renewed) ** 0.5 * noise + renewed**0.5 * fresh(number).to(noise)
+        z = then * predicted + (1.0 - then) * noise
+        if callback is not None:
+            callback(number, then, z)
     return z
 
 

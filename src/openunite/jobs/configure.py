@@ -10,12 +10,16 @@ import torch
 
 from openunite.commands import Train
 from openunite.flow.random import SlotRandom
+from openunite.modalities.base import get_modality
 from openunite.modalities.image.data import ImageSummary, inspect_images
 from openunite.recipes import RECIPES
 from openunite.recipes.sizes import get_size
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import ModelConfig, RunConfig, load_config
+from openunite.training.device import choose_device
 from openunite.training.optim import build_optimizers
+
+MIN_STEPS = 100  # fewer teach nothing
 
 
 def configure(command: Train, known_steps: int | None = None) -> RunConfig:
@@ -31,6 +35,7 @@ def configure(command: Train, known_steps: int | None = None) -> RunConfig:
     if config.recipe == "images" and command.config is None:
         config = _fit_to_data(config, inspect_images(config.data.source), command)
     config = _with_options(config, command)
+    get_modality(config.modality, config.modality_config)  # refuses a bad size before data are read
     if command.minutes is not None:
         config = _fit_to_minutes(config, command, known_steps)
     return config
@@ -55,7 +60,7 @@ def _fit_to_data(config: RunConfig, summary: ImageSummary, command: Train) -> Ru
     On a CPU images are brought to at most 32 pixels (64 from an hour on), on a GPU to at most
     128; patches are an eighth of the side, so there are about 64 of them.
     """
-    gpu, minutes = torch.cuda.is_available(), command.minutes or 30.0
+    gpu, minutes = choose_device().type == "cuda", command.minutes or 30.0
     largest = 128 if gpu else 64 if minutes >= 60 else 32
     side = command.image_size or max(8, min(largest, summary.height, summary.width))
     patch = command.patch_size or max(1, side // 8)
@@ -124,11 +129,14 @@ def _fit_to_minutes(config: RunConfig, command: Train, known_steps: int | None) 
     """As many steps as fit, by the clock of a few trial steps on this machine."""
     if command.steps is not None:
         raise ValueError("give --minutes or --steps, not both")
-    steps, minutes = known_steps, command.minutes or 0.0
+    if command.minutes is None or command.minutes <= 0.0:
+        raise ValueError(f"--minutes must be more than 0, got {command.minutes}")
+    steps = known_steps
     if steps is None:
         seconds = step_seconds(config)
-        steps = max(100, int(60.0 * minutes / seconds))
-        print(f"measured {seconds:.3f} s per step: {steps} steps in {minutes:g} minutes")
+        steps = max(MIN_STEPS, int(60.0 * command.minutes / seconds))
+        about = steps * seconds / 60.0
+        print(f"measured {seconds:.3f} s per step: {steps} steps, about {about:.1f} minutes")
     every = max(50, steps // 5)
     return replace(
         config,
@@ -140,7 +148,7 @@ def _fit_to_minutes(config: RunConfig, command: Train, known_steps: int | None) 
 
 def step_seconds(config: RunConfig, trials: int = 4) -> float:
     """Seconds per optimizer step of this config on this machine, on random images."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     image, micro = config.modality_config, config.micro_batch_size or config.batch_size
     shape = (micro, image["channels"], image["height"], image["width"])
     batch = {

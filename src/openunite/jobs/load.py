@@ -1,18 +1,23 @@
 """Finding the model behind a name: a run, a pipeline folder, or a hub id."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from diffusers.utils import logging
 from torch import nn
 
+from openunite.jobs.tasks import pipeline_called, pipeline_class
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
-from openunite.pipelines.image import ImagePipeline
+from openunite.pipelines.base import UnitePipeline
 from openunite.training.build import build_models
-from openunite.training.checkpoint import load_checkpoint, newest_checkpoint
+from openunite.training.checkpoint import load_newest
 from openunite.training.config import RunConfig, load_config
 
 
-def load_pipeline(source: str) -> ImagePipeline:
+def load_pipeline(source: str) -> UnitePipeline:
     """The pipeline of a finished run, else the newest checkpoint's EMA, a folder, or a hub id.
 
     Raises FileNotFoundError, one sentence, if `source` is none of these.
@@ -38,36 +43,59 @@ def load_pipeline(source: str) -> ImagePipeline:
         ) from error
 
 
-def _open(source: str | Path) -> ImagePipeline:
-    pipeline: ImagePipeline = ImagePipeline.from_pretrained(source)
+def _open(source: str | Path) -> UnitePipeline:
+    kind = UnitePipeline.load_config(source).get("_class_name", "")
+    found = pipeline_called(kind)
+    if found is None:
+        raise ValueError(
+            f"{source} holds a {kind or 'model of another kind'}, no openunite pipeline"
+        )
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar over two parts says nothing; downloads have their own
+    try:
+        pipeline: UnitePipeline = found.from_pretrained(source)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     return pipeline
 
 
-def _from_checkpoint(run: Path) -> ImagePipeline:
+def _from_checkpoint(run: Path) -> UnitePipeline:
     config = load_config(run / "config.yaml")
-    path, _ = newest_checkpoint(run / "checkpoints")
-    if path is None:
-        raise FileNotFoundError(f"{run} has no sound checkpoint yet; let it train a little longer")
-    tensors, _ = load_checkpoint(path)
+    loaded, complaints = load_newest(run / "checkpoints")
+    if loaded is None:
+        why = f" ({'; '.join(complaints)})" if complaints else ""
+        raise FileNotFoundError(
+            f"{run} has no sound checkpoint yet{why}; let it train a little longer"
+        )
     encoder, decoder = build_models(config)
-    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(tensors["ema"])
-    return make_pipeline(encoder, decoder, config, ())
+    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(loaded.tensors["ema"])
+    return make_pipeline(encoder, decoder, config, _record(run))
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """data.json, which `train` writes; empty in a folder that holds settings alone."""
+    record = run / "data.json"
+    found: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    return found
 
 
 def make_pipeline(
-    encoder: GenerativeEncoder, decoder: Decoder, config: RunConfig, class_names: tuple[str, ...]
-) -> ImagePipeline:
-    """A pipeline with the run's sampling settings as defaults."""
+    encoder: GenerativeEncoder, decoder: Decoder, config: RunConfig, record: Mapping[str, Any]
+) -> UnitePipeline:
+    """A pipeline with the run's sampling settings as defaults; `record` is what data.json keeps."""
     sampling = config.sampling
-    pipeline = ImagePipeline(
+    pipeline = pipeline_class(config.modality)(
         encoder.eval(),
         decoder.eval(),
         solver=sampling.solver,
         num_inference_steps=sampling.num_inference_steps,
         time_shift=sampling.time_shift,
+        eta=sampling.eta,
         guidance_scale=sampling.guidance_scale if config.num_classes else 1.0,
         guidance_interval=sampling.guidance_interval,
-        class_names=list(class_names),
+        class_names=list(record.get("class_names", ())),
+        size_histogram=list(record.get("size_histogram", ())),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

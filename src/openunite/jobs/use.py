@@ -1,5 +1,7 @@
 """`openunite sample`, `reconstruct` and `encode`: using a trained model."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +16,16 @@ from openunite.evaluation.image_metrics import psnr
 from openunite.evaluation.pictures import image_grid, pair_grid
 from openunite.jobs.load import load_pipeline
 from openunite.modalities.image.pixels import BadImage, open_image
+from openunite.modalities.image.readers import SUFFIXES, image_files
 from openunite.pipelines.image import ImagePipeline
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+from openunite.training.device import choose_device
 
 
 def sample(command: Sample) -> None:
     """Generate images into a grid, an .npz or a folder."""
-    if command.num_images < 1:
-        raise ValueError(f"--num-images must be at least 1, got {command.num_images}")
+    _at_least_one("--num-images", command.num_images)
+    _at_least_one("--batch-size", command.batch_size)
+    output = _claim(command.output, ".png", ".npz", "")
     pipeline = _on_device(load_pipeline(command.source))
     labels = _labels(pipeline, command)
     parts: list[Tensor] = []
@@ -37,38 +40,60 @@ def sample(command: Sample) -> None:
             solver=command.solver,
         )
         parts.append(images.cpu())
-    _write_images(torch.cat(parts), Path(command.output))
-    print(f"{command.num_images} images -> {command.output}")
+    _write_images(torch.cat(parts), output)
+    print(f"{command.num_images} images -> {output}")
 
 
 def reconstruct(command: Reconstruct) -> None:
     """Inputs above outputs, and the mean PSNR."""
+    _at_least_one("--num-images", command.num_images)
+    files, output = _files(command.images)[: command.num_images], _claim(command.output, ".png")
     pipeline = _on_device(load_pipeline(command.source))
     inputs, outputs = [], []
-    for _, batch in _batches(command.images, 64, command.num_images):
+    for _, batch in _batches(files, 64):
         pixels = pipeline.preprocess(batch)
         inputs.append(pixels.cpu())
         outputs.append(pipeline.decode_tensor(pipeline.encode(pixels)).cpu())
     before, after = torch.cat(inputs), torch.cat(outputs)
-    pair_grid(before, after).save(command.output)
-    print(f"{len(before)} images, PSNR {psnr(after, before).mean():.2f} dB -> {command.output}")
+    pair_grid(before, after).save(output)
+    print(f"{len(before)} images, PSNR {psnr(after, before).mean():.2f} dB -> {output}")
 
 
 def encode(command: Encode) -> None:
     """Latents and the files they came from."""
+    _at_least_one("--batch-size", command.batch_size)
+    files, output = _files(command.images), _claim(command.output, ".npz")
     pipeline = _on_device(load_pipeline(command.source))
-    files: list[str] = []
+    names: list[str] = []
     latents: list[np.ndarray] = []
-    for names, batch in _batches(command.images, command.batch_size, None):
-        files += names
+    for part, batch in _batches(files, command.batch_size):
+        names += part
         latents.append(pipeline.encode(batch).float().cpu().numpy())
     array = np.concatenate(latents)
-    np.savez(command.output, latents=array, files=np.array(files))
-    print(f"{len(files)} images -> latents {array.shape} in {command.output}")
+    np.savez(output, latents=array, files=np.array(names))
+    print(f"{len(names)} images -> latents {array.shape} in {output}")
+
+
+def _at_least_one(option: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{option} must be at least 1, got {value}")
+
+
+def _claim(output: str, *suffixes: str) -> Path:
+    """Where to write, known to be possible before any work is spent; "" stands for a folder."""
+    path = Path(output)
+    if path.suffix.lower() not in suffixes:
+        expected = " or ".join(suffix or "have no suffix (a folder)" for suffix in suffixes)
+        raise ValueError(f"--output must end in {expected}, got {output}")
+    folder = path.parent if path.suffix else path
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"cannot write into {folder}; choose another --output")
+    return path
 
 
 def _on_device(pipeline: ImagePipeline) -> ImagePipeline:
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline.to(choose_device())
     return pipeline
 
 
@@ -83,29 +108,25 @@ def _labels(pipeline: ImagePipeline, command: Sample) -> list[int | str]:
 
 
 def _write_images(images: Tensor, output: Path) -> None:
-    if output.suffix == ".npz":
+    if output.suffix.lower() == ".npz":
         array = (images.permute(0, 2, 3, 1) * 255.0).round().to(torch.uint8).numpy()
         np.savez(output, images=array)
     elif output.suffix:
         image_grid(images, columns=min(8, len(images))).save(output)
     else:
-        output.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
             image_grid(image[None], columns=1, scale=1).save(output / f"{i:06d}.png")
 
 
-def _batches(
-    names: tuple[str, ...], size: int, limit: int | None
-) -> Iterator[tuple[list[str], list[Image.Image]]]:
+def _batches(files: list[Path], size: int) -> Iterator[tuple[list[str], list[Image.Image]]]:
     """Readable images in batches; an unreadable one is named on stderr and left out."""
-    files = _files(names)[:limit]
     kept: list[tuple[str, Image.Image]] = []
     any_kept = False
     for file in tqdm(files, desc="images", unit="image", disable=len(files) < 2 * size):
         try:
             kept.append((str(file), open_image(file.read_bytes())))
-        except BadImage as error:
-            tqdm.write(f"skipped {file}: {error}")
+        except (OSError, BadImage) as error:
+            tqdm.write(f"skipped {file}: {error}", file=sys.stderr)
             continue
         any_kept = True
         if len(kept) == size:
@@ -118,11 +139,11 @@ def _batches(
 
 
 def _files(names: tuple[str, ...]) -> list[Path]:
-    """Image files, folders taken recursively. FileNotFoundError names what is missing."""
+    """Files as given, whatever their suffix, and images in and below folders."""
     files: list[Path] = []
     for path in map(Path, names):
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files += image_files(path)
         elif path.is_file():
             files.append(path)
         else:

@@ -18,7 +18,7 @@ Batch = Mapping[str, Tensor]  # "data" (B, ...), "label" (B,), "index" (B,), per
 
 
 class Embedder(nn.Module, ABC):
-    """Data (B, ...) -> observation tokens (B, num_tokens, width); fewer where a batch is padded less.
+    """Data (B, ...) -> observation tokens (B, num_tokens, width), or fewer where padded less.
 
     `tied` says that token j describes the part of the data that register j stands for, as with
     atoms: both then get one rotary position.
@@ -61,6 +61,7 @@ class Modality(ABC):
 
 _HOMES = {
     "image": "openunite.modalities.image.tokens:ImageModality",
+    "crystal": "openunite.modalities.crystal.tokens:CrystalModality",
     "molecule": "openunite.modalities.molecule.tokens:MoleculeModality",
 }
 

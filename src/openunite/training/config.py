@@ -71,11 +71,15 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a run samples for its pictures and metrics, and the defaults of its pipeline."""
+    """How a run samples for its pictures and metrics, and the defaults of its pipeline.
 
-    solver: Literal["euler", "heun", "dopri5"] = "heun"
+    `eta`, 0 to 1, is how much of the noise solver `sde` renews at each step.
+    """
+
+    solver: Literal["euler", "heun", "sde", "dopri5"] = "heun"
     num_inference_steps: int = 25
     time_shift: float = 1.0
+    eta: float = 0.0
     guidance_scale: float = 2.0
     guidance_interval: tuple[float, float] = (0.1, 1.0)
 

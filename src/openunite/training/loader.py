@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from openunite.modalities.base import Batch
@@ -13,12 +15,16 @@ from openunite.training.schedule import SampleOrder
 class TrainingData(Protocol):
     """Samples by position, handed out as whole batches."""
 
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """How much of a padded batch each sample fills (N,); None where all are alike."""
+
     def __len__(self) -> int: ...
 
     def batch(self, indices: list[int]) -> Batch: ...
 
 
-def sample_order(config: RunConfig, num_samples: int, world_size: int) -> SampleOrder:
+def sample_order(config: RunConfig, data: TrainingData, world_size: int) -> SampleOrder:
     """The batches of this run; ValueError if micro-batches do not add up to the global batch."""
     micro = config.micro_batch_size or config.batch_size // world_size
     accumulation = config.batch_size // max(1, micro * world_size)
@@ -27,7 +33,9 @@ def sample_order(config: RunConfig, num_samples: int, world_size: int) -> Sample
             f"batch_size {config.batch_size} must be a multiple of micro_batch_size {micro} x "
             f"{world_size} processes"
         )
-    return SampleOrder(num_samples, config.batch_size, config.seed, accumulation, world_size)
+    return SampleOrder(
+        len(data), config.batch_size, config.seed, accumulation, world_size, data.sizes
+    )
 
 
 def make_loader(

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from openunite.flow.random import permutation
@@ -22,12 +24,13 @@ def learning_rate_factor(step: int, steps: int, warmup: int, final_share: float)
     return rise * (final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampleOrder:
     """Which samples make up which batch: a stream of shuffled epochs cut into global batches.
 
     The global batch of a step has `batch_size` slots; slot j holds stream position
     step * batch_size + j. Accumulation and processes only decide who computes which slots.
+    With `sizes` (num_samples,), a batch holds samples of about one size, so that little is padded.
     """
 
     num_samples: int
@@ -35,6 +38,7 @@ class SampleOrder:
     seed: int
     accumulation: int = 1
     world_size: int = 1
+    sizes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         parts = self.accumulation * self.world_size
@@ -65,10 +69,32 @@ class SampleOrder:
             for micro in range(self.accumulation):
                 yield self.indices(step, self.slots(micro, rank))
 
+    @lru_cache(maxsize=2)  # noqa: B019  a run has one order, and needs it to its end
     def _epoch(self, epoch: int) -> list[int]:
-        return _shuffled(self.num_samples, self.seed, epoch)
+        order = permutation(self.num_samples, self.seed, epoch).numpy()
+        if self.sizes is not None:
+            first = -epoch * self.num_samples % self.batch_size  # where a batch begins
+            batches = permutation(self.num_samples // self.batch_size, self.seed, epoch).numpy()
+            order = group_by_size(order, self.sizes, self.batch_size, first, batches)
+        return order.tolist()
 
 
-@lru_cache(maxsize=2)
-def _shuffled(num_samples: int, seed: int, epoch: int) -> list[int]:
-    return permutation(num_samples, seed, epoch).tolist()
+def group_by_size(
+    order: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    batch_size: int,
+    first: int,
+    shuffle: NDArray[np.int64],
+    pool: int = 32,
+) -> NDArray[np.int64]:
+    """Sort every `pool` batches of an order by size, then shuffle the batches.
+
+    Batches begin at position `first`; what lies before it and behind the last whole batch stays.
+    `shuffle` is a permutation of at least as many numbers as there are batches.
+    """
+    count = max(0, len(order) - first) // batch_size
+    body = order[first : first + count * batch_size]
+    pools = np.arange(len(body)) // (pool * batch_size)
+    grouped = body[np.lexsort([sizes[body], pools])].reshape(count, batch_size)
+    shuffled = grouped[shuffle[shuffle < count]].reshape(-1)
+    return np.concatenate([order[:first], shuffled, order[first + len(body) :]])

@@ -95,7 +95,7 @@ class Trainer:
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.ema = EMA(self.model, config.optimizer.ema_decay)
-        self.order = sample_order(config, len(dataset), world)
+        self.order = sample_order(config, dataset, world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
 
     def fit(self) -> TrainResult:

@@ -111,6 +111,11 @@ def read_folder(root: Path) -> Source:
     return Source(root.name, FileItems(root, tuple(paths)), labels, classes, held_out, str(root))
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Images in and below `folder`, sorted, by the rules of `read_folder`: what `train` takes."""
+    return [Path(name) for name in _walk(folder.resolve(), str(folder))]
+
+
 def _read_split(root: Path, fewest: int = 2) -> tuple[list[str], Ints, tuple[str, ...]]:
     """Names below `root`, labels and class names of one folder: images or `fewest` classes."""
     loose = _images_in(root)

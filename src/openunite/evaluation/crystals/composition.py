@@ -1,0 +1,102 @@
+"""Does a composition balance? SMACT's rule with the data of SMACT 2014, as in CDVAE and ADiT.
+
+SMACT 4 judges by other oxidation states unless told not to, and then disagrees on one composition
+in seven; here the set is always "smact14". The answer is that of
+`smact.screening.smact_validity(composition, oxidation_states_set="smact14")`, found without trying
+every combination of oxidation states: SMACT takes seconds for some compositions of ten elements,
+such as an untrained model makes. SMACT provides the data.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openunite.modalities.atoms.elements import symbol_of
+from openunite.modalities.atoms.structure import Structure
+
+Composition = tuple[tuple[int, int], ...]  # (atomic number, count), ascending
+
+# ADiT gives up beyond, and calls the composition invalid.
+MAX_COMBINATIONS = 10_000_000
+
+
+@dataclass(frozen=True)
+class _ElementData:
+    states: tuple[int, ...]
+    electronegativity: float | None
+    is_metal: bool
+
+
+def reduced_composition(structure: Structure) -> Composition:
+    """Na4Cl4 -> ((11, 1), (17, 1)); empty for a structure without atoms."""
+    numbers, counts = np.unique(structure.numbers, return_counts=True)
+    divisor = math.gcd(*counts.tolist())
+    return tuple(zip(numbers.tolist(), (counts // max(1, divisor)).tolist(), strict=True))
+
+
+def compositional_validity(structures: Iterable[Structure]) -> NDArray[np.bool_]:
+    """`balances` of each structure (M,). ImportError without SMACT."""
+    return np.array([balances(reduced_composition(each)) for each in structures], dtype=bool)
+
+
+@cache
+def balances(composition: Composition) -> bool:
+    """Whether a reduced composition is plausible: charges cancel with cations the less negative.
+
+    One element, and metals of SMACT's list alone, pass. Otherwise each element takes one oxidation
+    state, the charges must sum to zero and every cation must have a lower Pauling electronegativity
+    than every anion. An element that SMACT has no oxidation states for (He, Ne, Ar, those beyond
+    Lr) or no electronegativity for (Pm, Rn, Lr too) fails in any compound, as does a composition
+    with more than `MAX_COMBINATIONS` combinations of states. An atomic number that is no element
+    fails even alone.
+    """
+    if not composition or not all(1 <= number <= 118 for number, _ in composition):
+        return False
+    if len(composition) == 1:
+        return True
+    elements = [_element_data(number) for number, _ in composition]
+    if all(each.is_metal for each in elements):
+        return True
+    if math.prod(len(each.states) for each in elements) > MAX_COMBINATIONS:
+        return False
+    return _charges_cancel(elements, [count for _, count in composition])
+
+
+def _charges_cancel(elements: Sequence[_ElementData], counts: Sequence[int]) -> bool:
+    """Try each electronegativity as the highest of a cation; anions lie above it."""
+    scale = [each.electronegativity for each in elements]
+    known = [value for value in scale if value is not None]
+    if len(known) < len(scale):
+        return False
+    return any(_reaches_zero(elements, counts, known, highest) for highest in set(known))
+
+
+def _reaches_zero(
+    elements: Sequence[_ElementData], counts: Sequence[int], scale: Sequence[float], highest: float
+) -> bool:
+    charges = {0}
+    for element, count, value in zip(elements, counts, scale, strict=True):
+        allowed = [state for state in element.states if (state > 0) == (value <= highest)]
+        charges = {charge + count * state for charge in charges for state in allowed}
+    return 0 in charges
+
+
+@cache
+def _element_data(number: int) -> _ElementData:
+    try:
+        import smact
+    except ImportError as error:
+        raise ImportError(
+            "compositional validity needs SMACT: pip install 'openunite[crystals]'"
+        ) from error
+    symbol = symbol_of(number)
+    try:
+        found = smact.Element(symbol)
+    except (KeyError, NameError):  # SMACT ends at Lr
+        return _ElementData((), None, False)
+    states = tuple(found.oxidation_states_smact14 or ())
+    return _ElementData(states, found.pauling_eneg, symbol in smact.metals)

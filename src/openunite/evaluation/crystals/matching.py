@@ -1,0 +1,117 @@
+"""Are two crystals the same? pymatgen's StructureMatcher with the tolerances of CDVAE.
+
+The matcher makes cells primitive and scales them to one volume first, so origin, supercell and
+overall size do not count: a cell 30 % larger still matches. RMS displacements are divided by
+(V / N)^(1/3) and have no unit. A match rate of an autoencoder is not one of structure prediction.
+
+Give primitive cells: of a larger cell the exact copy reduces and one with noise of 0.1 A does not,
+and primitive cells of different size never match.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from openunite.evaluation.crystals.averages import Average
+from openunite.evaluation.molecules.rates import Rate
+from openunite.modalities.atoms.convert import to_pymatgen
+from openunite.modalities.atoms.structure import Floats, Structure
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+
+@dataclass(frozen=True)
+class MatchScores:
+    """Matches among all pairs, and the RMS displacement of those.
+
+    `both_valid` (ADiT, DiffCSP) counts a pair only if output and reference are valid, so no rate
+    exceeds `ceiling`, the share of valid references; `output_valid` (CDVAE) asks it of the output.
+    """
+
+    both_valid: Rate
+    both_valid_rms: Average
+    output_valid: Rate
+    output_valid_rms: Average
+    ceiling: Rate
+
+
+def structure_matcher() -> "StructureMatcher":
+    """stol 0.5, angle_tol 10, ltol 0.3; other protocols (S.U.N.) take the defaults, .3, 5, .2."""
+    try:
+        from pymatgen.analysis.structure_matcher import StructureMatcher
+    except ImportError as error:
+        raise ImportError(
+            "matching crystals needs pymatgen: pip install 'openunite[crystals]'"
+        ) from error
+    return StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
+
+
+def rms_distances(
+    outputs: Sequence[Structure],
+    references: Sequence[Structure],
+    *,
+    judged: NDArray[np.bool_] | None = None,
+) -> Floats:
+    """RMS displacement (M,), dimensionless, of each output from its reference; inf: no match.
+
+    Pairs outside `judged` (M,) are not compared and get inf. Some 15 ms a pair; shows progress. A
+    pair on which pymatgen fails does not match. ValueError if the two differ in length.
+    """
+    check_pairs(outputs, references)
+    rows = np.arange(len(outputs)) if judged is None else np.flatnonzero(judged)
+    matcher, found = structure_matcher(), np.full(len(outputs), np.inf)
+    for i in tqdm(rows.tolist(), desc="match", disable=None, leave=False):
+        found[i] = _rms(matcher, outputs[i], references[i])
+    return found
+
+
+def match_scores(
+    outputs: Sequence[Structure],
+    references: Sequence[Structure],
+    valid_outputs: NDArray[np.bool_],
+    valid_references: NDArray[np.bool_],
+) -> MatchScores:
+    """Match rates over all pairs. The masks (M,) are those of `CrystalValidity.overall`."""
+    rms = rms_distances(outputs, references, judged=valid_outputs)
+    strict = rms[valid_references]
+    strict, lenient = strict[np.isfinite(strict)], rms[np.isfinite(rms)]
+    return MatchScores(
+        both_valid=Rate.of(len(strict), len(rms)),
+        both_valid_rms=Average.of(strict),
+        output_valid=Rate.of(len(lenient), len(rms)),
+        output_valid_rms=Average.of(lenient),
+        ceiling=Rate.of(int(valid_references.sum()), len(rms)),
+    )
+
+
+def check_pairs(outputs: Sequence[Structure], references: Sequence[Structure]) -> None:
+    """ValueError unless there are as many outputs as references."""
+    if len(outputs) != len(references):
+        raise ValueError(
+            f"expected one output per reference, got {len(outputs)} and {len(references)}; pass "
+            "them in the same order"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pymatgen's warnings, for instance of elements it has no electronegativity for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _rms(matcher: "StructureMatcher", output: Structure, reference: Structure) -> float:
+    with quiet():
+        try:
+            found = matcher.get_rms_dist(to_pymatgen(output), to_pymatgen(reference))
+        except Exception:  # the protocol: any failure is no match
+            return float("inf")
+    return float("inf") if found is None else float(found[0])

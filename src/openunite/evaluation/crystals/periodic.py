@@ -1,0 +1,80 @@
+"""Lengths, angles and shortest distances in a crystal, numpy only."""
+
+import itertools
+
+import numpy as np
+
+from openunite.modalities.atoms.structure import Floats, Structure
+
+_IMAGES = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
+
+
+def cell_of(structure: Structure) -> Floats:
+    """The cell (3, 3) in Angstrom. ValueError, naming the structure, for a molecule."""
+    if structure.cell is None:
+        raise ValueError(
+            f"expected crystals, got {structure.name or 'a structure'} without a cell; molecules "
+            "have metrics of their own"
+        )
+    return structure.cell
+
+
+def cell_parameters(cell: Floats) -> tuple[Floats, Floats]:
+    """Lengths a, b, c (3,) in Angstrom and angles alpha, beta, gamma (3,) in degrees.
+
+    Angles of an edge of length zero are NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lengths = np.linalg.norm(cell, axis=1)
+        units = cell / lengths[:, None]
+        cosines = (np.roll(units, -1, axis=0) * np.roll(units, -2, axis=0)).sum(1)
+    return lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+
+def periodic_distances(structure: Structure) -> Floats:
+    """Distances (N, N) in Angstrom between the nearest images of each pair, zero on the diagonal.
+
+    Exact for every cell, however skewed. Needs finite positions and a cell with a volume.
+
+    In a basis b_1, b_2, b_3 whose vectors, and b_0 = -(b_1 + b_2 + b_3), meet at no acute angle,
+    |sum y_i b_i|^2 = sum_{i<j} p_ij (y_i - y_j)^2 with all p_ij = -b_i b_j >= 0 and y_0 = 0. If the
+    four y_i, sorted, have a gap above 1/2, moving those beyond it by 1 shortens the vector; hence
+    |y_i| < 3/2 in the shortest one, and wrapped coordinates are at most 1 away from it: of all
+    images, 27 suffice.
+    """
+    basis = _obtuse_basis(cell_of(structure))
+    fractional = np.linalg.solve(basis.T, structure.positions.T).T
+    between = fractional[:, None] - fractional[None]
+    between -= np.round(between)
+    vectors = (between[:, :, None] + _IMAGES) @ basis  # (N, N, 27, 3)
+    shortest: Floats = np.sqrt(np.einsum("ijmk,ijmk->ijm", vectors, vectors).min(-1))
+    return shortest
+
+
+def _obtuse_basis(cell: Floats) -> Floats:
+    """Another basis (3, 3) of the lattice, by Selling's reduction."""
+    basis = _size_reduced(cell)
+    vectors = np.vstack([basis, -basis.sum(0)])
+    while True:
+        products = vectors @ vectors.T
+        acute = np.triu(products, 1)
+        first, second = np.unravel_index(acute.argmax(), acute.shape)
+        if acute[first, second] <= 1e-12 * products.max():
+            return vectors[:3]
+        others = [k for k in range(4) if k not in (first, second)]
+        vectors[others] += vectors[first]
+        vectors[first] *= -1.0
+
+
+def _size_reduced(cell: Floats) -> Floats:
+    """Take whole multiples of each vector off the others: few steps even for a very skewed cell."""
+    basis = cell.astype(np.float64)
+    changed = True
+    while changed:
+        changed = False
+        for i, j in itertools.permutations(range(3), 2):
+            multiple = np.round(basis[i] @ basis[j] / (basis[j] @ basis[j]))
+            if multiple:
+                basis[i] -= multiple * basis[j]
+                changed = True
+    return basis

@@ -1,0 +1,83 @@
+"""How well crystals come back: elements, cell and coordinates, atom i against atom i.
+
+Cells are compared as they stand, edge by edge: outputs and references must be in one setting, such
+as Niggli's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from openunite.evaluation.crystals.averages import Average
+from openunite.evaluation.crystals.matching import check_pairs
+from openunite.evaluation.crystals.periodic import cell_of, cell_parameters
+from openunite.evaluation.molecules.rates import Rate
+from openunite.modalities.atoms.structure import Floats, Structure
+
+
+@dataclass(frozen=True)
+class CrystalReconstruction:
+    """Atoms of the right element, crystals with no wrong one, and errors averaged over crystals.
+
+    Length errors (mean of three, A), angle errors (mean of three, degrees), `fractional_rmsd`.
+    """
+
+    atom_types: Rate
+    crystal_types: Rate
+    length_error: Average
+    angle_error: Average
+    fractional_rmsd: Average
+
+
+def reconstruction_scores(
+    outputs: Sequence[Structure], references: Sequence[Structure]
+) -> CrystalReconstruction:
+    """Compare output i with reference i. ValueError where the numbers of atoms differ."""
+    check_pairs(outputs, references)
+    right, sizes, lengths, angles, shifts = [], [], [], [], []
+    for output, reference in zip(outputs, references, strict=True):
+        shifts.append(fractional_rmsd(output, reference))
+        right.append(int((output.numbers == reference.numbers).sum()))
+        sizes.append(len(reference))
+        got, expected = (cell_parameters(cell_of(each)) for each in (output, reference))
+        lengths.append(np.abs(got[0] - expected[0]).mean())
+        angles.append(np.abs(got[1] - expected[1]).mean())
+    whole = sum(hit == size for hit, size in zip(right, sizes, strict=True))
+    return CrystalReconstruction(
+        atom_types=Rate.clustered(right, sizes),
+        crystal_types=Rate.of(whole, len(sizes)),
+        length_error=Average.of(lengths),
+        angle_error=Average.of(angles),
+        fractional_rmsd=Average.of(shifts),
+    )
+
+
+def fractional_rmsd(output: Structure, reference: Structure) -> float:
+    """Root mean square over atoms of the difference of fractional coordinates, up to a shift.
+
+    The norm of an atom's difference is that of its three coordinates, each wrapped into
+    [-1/2, 1/2]. The shift is common to all atoms and the best one: the origin of a crystal is
+    arbitrary. It is exact, not the mean of the wrapped differences, which fails where these lie on
+    both sides of 1/2. ValueError if the numbers of atoms differ or are zero.
+    """
+    if len(output) != len(reference) or len(output) == 0:
+        raise ValueError(
+            f"{reference.name or 'a crystal'}: expected {len(reference)} atoms as in the "
+            f"reference and at least one, got {len(output)}; atoms are compared in the order given"
+        )
+    differences = output.fractional - reference.fractional
+    return float(np.sqrt(sum(_circular_variance(axis) for axis in differences.T)))
+
+
+def _circular_variance(values: Floats) -> float:
+    """The least mean square (N,) -> () of wrapped distances to one point of a circle of length 1.
+
+    The best point is the mean of the values unrolled from some cut, and the N cuts between sorted
+    values give means 1/N apart.
+    """
+    unrolled = np.mod(values, 1.0)
+    centers = unrolled.mean() + np.arange(len(values)) / len(values)
+    residuals = unrolled[:, None] - centers
+    residuals -= np.round(residuals)
+    return float(np.square(residuals).mean(0).min())

@@ -1,0 +1,174 @@
+"""The protocol of ADiT: OpenBabel finds bonds, RDKit reads them back from a PDB record.
+
+The one module that touches OpenBabel, which is GPL: it is imported when a function runs, and comes
+with the extra `molecules-adit`. RDKit reads with sanitization and with its own bonds by proximity
+on top of those in the record, as ADiT's evaluation does; that makes some 5 % of real QM9 molecules
+invalid, so quote the value of real molecules beside any other.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openunite.evaluation.molecules.optional import optional
+from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.molecules.smiles import (
+    SmilesScores,
+    molecule_smiles,
+    smiles_scores,
+    smiles_set,
+)
+from openunite.modalities.atoms.structure import Floats, Structure
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+_EXTRA, _OPENBABEL = "molecules-adit", "openbabel.openbabel"
+_LAST_ELEMENT = 118
+
+
+@dataclass(frozen=True)
+class AditMatch:
+    """Fraction of pairs that match; the mean RMSD (Angstrom) of those, and its standard error."""
+
+    rate: Rate
+    rmsd: float
+    rmsd_standard_error: float
+
+
+def adit_pdb(structure: Structure) -> str:
+    """A PDB record with bonds by OpenBabel; CONECT entries are repeated for double and triple.
+
+    No file is written. Raises ValueError for coordinates that are not finite, an atomic number that
+    is no element, or no atoms at all.
+    """
+    openbabel = optional(_OPENBABEL, _EXTRA)
+    _check(structure)
+    molecule = openbabel.OBMol()
+    molecule.BeginModify()
+    for number, position in zip(structure.numbers, structure.positions, strict=True):
+        atom = molecule.NewAtom()
+        atom.SetAtomicNum(int(number))
+        atom.SetVector(*map(float, position))
+    with _quiet():
+        molecule.ConnectTheDots()
+        molecule.PerceiveBondOrders()
+        molecule.SetTotalSpinMultiplicity(1 + int(structure.numbers.sum()) % 2)
+        molecule.SetTotalCharge(0)
+        molecule.Center()
+        molecule.EndModify()
+        conversion = openbabel.OBConversion()
+        conversion.SetOutFormat("pdb")
+        return str(conversion.WriteString(molecule))
+
+
+def adit_molecule(structure: Structure, *, remove_hydrogens: bool = False) -> "Chem.Mol | None":
+    """The RDKit molecule of `adit_pdb`, None where RDKit finds it invalid.
+
+    `remove_hydrogens` takes hydrogens out of the graph while reading; published numbers differ in
+    it by two to three points.
+    """
+    chem, rd_base = optional("rdkit.Chem", _EXTRA), optional("rdkit.rdBase", _EXTRA)
+    try:
+        block = adit_pdb(structure)
+    except ValueError:
+        return None
+    with rd_base.BlockLogs():
+        molecule: Chem.Mol | None = chem.MolFromPDBBlock(
+            block, sanitize=True, removeHs=remove_hydrogens, proximityBonding=True
+        )
+    return molecule
+
+
+def adit_smiles(structure: Structure, *, remove_hydrogens: bool = False) -> str | None:
+    """Isomeric SMILES of the largest fragment; None where invalid."""
+    molecule = adit_molecule(structure, remove_hydrogens=remove_hydrogens)
+    return None if molecule is None else molecule_smiles(molecule)
+
+
+def adit_smiles_set(
+    structures: Iterable[Structure], *, remove_hydrogens: bool = False
+) -> frozenset[str]:
+    """`adit_smiles` of a training set, for novelty; shows progress. Compute it once and keep it."""
+    return smiles_set(structures, partial(adit_smiles, remove_hydrogens=remove_hydrogens))
+
+
+def adit_scores(
+    structures: Sequence[Structure],
+    train_smiles: Collection[str] | None = None,
+    *,
+    remove_hydrogens: bool = False,
+) -> SmilesScores:
+    """Validity, uniqueness among the valid, novelty among the valid.
+
+    `train_smiles` are those of `adit_smiles_set` with the same `remove_hydrogens`.
+    """
+    found = [adit_smiles(each, remove_hydrogens=remove_hydrogens) for each in structures]
+    return smiles_scores(found, train_smiles, novelty_among_valid=True)
+
+
+def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> Floats:
+    """RMSD in Angstrom (M,) by pymatgen's MoleculeMatcher; infinite where a pair does not match.
+
+    Atoms are paired by the labels of the InChI, which confuses equivalent atoms: a perfect output
+    scores 0.009 A on QM9. Atom order does not matter here; `kabsch_rmsd` is the sharp number.
+    """
+    if len(outputs) != len(references):
+        raise ValueError(
+            f"expected one output per reference, got {len(outputs)} and {len(references)}; pass "
+            "them in the same order"
+        )
+    molecule = optional("pymatgen.core", _EXTRA).Molecule
+    optional(_OPENBABEL, _EXTRA)  # which pymatgen would miss with an error of its own, per pair
+    matching = optional("pymatgen.analysis.molecule_matcher", _EXTRA)
+    matcher = matching.MoleculeMatcher(tolerance=0.01)  # the tolerance plays no part in get_rmsd
+    result = np.full(len(outputs), np.inf)
+    for i, pair in enumerate(zip(outputs, references, strict=True)):
+        with _quiet():
+            try:
+                for each in pair:
+                    _check(each)
+                first, second = (molecule(each.numbers.tolist(), each.positions) for each in pair)
+                result[i] = matcher.get_rmsd(first, second)
+            except Exception:  # the protocol: any failure is no match
+                continue
+    return result
+
+
+def adit_match(outputs: Sequence[Structure], references: Sequence[Structure]) -> AditMatch:
+    """Match rate, and the mean RMSD of the pairs that match (0 if none does)."""
+    rmsd = adit_rmsd(outputs, references)
+    matched = rmsd[np.isfinite(rmsd)]
+    rate = Rate.of(len(matched), len(rmsd))
+    if len(matched) < 2:
+        return AditMatch(rate, float(matched.sum()), 0.0)
+    return AditMatch(
+        rate, float(matched.mean()), float(matched.std(ddof=1) / np.sqrt(len(matched)))
+    )
+
+
+def _check(structure: Structure) -> None:
+    numbers = structure.numbers
+    if len(numbers) == 0 or not np.isfinite(structure.positions).all():
+        raise ValueError(f"{structure.name or 'molecule'}: expected atoms at finite coordinates")
+    if numbers.min() < 1 or numbers.max() > _LAST_ELEMENT:
+        raise ValueError(
+            f"{structure.name or 'molecule'}: expected atomic numbers from 1 to {_LAST_ELEMENT}, "
+            f"got {numbers.min()} to {numbers.max()}"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let OpenBabel say nothing inside the block, whatever it was allowed to say before."""
+    log = optional(_OPENBABEL, _EXTRA).obErrorLog
+    level = log.GetOutputLevel()
+    log.SetOutputLevel(-1)
+    try:
+        yield
+    finally:
+        log.SetOutputLevel(level)

@@ -1,0 +1,123 @@
+"""Bonds, and from them stability, by the distance tables of EDM; numpy only.
+
+A pair of atoms is bonded when it is closer than a typical single bond plus a margin; double and
+triple bonds have shorter limits. An atom is stable when its bond orders sum to its valence, a
+molecule when all its atoms are. The tables cover H, C, N, O and F without charges. Any other
+element bonds to nothing: the atom, and so its molecule, counts as unstable and as invalid;
+`EdmStability.unknown_atoms` counts such atoms. A `cell` is ignored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openunite.evaluation.molecules.rates import Rate
+from openunite.modalities.atoms.structure import Floats, Ints, Structure
+
+H, C, N, O, F = 1, 6, 7, 8, 9  # noqa: E741
+VALENCES = {H: 1, C: 4, N: 3, O: 2, F: 1}
+
+# Bond lengths in pm; within a margin of them, in pm, a pair counts as bonded.
+_SINGLE, _SINGLE_MARGIN = (
+    {
+        (H, H): 74, (H, C): 109, (H, N): 101, (H, O): 96, (H, F): 92,
+        (C, C): 154, (C, N): 147, (C, O): 143, (C, F): 135,
+        (N, N): 145, (N, O): 140, (N, F): 136,
+        (O, O): 148, (O, F): 142, (F, F): 142,
+    },
+    10,
+)  # fmt: skip
+_DOUBLE, _DOUBLE_MARGIN = (
+    {(C, C): 134, (C, N): 129, (C, O): 120, (N, N): 125, (N, O): 121, (O, O): 121},
+    5,
+)
+_TRIPLE, _TRIPLE_MARGIN = {(C, C): 120, (C, N): 116, (C, O): 113, (N, N): 110}, 3
+
+_ROWS = np.zeros(256, dtype=np.intp)  # atomic number -> row of the tables; 0 for all the others
+_ROWS[list(VALENCES)] = np.arange(1, len(VALENCES) + 1)
+_VALENCE = np.array([-1, *VALENCES.values()])  # -1: no sum of bond orders is right
+
+
+def _limits(lengths: dict[tuple[int, int], int], margin: int) -> Floats:
+    """Symmetric (6, 6) table of distances in Angstrom below which a bond counts; -1 for never."""
+    table = np.full((len(_VALENCE), len(_VALENCE)), -1.0)
+    for (first, second), length in lengths.items():
+        row, column = _ROWS[first], _ROWS[second]
+        table[row, column] = table[column, row] = (length + margin) / 100.0
+    return table
+
+
+_LIMITS = np.stack(
+    [
+        _limits(_SINGLE, _SINGLE_MARGIN),
+        _limits(_DOUBLE, _DOUBLE_MARGIN),
+        _limits(_TRIPLE, _TRIPLE_MARGIN),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EdmStability:
+    """Fractions of stable atoms, hydrogens, heavy atoms and whole molecules."""
+
+    atoms: Rate
+    hydrogens: Rate
+    heavy_atoms: Rate
+    molecules: Rate
+    unknown_atoms: int
+
+
+def bond_orders(structure: Structure) -> Ints:
+    """Bond orders (N, N) from 0 to 3, symmetric, with a zero diagonal.
+
+    Atoms at coordinates that are not finite have no bonds.
+    """
+    rows = _rows(structure.numbers)
+    with np.errstate(invalid="ignore", over="ignore"):
+        offsets = structure.positions[:, None] - structure.positions[None]
+        distances = np.sqrt(np.square(offsets).sum(-1))
+        # The limits of a pair fall from single to triple, so the orders add up.
+        orders = (distances < _LIMITS[:, rows[:, None], rows]).sum(0)
+    np.fill_diagonal(orders, 0)
+    return orders.astype(np.int64)
+
+
+def stable_atoms(structure: Structure) -> NDArray[np.bool_]:
+    """Which atoms (N,) have bond orders that sum to their valence."""
+    valences = _VALENCE[_rows(structure.numbers)]
+    stable: NDArray[np.bool_] = bond_orders(structure).sum(1) == valences
+    return stable
+
+
+def unknown_atoms(structure: Structure) -> int:
+    """How many atoms are of an element that the tables lack."""
+    return int((_rows(structure.numbers) == 0).sum())
+
+
+def edm_stability(structures: Sequence[Structure]) -> EdmStability:
+    """Stability of atoms, hydrogens, heavy atoms and molecules.
+
+    Per molecule nothing but its own pairs is looked at: some 0.15 ms each. A structure
+    without atoms is an unstable molecule.
+    """
+    counts = np.zeros((len(structures), 4), dtype=np.int64)
+    for row, structure in zip(counts, structures, strict=True):
+        is_stable, is_hydrogen = stable_atoms(structure), structure.numbers == H
+        row[:2] = len(is_stable), is_stable.sum()
+        row[2:] = is_hydrogen.sum(), (is_stable & is_hydrogen).sum()
+    atoms, stable, hydrogens, stable_hydrogens = counts.T
+    return EdmStability(
+        atoms=Rate.clustered(stable, atoms),
+        hydrogens=Rate.clustered(stable_hydrogens, hydrogens),
+        heavy_atoms=Rate.clustered(stable - stable_hydrogens, atoms - hydrogens),
+        molecules=Rate.of(int(((stable == atoms) & (atoms > 0)).sum()), len(structures)),
+        unknown_atoms=sum(map(unknown_atoms, structures)),
+    )
+
+
+def _rows(numbers: Ints) -> NDArray[np.intp]:
+    known = (numbers > 0) & (numbers < len(_ROWS))
+    rows: NDArray[np.intp] = _ROWS[np.where(known, numbers, 0)]
+    return rows

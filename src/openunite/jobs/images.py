@@ -1,0 +1,106 @@
+"""Image runs: data, previews, pictures and metrics."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from openunite.evaluation.fashion_classifier import load_fashion_classifier
+from openunite.evaluation.image_protocol import evaluate_images
+from openunite.evaluation.pictures import class_grid, image_grid, pair_grid
+from openunite.modalities.image.data import ImageData, open_images
+from openunite.pipelines.image import ImagePipeline
+from openunite.training.config import RunConfig
+
+
+class ImageTask:
+    """`openunite train` for images."""
+
+    things = "images"
+
+    def open(self, config: RunConfig, *, progress: bool) -> ImageData:
+        image, settings = config.modality_config, config.data
+        return open_images(
+            settings.source,
+            height=image["height"],
+            width=image["width"],
+            channels=image["channels"],
+            min_side=image["patch_size"],
+            holdout_share=settings.holdout_share,
+            holdout_max=settings.holdout_max,
+            max_bad_share=settings.max_bad_share,
+            progress=progress,
+        )
+
+    def settle(self, config: RunConfig, data: ImageData) -> RunConfig:
+        """The number of classes: as configured, if the labels fit; else what the data have."""
+        if config.num_classes is None:
+            return replace(config, num_classes=data.num_classes)
+        if data.num_classes > config.num_classes:
+            raise ValueError(
+                f"{config.data.source} has {data.num_classes} classes, the config says "
+                f"{config.num_classes}; set num_classes to {data.num_classes} (or null)"
+            )
+        return config
+
+    def record(self, data: ImageData) -> dict[str, Any]:
+        return {"num_classes": data.num_classes, "class_names": list(data.class_names)}
+
+    def preview(self, pipeline: ImagePipeline, config: RunConfig, picture: Path) -> None:
+        count = min(64, max(16, 4 * (config.num_classes or 4)))
+        labels = [i % config.num_classes for i in range(count)] if config.num_classes else None
+        images = pipeline.generate(labels, seeds=range(count), num_inference_steps=10)
+        image_grid(images, columns=8).save(picture)
+
+    def finish(
+        self, config: RunConfig, folder: Path, data: ImageData, pipeline: ImagePipeline
+    ) -> dict[str, float | int | str]:
+        """Metrics of the held-out images, and samples.png and reconstructions.png."""
+        embedded = config.data.source == "fashion-mnist-mini"
+
+        def reconstruct(images: Tensor) -> Tensor:
+            return pipeline.decode_tensor(pipeline.encode(images)).cpu()
+
+        def sample(labels: Tensor, seeds: Tensor, guidance_scale: float) -> Tensor:
+            return pipeline.generate(
+                labels if config.num_classes else None,
+                seeds=seeds.tolist(),
+                guidance_scale=guidance_scale,
+            ).cpu()
+
+        spread = range(0, len(data.train), max(1, len(data.train) // 1000))[:1000]
+        test = data.test.batch(range(len(data.test)))
+        result = evaluate_images(
+            reconstruct=reconstruct,
+            sample=sample,
+            test_images=test["data"],
+            test_labels=test["label"],
+            train_images=data.train.batch(spread)["data"],
+            num_classes=config.num_classes or 0,
+            guidance_scale=config.sampling.guidance_scale,
+            classifier=load_fashion_classifier() if embedded else None,
+        )
+        inputs, outputs = test["data"][:20].float() / 255.0, result.reconstructions[:20]
+        pair_grid(inputs, outputs).save(folder / "reconstructions.png")
+        best = result.samples if result.samples_guided is None else result.samples_guided
+        _sample_picture(best, data.class_names).save(folder / "samples.png")
+        return result.metrics
+
+    def next_commands(self, folder: Path) -> list[str]:
+        return [
+            f"openunite sample {folder} --num-images 64 --seed 7 --output more.png",
+            f"openunite reconstruct {folder} YOUR_IMAGES --output pairs.png",
+            "openunite train images --data YOUR_FOLDER --minutes 30",
+        ]
+
+
+def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
+    """Up to ten classes by ten samples; the samples run through the classes in turn."""
+    classes = len(class_names)
+    if classes == 0:
+        return image_grid(samples[:100], columns=10)
+    rows = [samples[c::classes][:10] for c in range(min(10, classes))]
+    return class_grid(torch.stack(rows), class_names[:10])

@@ -1,0 +1,244 @@
+"""What all pipelines share: settings, seeds, labels, guidance, solving and precision."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from openunite.flow.guidance import guide
+from openunite.flow.random import seeded_normal
+from openunite.flow.solvers import Callback, Solver, solve
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import GenerativeEncoder
+
+Labels = Sequence[int | str] | Tensor | None
+Generators = torch.Generator | Sequence[torch.Generator]
+FORMAT_VERSION = 1
+_ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same at every place
+_HALF = (torch.bfloat16, torch.float16)
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How to sample, where a call departs from the pipeline's settings; None departs from none."""
+
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    guidance_interval: tuple[float, float] | None
+    solver: Solver | None
+    eta: float | None
+    callback: Callback | None
+
+
+class UnitePipeline(DiffusionPipeline):
+    """One encoder and one decoder, with the defaults of sampling; every call can override them.
+
+    Saved and loaded with `save_pretrained`, `push_to_hub` and `from_pretrained` (a path or a hub
+    id; `diffusers.DiffusionPipeline.from_pretrained` does not know classes of other packages).
+
+    A pipeline in bfloat16 (`dtype=torch.bfloat16`, or `.to(torch.bfloat16)`) computes its matrix
+    products in it; norms, tables of positions, the solver's state and all results are float32.
+    """
+
+    def __init__(
+        self,
+        encoder: GenerativeEncoder,
+        decoder: Decoder,
+        solver: str = "heun",
+        num_inference_steps: int = 50,
+        time_shift: float = 1.0,
+        eta: float = 0.0,
+        guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | list[float] = (0.1, 1.0),
+        class_names: list[str] | None = None,
+        size_histogram: list[int] | None = None,
+        format_version: int = FORMAT_VERSION,
+    ) -> None:
+        super().__init__()
+        if format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"this pipeline has format {format_version}, this openunite reads up to "
+                f"{FORMAT_VERSION}; upgrade openunite"
+            )
+        self.register_modules(encoder=encoder, decoder=decoder)
+        self.register_to_config(
+            solver=solver,
+            num_inference_steps=num_inference_steps,
+            time_shift=time_shift,
+            eta=eta,
+            guidance_scale=guidance_scale,
+            guidance_interval=list(guidance_interval),
+            class_names=list(class_names or ()),
+            size_histogram=list(size_histogram or ()),
+            format_version=format_version,
+        )
+        self._keep_norms_exact()
+
+    def to(self, *args: Any, **kwargs: Any) -> "UnitePipeline":
+        """As diffusers does it, but tables (positions, angles, frequencies) keep their type:
+        bfloat16 has no room for the angle of position 300."""
+        modules = [m for part in (self.encoder, self.decoder) for m in part.modules()]
+        tables = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
+        super().to(*args, **kwargs)
+        for module, name, table in tables:
+            setattr(module, name, table.to(getattr(module, name).device))
+        self._keep_norms_exact()
+        return self
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """(K, C); for atoms, K is the most there can be."""
+        return self.encoder.config.num_registers, self.encoder.config.latent_channels
+
+    # ---- what the modalities build on -----------------------------------------------------
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        labels: Int[Tensor, " b"],
+        seeds: Int[Tensor, " b"],
+        mask: Bool[Tensor, "b k"] | None = None,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        solver: Solver | None = None,
+        eta: float | None = None,
+        callback: Callback | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """Equation (6) from one seed per sample; latent i is a function of seed i and label i."""
+        settings = self.config
+        registers = self.latent_shape[0] if mask is None else mask.shape[1]
+
+        def noise(draw: int) -> Tensor:
+            drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
+            return drawn.to(self.device, self._state_dtype)
+
+        scale = settings.guidance_scale if guidance_scale is None else guidance_scale
+        low, high = guidance_interval or settings.guidance_interval
+        steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
+        return solve(
+            self.denoiser(labels, scale, (low, high), mask),
+            noise(0),
+            solver=solver or settings.solver,
+            num_steps=steps,
+            shift=settings.time_shift,
+            eta=settings.eta if eta is None else eta,
+            fresh=noise,
+            callback=callback,
+        )
+
+    def denoiser(
+        self,
+        labels: Int[Tensor, " b"],
+        scale: float,
+        interval: tuple[float, float],
+        mask: Bool[Tensor, "b k"] | None = None,
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Equation (4) as a function of (z_t, t), with guidance where `scale` is not 1."""
+
+        def conditional(z_t: Tensor, t: Tensor) -> Tensor:
+            return self._encode(z_t, t, labels, mask=mask)
+
+        def unconditional(z_t: Tensor, t: Tensor) -> Tensor:
+            return self._encode(z_t, t, None, mask=mask)
+
+        return guide(conditional, unconditional, scale, interval)
+
+    @torch.no_grad()
+    def tokenize(
+        self,
+        data: Tensor,
+        generator: Generators | None = None,
+        mask: Bool[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """Equation (1) at t = 0, for data in model form.
+
+        Deterministic: the register noise comes from one fixed seed, the same at every batch
+        position, unless a generator is given.
+        """
+        batch = len(data)
+        if generator is None:
+            noise = seeded_normal(torch.tensor([_ENCODE_SEED]), *self.latent_shape)
+            noise = noise.expand(batch, -1, -1)
+        else:
+            noise = seeded_normal(self._seeds(batch, generator, None), *self.latent_shape)
+        noise = noise if mask is None else noise[:, : mask.shape[1]]
+        state = self._state_dtype
+        t = torch.zeros(batch, device=self.device)
+        return self._encode(noise.to(self.device, state), t, None, data.to(state), mask=mask)
+
+    @torch.no_grad()
+    def detokenize(
+        self, latents: Float[Tensor, "b k c"], mask: Bool[Tensor, "b k"] | None = None
+    ) -> Tensor:
+        """Equation (2): what the decoder says, float32."""
+        with self._autocast():
+            output: Tensor = self.decoder(latents.to(self.device, self._state_dtype), mask)
+        return output.float()
+
+    # ---- precision ------------------------------------------------------------------------
+
+    @property
+    def _state_dtype(self) -> torch.dtype:
+        """Latents and data on their way in: never shorter than float32."""
+        return torch.promote_types(self.encoder.register_input.weight.dtype, torch.float32)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.encoder.register_input.weight.dtype
+        half = dtype in _HALF
+        return torch.autocast(self.device.type, dtype if half else None, enabled=half)
+
+    def _encode(
+        self,
+        z: Tensor,
+        t: Tensor,
+        labels: Tensor | None,
+        data: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The Generative Encoder; its latents come back in the type of z."""
+        with self._autocast():
+            return self.encoder(z, t, labels, data, mask).to(z.dtype)
+
+    def _keep_norms_exact(self) -> None:
+        for part in (self.encoder, self.decoder):
+            for module in part.modules():
+                if isinstance(module, nn.LayerNorm) and module.weight.dtype in _HALF:
+                    module.float()
+
+    # ---- inputs ---------------------------------------------------------------------------
+
+    def _labels(self, labels: Any, count: int) -> Int[Tensor, " b"]:
+        num_classes, names = self.encoder.config.num_classes, list(self.config.class_names)
+        if labels is None:
+            return torch.full((count,), num_classes, device=self.device)
+        if isinstance(labels, Tensor):
+            labels = labels.tolist()
+        if unknown := [x for x in labels if isinstance(x, str) and x not in names]:
+            raise ValueError(f"unknown class {unknown[0]!r}, expected one of {names}")
+        indices = [names.index(x) if isinstance(x, str) else int(x) for x in labels]
+        if bad := [i for i in indices if not 0 <= i < num_classes]:
+            raise ValueError(
+                f"class label {bad[0]} is out of range: this model has {num_classes} classes"
+                + ("; leave class_labels out" if num_classes == 0 else "")
+            )
+        return torch.tensor(indices, dtype=torch.int64, device=self.device)
+
+    @staticmethod
+    def _seeds(
+        count: int, generator: Generators | None, seeds: Sequence[int] | None
+    ) -> Int[Tensor, " b"]:
+        """One 63-bit seed per sample."""
+        if seeds is not None:
+            if len(seeds) != count:
+                raise ValueError(f"expected one seed per sample, got {len(seeds)} for {count}")
+            return torch.as_tensor(seeds, dtype=torch.int64)
+        if generator is None or isinstance(generator, torch.Generator):
+            device = generator.device if generator is not None else "cpu"
+            return torch.randint(2**63 - 1, (count,), generator=generator, device=device).cpu()
+        if len(generator) != count:
+            raise ValueError(f"expected one generator per sample, got {len(generator)} for {count}")
+        return torch.tensor([int(torch.randint(2**63 - 1, (), generator=g)) for g in generator])

@@ -1,0 +1,40 @@
+"""CrystalPipeline: one checkpoint that encodes, decodes and generates crystals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openunite.modalities.atoms.arrays import pack
+from openunite.modalities.atoms.dataset import AtomDataset
+from openunite.modalities.atoms.lattice import cell_from_parameters, reduce_cells, wrap
+from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.base import get_modality
+from openunite.modalities.crystal.data import crystal_dataset
+from openunite.modalities.crystal.tokens import CrystalModality
+from openunite.pipelines.atoms import AtomPipeline, numbers_of
+
+
+class CrystalPipeline(AtomPipeline):
+    """Crystals: elements, fractional coordinates and Niggli-reduced cells in Angstrom.
+
+    A generated lattice whose angles no cell can have gets a cell of NaN: metrics count it invalid.
+    """
+
+    def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
+        rows = np.arange(len(structures))
+        return crystal_dataset(reduce_cells(pack(structures), rows), rows, self.elements)
+
+    def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
+        modality = get_modality("crystal", self.encoder.config.modality_config)
+        assert isinstance(modality, CrystalModality)
+        logits, fractional, lengths, angles = modality.split(output, mask)
+        cells = cell_from_parameters(torch.cat([lengths, angles], dim=1).double().cpu().numpy())
+        places = wrap(fractional.double().cpu().numpy())
+        return [
+            Structure(numbers, place[: len(numbers)] @ cell, cell)
+            for numbers, place, cell in zip(
+                numbers_of(logits, mask, self.elements), places, cells, strict=True
+            )
+        ]

@@ -1,0 +1,108 @@
+"""What makes a crystal invalid, one fault at a time."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tests.evaluation.crystals.examples import crystal, rock_salt
+
+from openunite.evaluation.crystals.validity import (
+    crystal_validity,
+    structural_fault,
+    structural_validity,
+)
+from openunite.modalities.atoms.structure import Structure
+
+
+def pair(distance: float, edge: float = 4.0) -> Structure:
+    return crystal("C C", [[0, 0, 0], [distance / edge, 0, 0]], edge)
+
+
+def rhombohedral(angle: float) -> np.ndarray:
+    """Three edges of 4 A at equal angles."""
+    cosine = np.cos(np.radians(angle))
+    return 4.0 * np.linalg.cholesky(np.full((3, 3), cosine) + (1.0 - cosine) * np.eye(3))
+
+
+def test_a_sound_crystal_has_no_fault() -> None:
+    assert structural_fault(rock_salt()) == ""
+
+
+@pytest.mark.parametrize(("distance", "fault"), [(0.5001, ""), (0.4999, "distance")])
+def test_distance(distance: float, fault: str) -> None:
+    assert structural_fault(pair(distance)) == fault
+    assert structural_fault(pair(4.0 - distance)) == fault  # across the border
+
+
+@pytest.mark.parametrize(
+    ("angle", "fault"), [(50.1, ""), (49.9, "angles"), (119.0, ""), (30.0, "angles")]
+)
+def test_acute_angles(angle: float, fault: str) -> None:
+    assert structural_fault(crystal("C", [[0, 0, 0]], rhombohedral(angle))) == fault
+
+
+@pytest.mark.parametrize(("angle", "fault"), [(129.9, ""), (130.1, "angles")])
+def test_obtuse_angles(angle: float, fault: str) -> None:
+    radians = np.radians(angle)
+    cell = np.diag([4.0, 4.0 * np.sin(radians), 4.0])
+    cell[1, 0] = 4.0 * np.cos(radians)
+    assert structural_fault(crystal("C", [[0, 0, 0]], cell)) == fault
+    assert structural_fault(crystal("C", [[0, 0, 0]], cell), angle_range=(0.0, 180.0)) == ""
+
+
+@pytest.mark.parametrize(("edge", "fault"), [(0.465, ""), (0.464, "volume")])
+def test_volume(edge: float, fault: str) -> None:
+    """0.1 cubic Angstrom is an edge of 0.4642; images of one atom may be closer than 0.5 A."""
+    assert structural_fault(crystal("C", [[0, 0, 0]], edge)) == fault
+
+
+def test_a_left_handed_cell_has_a_volume_too() -> None:
+    cell = np.diag([4.0, 4.0, -4.0])
+    assert structural_fault(crystal("C", [[0, 0, 0]], cell)) == ""
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        Structure(np.array([], dtype=np.int64), np.zeros((0, 3)), np.eye(3)),
+        Structure(np.array([6]), np.full((1, 3), np.nan), np.eye(3)),
+        Structure(np.array([6]), np.zeros((1, 3)), np.full((3, 3), np.inf)),
+        Structure(np.array([6]), np.zeros((1, 3)), np.diag([4.0, 4.0, 0.0])),
+        Structure(np.array([6]), np.zeros((1, 3)), np.diag([4.0, 4.0, 1e5])),
+        Structure(np.array([0]), np.zeros((1, 3)), np.eye(3)),
+        Structure(np.array([105]), np.zeros((1, 3)), np.eye(3)),
+    ],
+    ids=["empty", "positions", "cell", "flat", "long", "dummy atom", "element 105"],
+)
+def test_unconstructible(structure: Structure) -> None:
+    assert structural_fault(structure) == "unconstructible"
+
+
+def test_coplanar_edges_have_no_volume() -> None:
+    cell = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [3.0, 3.0, 0.0]])
+    assert structural_fault(crystal("C", [[0, 0, 0]], cell), angle_range=(0.0, 180.0)) == "volume"
+
+
+def test_both_validities() -> None:
+    pytest.importorskip("smact", reason="needs openunite[crystals]")
+    crowded = crystal("Na Cl", [[0, 0, 0], [0.1, 0, 0]], 4.0)
+    unbalanced = crystal("Na Cl Cl", [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]], 6.0)
+    found = crystal_validity([rock_salt(), crowded, unbalanced])
+    assert found.faults == ("", "distance", "")
+    assert found.structural.tolist() == [True, False, True]
+    assert found.compositional.tolist() == [True, True, False]
+    assert found.overall.tolist() == [True, False, False]
+
+
+def test_a_molecule_is_an_error_not_an_invalid_crystal() -> None:
+    with pytest.raises(ValueError, match="without a cell"):
+        structural_validity([Structure(np.array([8]), np.zeros((1, 3)))])
+
+
+def test_imports_nothing_heavy() -> None:
+    names = ["validity", "matching", "novelty", "distribution", "reconstruction", "report", "table"]
+    imports = "; ".join(f"import openunite.evaluation.crystals.{name}" for name in names)
+    check = "heavy = {'pymatgen', 'smact', 'spglib', 'ase', 'torch'} & set(sys.modules)"
+    code = f"import sys; {imports}; {check}; assert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True)

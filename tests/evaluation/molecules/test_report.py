@@ -1,0 +1,100 @@
+"""Every metric of the samples has its twin on real molecules; nothing heavy is imported early."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tests.evaluation.molecules.examples import BROKEN, CHLOROMETHANE, METHANE, SOUND, WATER, moved
+
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
+from openunite.evaluation.molecules.optional import optional
+from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
+
+SAMPLES, REAL = [METHANE, METHANE, BROKEN, WATER], list(SOUND.values())
+
+
+def test_stability_alone_by_hand() -> None:
+    metrics = molecule_report(SAMPLES, REAL, protocols=("stability",)).metrics
+    assert metrics["num_samples"] == 4
+    assert metrics["num_real"] == len(REAL)
+    assert metrics["sample_atom_stability"] == pytest.approx(16 / 18)
+    assert metrics["sample_atom_stability_of"] == 18
+    assert metrics["sample_molecule_stability"] == pytest.approx(3 / 4)
+    assert metrics["sample_hydrogen_stability"] == pytest.approx(13 / 14)
+    assert metrics["sample_heavy_atom_stability"] == pytest.approx(3 / 4)
+    assert metrics["sample_molecule_stability_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
+    assert metrics["real_atom_stability"] == metrics["real_molecule_stability"] == 1.0
+
+
+def test_every_metric_has_its_twin_and_lies_between_0_and_1() -> None:
+    pytest.importorskip("rdkit", reason="needs openunite[molecules]")
+    metrics = molecule_report(SAMPLES, REAL, train_smiles=edm_smiles_set([METHANE])).metrics
+    sample = {name.removeprefix("sample_") for name in metrics if name.startswith("sample_")}
+    real = {name.removeprefix("real_") for name in metrics if name.startswith("real_")}
+    assert sample == real
+    assert sample >= {"validity", "uniqueness", "valid_and_unique", "novelty", "atom_stability"}
+    assert all(0 <= value <= 1 for name, value in metrics.items() if f"{name}_of" in metrics)
+    assert metrics["sample_uniqueness"] == pytest.approx(3 / 4)
+    assert metrics["sample_novelty"] == pytest.approx(2 / 3)
+    assert metrics["real_novelty"] == pytest.approx(7 / 8)
+    assert "sample_novelty" not in molecule_report(SAMPLES, REAL).metrics
+
+
+def test_all_protocols_together() -> None:
+    pytest.importorskip("posebusters", reason="needs openunite[molecules-adit]")
+    pytest.importorskip("openbabel.openbabel", reason="needs openunite[molecules-adit]")
+    report = molecule_report(
+        SAMPLES, REAL, protocols=("edm", "adit", "posebusters"), num_posebusters=1
+    )
+    assert report.sample.keys() == report.real.keys()
+    assert report.sample["adit_validity"].total == 4
+    assert report.sample["adit_no_h_validity"].total == 4
+    assert report.sample["posebusters_internal_energy"].total <= 1
+
+
+def test_table_names_each_metric_and_foreign_elements() -> None:
+    report = molecule_report([METHANE, CHLOROMETHANE], REAL, protocols=("stability",))
+    lines = report.table().splitlines()
+    assert lines[0].split() == ["percent", "2", "samples", "8", "real", "molecules"]
+    assert lines[2].split() == (
+        ["molecule_stability", "50.00", "+-", "35.36", "of", "2"]
+        + ["100.00", "+-", "0.00", "of", "8"]
+    )
+    assert lines[-1].startswith("1 and 0 atoms are not H, C, N, O or F")
+    assert "not H" not in molecule_report(REAL, REAL, protocols=("stability",)).table()
+
+
+def test_reconstruction_metrics() -> None:
+    shaken = [moved(each, each.positions + 7.0) for each in REAL[:-1]] + [
+        moved(REAL[-1], REAL[-1].positions * 2.0)
+    ]
+    metrics = reconstruction_metrics(shaken, REAL, adit=False)
+    assert metrics["atom_type_accuracy"] == 1.0
+    assert metrics["recon_molecule_stability"] == pytest.approx(7 / 8)
+    assert metrics["real_molecule_stability"] == 1.0
+    # Carbon dioxide of twice the length: two of three atoms are 1.17 A off.
+    assert metrics["identity_rmsd"] == pytest.approx(1.17 * np.sqrt(2 / 3) / 8)
+    assert not any("adit" in name for name in metrics)
+
+
+def test_wrong_calls_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected protocols among stability, edm"):
+        molecule_report(SAMPLES, REAL, protocols=("EDM",))
+    with pytest.raises(ValueError, match="samples: expected at least one molecule"):
+        molecule_report([], REAL)
+
+
+def test_missing_packages_name_their_extra() -> None:
+    with pytest.raises(ImportError, match=r"needs no_such_package: pip install 'openunite\[x\]'"):
+        optional("no_such_package.part", "x")
+
+
+def test_importing_the_metrics_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, openunite.evaluation.molecules.report\n"
+        "heavy = {'rdkit', 'openbabel', 'pymatgen', 'posebusters', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,61 @@
+"""From options to settings: what is refused at once, and what --minutes comes to."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.tiny import tiny_config
+
+from openunite.commands import Train
+from openunite.jobs import configure as module
+from openunite.jobs.configure import configure, step_seconds
+from openunite.training.build import build_models
+
+
+def test_a_patch_larger_than_the_image_is_refused_before_data_are_read(tmp_path: Path) -> None:
+    command = Train("fashion", data=str(tmp_path / "nowhere"), image_size=16, patch_size=30)
+    with pytest.raises(ValueError, match="shorter side of 16 x 16 images, got 30"):
+        configure(command)
+
+
+@pytest.mark.parametrize(("minutes", "steps", "about"), [(2.0, 240, "2.0"), (0.1, 100, "0.8")])
+def test_minutes_become_steps(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    minutes: float,
+    steps: int,
+    about: str,
+) -> None:
+    monkeypatch.setattr(module, "step_seconds", lambda config: 0.5)
+    assert configure(Train("fashion", minutes=minutes)).steps == steps
+    assert f"{steps} steps, about {about} minutes" in capsys.readouterr().out
+
+
+def test_minutes_are_measured_once_per_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: object) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(module, "step_seconds", fail)
+    assert configure(Train("fashion", minutes=2.0), known_steps=77).steps == 77
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0])
+def test_no_time_is_refused(minutes: float) -> None:
+    with pytest.raises(ValueError, match="--minutes must be more than 0"):
+        configure(Train("fashion", minutes=minutes))
+
+
+def test_minutes_and_steps_are_refused_together() -> None:
+    with pytest.raises(ValueError, match="give --minutes or --steps, not both"):
+        configure(Train("fashion", minutes=1.0, steps=5))
+
+
+def test_step_seconds_leaves_the_random_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    assert 0.0 < step_seconds(tiny_config()) < 30.0
+    assert torch.equal(torch.rand(3), expected)
+    before = build_models(tiny_config())[0].state_dict()
+    after = build_models(tiny_config())[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)

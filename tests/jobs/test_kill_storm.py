@@ -1,0 +1,121 @@
+"""`train` on a folder as people have them, killed again and again, equals an undisturbed run."""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from openunite.cli import main
+from openunite.jobs import train
+from openunite.training.checkpoint import load_newest
+
+STEPS, KILLS = 60, 15
+
+
+def picture(seed: int) -> Image.Image:
+    """Smooth colors, any size."""
+    generator = np.random.default_rng(seed)
+    width, height = generator.integers(20, 60, 2).tolist()
+    corners = generator.integers(0, 256, (3, 3, 3)).astype(np.uint8)
+    return Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def photos(folder: Path) -> Path:
+    """40 images: plain, CMYK, 16-bit, palette, EXIF-rotated; and one that is cut off."""
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    for i in range(40):
+        home, image = folder / f"kind{i % 2}", picture(i)
+        home.mkdir(parents=True, exist_ok=True)
+        if i % 5 == 0:
+            image.save(home / f"{i:02}.png")
+        elif i % 5 == 1:
+            image.convert("CMYK").save(home / f"{i:02}.jpg")
+        elif i % 5 == 2:
+            Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(
+                home / f"{i:02}.png"
+            )
+        elif i % 5 == 3:
+            image.quantize(16).save(home / f"{i:02}.png")
+        else:
+            image.save(home / f"{i:02}.jpg", exif=rotated)
+    whole = io.BytesIO()
+    picture(99).save(whole, "JPEG")
+    (home / "cut.jpg").write_bytes(whole.getvalue()[:-200])
+    return folder
+
+
+def start(data: Path, output: Path) -> multiprocessing.Process:
+    """`openunite train` in a child that has everything imported already."""
+
+    def child() -> None:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        main(
+            ["train", "images", "--data", str(data), "--output", str(output)]
+            + ["--image-size", "8", "--patch-size", "8", "--max-bad-share", "0.05"]
+            + ["--batch-size", "8", "--flow-draws", "1", "--steps", str(STEPS)]
+            + ["--checkpoint-every", "3", "--preview-every", "0"]
+        )
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    return process
+
+
+def to_the_end(data: Path, output: Path) -> None:
+    process = start(data, output)
+    process.join(timeout=200)
+    assert process.exitcode == 0
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    """Weights, EMA and optimizer state of the newest checkpoint, and the saved pipeline."""
+    loaded, complaints = load_newest(run / "checkpoints")
+    assert loaded is not None
+    assert complaints == []
+    assert loaded.state["step"] == STEPS
+    groups = dict(loaded.tensors)
+    for part in ("encoder", "decoder"):
+        file = run / "pipeline" / part / "diffusion_pytorch_model.safetensors"
+        groups[f"pipeline {part}"] = load_file(file)
+    return {f"{group}/{name}": t for group, part in groups.items() for name, t in part.items()}
+
+
+@pytest.mark.slow
+def test_fifteen_kills_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        train, "_evaluate", lambda *_: {}
+    )  # a thousand samples, after the last save
+    data = photos(tmp_path / "photos")
+    to_the_end(data, tmp_path / "whole")
+    moments, kills, rounds = random.Random(0), 0, 0
+    while kills < KILLS:
+        rounds += 1
+        process = start(data, tmp_path / "stormy")
+        process.join(timeout=moments.uniform(0.05, 1.2))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+        else:
+            assert process.exitcode == 0
+        assert rounds < 5 * KILLS
+    to_the_end(data, tmp_path / "stormy")
+    rows = (tmp_path / "stormy" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(1, STEPS + 1))
+    about = json.loads((tmp_path / "stormy" / "data.json").read_text())
+    assert [line.split(":")[0] for line in about["skipped"]] == ["kind1/cut.jpg"]
+    whole, stormy = tensors(tmp_path / "whole"), tensors(tmp_path / "stormy")
+    assert whole.keys() == stormy.keys()
+    assert [name for name in whole if not torch.equal(whole[name], stormy[name])] == []

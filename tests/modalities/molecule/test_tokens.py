@@ -1,0 +1,87 @@
+"""Molecules as tokens: the contract, rotations, padding, losses."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from tests.modalities.contract import ModalityContract, Settings
+
+from openunite.flow.random import SlotRandom
+from openunite.modalities.atoms.tokens import random_rotations
+from openunite.modalities.base import Batch
+from openunite.modalities.molecule.tokens import MoleculeModality, distance_error
+
+ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
+
+
+def molecules(settings: Settings, count: int) -> dict[str, torch.Tensor]:
+    """Random molecules of 2 to max_atoms atoms, packed and padded."""
+    generator = torch.Generator().manual_seed(0)
+    size = settings["max_atoms"]
+    numbers = torch.randint(2, size + 1, (count, 1), generator=generator)
+    numbers[0] = size
+    mask = torch.arange(size) < numbers
+    kinds = torch.randint(len(settings["elements"]), (count, size, 1), generator=generator)
+    positions = torch.randn(count, size, 3, generator=generator)
+    return {
+        "data": torch.cat([kinds, positions], dim=2) * mask[..., None],
+        "mask": mask,
+        "label": torch.zeros(count, dtype=torch.int64),
+        "index": torch.arange(count),
+    }
+
+
+class TestMoleculeContract(ModalityContract):
+    modality = "molecule"
+    any_registers = False
+    cases: ClassVar[dict[str, Settings]] = {
+        "organic": ORGANIC,
+        "two elements": {"elements": [1, 14], "max_atoms": 4, "rotate": False},
+    }
+
+    def stored(self, settings: Settings, count: int) -> Batch:
+        return molecules(settings, count)
+
+
+def test_rotations_are_uniform() -> None:
+    turn = random_rotations(torch.randn(20_000, 4, generator=torch.Generator().manual_seed(0)))
+    identity = torch.eye(3).expand(20_000, 3, 3)
+    torch.testing.assert_close(turn @ turn.mT, identity, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(turn), torch.ones(20_000), atol=1e-5, rtol=0)
+    assert float(turn.mean(0).abs().max()) < 0.02  # 0 for uniform, with deviation 0.004
+    assert float((turn.square().mean(0) - 1 / 3).abs().max()) < 0.01
+
+
+def test_training_molecules_are_turned_each_by_its_own_rotation() -> None:
+    modality = MoleculeModality(ORGANIC)
+    batch = molecules(ORGANIC, 4)
+    turned = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4)))["data"]
+    assert torch.equal(turned[..., 0], batch["data"][..., 0])
+    before, after = batch["data"][..., 1:], turned[..., 1:]
+    torch.testing.assert_close(torch.cdist(after, after), torch.cdist(before, before))
+    turns = torch.linalg.lstsq(before[0], after[0]).solution
+    other = torch.linalg.lstsq(before[1], after[1]).solution
+    assert not torch.allclose(turns, other, atol=0.1)
+    assert modality.prepare(batch, None)["data"] is batch["data"]
+
+
+def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
+    modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
+    logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
+    losses = modality.reconstruction_losses(torch.cat([logits, batch["data"][..., 1:]], 2), batch)
+    assert set(losses) == {"elements", "positions", "distances"}
+    assert all(float(loss) < 1e-6 for loss in losses.values())
+
+
+def test_distances_count_near_pairs_only() -> None:
+    truth = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [9, 0, 0], [0, 0, 0]]])
+    found = torch.tensor([[[0.0, 0, 0], [1.5, 0, 0], [5, 0, 0], [7, 7, 7]]])
+    mask = torch.tensor([[True, True, True, False]])
+    assert float(distance_error(found, truth, mask)) == pytest.approx(0.5)
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="lack max_atoms"):
+        MoleculeModality({"elements": [1]})
+    with pytest.raises(ValueError, match="unknown molecule settings"):
+        MoleculeModality({**ORGANIC, "atoms": 3})
