@@ -33,14 +33,14 @@ class Train:
 
     recipe: Positional[str] = ""
     """One of: fashion, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
-    imagenet256_xl."""
+    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s."""
     config: OptionalStr = None
     """A config.yaml to run instead of a recipe."""
     output: OptionalStr = None
     """Run folder; default runs/RECIPE."""
     data: OptionalStr = None
     """A folder (of class folders, or flat), a parquet file or hub id, an .npz, or the name of an
-    embedded set."""
+    embedded set; for molecules SDF or xyz, for crystals CIF or CSV, files or folders."""
     max_bad_share: OptionalFloat = None
     """Share of unreadable images that stops the run."""
     minutes: OptionalFloat = None
@@ -93,13 +93,15 @@ class Train:
 
 @dataclass(frozen=True)
 class Sample:
-    """Generate images.
+    """Generate images, molecules or crystals: what the model was trained on.
 
     Commands to copy:
 
       openunite sample runs/quickstart --classes Bag Sneaker --output bags.png
 
       openunite sample runs/photos --num-images 64 --seed 7 --guidance-scale 1.5
+
+      openunite sample runs/quickstart-molecules --num-atoms 18 --output molecules.sdf
     """
 
     source: Positional[str]
@@ -107,36 +109,41 @@ class Sample:
     classes: tuple[str, ...] = ()
     """Class names or numbers, used in turn; default all classes in turn."""
     num_images: int = 16
-    """How many images."""
+    """How many images or structures."""
+    num_atoms: OptionalInt = None
+    """Atoms of each molecule or crystal; default as often as in the training data."""
     output: str = "samples.png"
-    """A .png (one grid), an .npz (array `images`), or a folder for one file per image."""
+    """A .png (one grid); for images an .npz (array `images`) or a folder for one file per image;
+    for molecules .sdf or .xyz, for crystals .cif or .xyz."""
     seed: int = 0
-    """Image i uses seed + i."""
+    """Sample i uses seed + i."""
     guidance_scale: OptionalFloat = None
     """1 is no guidance; default the pipeline's."""
     num_inference_steps: OptionalInt = None
     """Solver steps; default the pipeline's."""
-    solver: Literal["euler", "heun", "dopri5"] | None = None
+    solver: Literal["euler", "heun", "sde", "dopri5"] | None = None
     """Default the pipeline's; dopri5 is the paper's adaptive protocol."""
     batch_size: int = 64
-    """Images at a time; does not change any image."""
+    """Samples at a time; does not change any of them."""
 
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Encode and decode images; writes a picture with inputs above outputs and prints PSNR.
+    """Encode and decode; writes a picture with inputs above outputs and prints the error.
 
     Commands to copy:
 
       openunite reconstruct runs/photos a.jpg b.png --output pairs.png
 
       openunite reconstruct runs/photos photos/ --num-images 32
+
+      openunite reconstruct runs/quickstart-molecules my.sdf
     """
 
     source: Positional[str]
     """A run, a pipeline folder or a hub id."""
     images: Positional[tuple[str, ...]]
-    """Image files or folders."""
+    """Files or folders: images, SDF or xyz, CIF."""
     num_images: int = 32
     """At most so many of them."""
     output: str = "reconstructions.png"
@@ -146,6 +153,8 @@ class Reconstruct:
 @dataclass(frozen=True)
 class Encode:
     """Turn images into latents: an .npz with `latents` (N, K, C) and `files`.
+
+    Molecules and crystals: `latents` (atoms, C), `num_atoms` of each and `names`.
 
     Commands to copy:
 

@@ -17,15 +17,16 @@ from openunite.recipes.sizes import get_size
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import ModelConfig, RunConfig, load_config
 from openunite.training.device import choose_device
+from openunite.training.loader import TrainingData
 from openunite.training.optim import build_optimizers
 
 MIN_STEPS = 100  # fewer teach nothing
 
 
-def configure(command: Train, known_steps: int | None = None) -> RunConfig:
+def configure(command: Train) -> RunConfig:
     """The recipe or config file, then what the data and the machine suggest, then the options.
 
-    `known_steps` is what --minutes came to when this run was first started.
+    What --minutes comes to is not in it: see `fit_to_minutes`.
     """
     config = _base(command)
     if command.data is not None:
@@ -34,11 +35,26 @@ def configure(command: Train, known_steps: int | None = None) -> RunConfig:
         raise ValueError(f"recipe {config.recipe} needs --data: a folder, .npz, parquet or hub id")
     if config.recipe == "images" and command.config is None:
         config = _fit_to_data(config, inspect_images(config.data.source), command)
+    if command.minutes is not None and command.steps is not None:
+        raise ValueError("give --minutes or --steps, not both")
+    if command.minutes is not None and command.minutes <= 0.0:
+        raise ValueError(f"--minutes must be more than 0, got {command.minutes}")
+    if config.modality != "image":
+        _refuse_image_options(config, command)
+        return _with_options(config, command)
     config = _with_options(config, command)
     get_modality(config.modality, config.modality_config)  # refuses a bad size before data are read
-    if command.minutes is not None:
-        config = _fit_to_minutes(config, command, known_steps)
     return config
+
+
+def _refuse_image_options(config: RunConfig, command: Train) -> None:
+    for name in ("image_size", "patch_size", "channels", "flip", "registers"):
+        if getattr(command, name) is not None:
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"--{option} is for images, recipe {config.recipe} trains on {config.modality}s; "
+                "leave it out"
+            )
 
 
 def _base(command: Train) -> RunConfig:
@@ -125,15 +141,18 @@ def _model(config: RunConfig, command: Train, image: dict[str, Any]) -> ModelCon
     return replace(config.model, num_registers=registers, latent_channels=channels)
 
 
-def _fit_to_minutes(config: RunConfig, command: Train, known_steps: int | None) -> RunConfig:
-    """As many steps as fit, by the clock of a few trial steps on this machine."""
-    if command.steps is not None:
-        raise ValueError("give --minutes or --steps, not both")
-    if command.minutes is None or command.minutes <= 0.0:
-        raise ValueError(f"--minutes must be more than 0, got {command.minutes}")
+def fit_to_minutes(
+    config: RunConfig, command: Train, data: TrainingData, known_steps: int | None
+) -> RunConfig:
+    """As many steps as fit into --minutes, by the clock of a few trial steps on this machine.
+
+    `known_steps` is what it came to when this run was first started.
+    """
+    if command.minutes is None:
+        return config
     steps = known_steps
     if steps is None:
-        seconds = step_seconds(config)
+        seconds = step_seconds(config, data)
         steps = max(MIN_STEPS, int(60.0 * command.minutes / seconds))
         about = steps * seconds / 60.0
         print(f"measured {seconds:.3f} s per step: {steps} steps, about {about:.1f} minutes")
@@ -146,15 +165,11 @@ def _fit_to_minutes(config: RunConfig, command: Train, known_steps: int | None) 
     )
 
 
-def step_seconds(config: RunConfig, trials: int = 4) -> float:
-    """Seconds per optimizer step of this config on this machine, on random images."""
+def step_seconds(config: RunConfig, data: TrainingData, trials: int = 4) -> float:
+    """Seconds per optimizer step of this config on this machine, on the first of the data."""
     device = choose_device()
-    image, micro = config.modality_config, config.micro_batch_size or config.batch_size
-    shape = (micro, image["channels"], image["height"], image["width"])
-    batch = {
-        "data": torch.zeros(shape, dtype=torch.uint8, device=device),
-        "label": torch.zeros(micro, dtype=torch.int64, device=device),
-    }
+    micro = min(len(data), config.micro_batch_size or config.batch_size)
+    batch = {name: value.to(device) for name, value in data.batch(list(range(micro))).items()}
     encoder, decoder = (model.to(device) for model in build_models(config))
     objective = build_objective(config, encoder, decoder)
     model = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})

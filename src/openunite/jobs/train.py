@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from openunite.commands import Train
 from openunite.evaluation.pictures import draw_curves
-from openunite.jobs.configure import configure
+from openunite.jobs.configure import configure, fit_to_minutes
 from openunite.jobs.inspect import describe_config
 from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.jobs.tasks import Data, Task, get_task
@@ -30,11 +30,11 @@ def train(command: Train) -> None:
         return
     state = PartialState(cpu=on_cpu())
     folder = Path(command.output or f"runs/{command.recipe or 'again'}")
-    config = _resolved(command, folder, state)
+    config = configure(command)
     task = get_task(config.modality)
     with state.main_process_first():
         data: Data = task.open(config, progress=state.is_main_process)
-    config = task.settle(config, data)
+    config = _timed(task.settle(config, data), command, folder, data, state)
     if state.is_main_process:
         _claim(folder, config, task, data)
     state.wait_for_everyone()
@@ -46,15 +46,17 @@ def train(command: Train) -> None:
         _finish(config, folder, task, data, trainer, result)
 
 
-def _resolved(command: Train, folder: Path, state: PartialState) -> RunConfig:
-    """This run's settings; how many steps --minutes came to is measured once and remembered."""
-    config: list[RunConfig | None] = [None]
+def _timed(
+    config: RunConfig, command: Train, folder: Path, data: Data, state: PartialState
+) -> RunConfig:
+    """How many steps --minutes comes to is measured once, on one process, and remembered."""
+    result = [config]
     if state.is_main_process:
         saved = folder / "config.yaml"
-        config[0] = configure(command, load_config(saved).steps if saved.is_file() else None)
-    broadcast_object_list(config)
-    assert config[0] is not None
-    return config[0]
+        known = load_config(saved).steps if saved.is_file() else None
+        result[0] = fit_to_minutes(config, command, data.train, known)
+    broadcast_object_list(result)
+    return result[0]
 
 
 def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:

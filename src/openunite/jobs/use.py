@@ -14,9 +14,12 @@ from tqdm import tqdm
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.image_metrics import psnr
 from openunite.evaluation.pictures import image_grid, pair_grid
+from openunite.jobs import use_atoms
 from openunite.jobs.load import load_pipeline
 from openunite.modalities.image.pixels import BadImage, open_image
 from openunite.modalities.image.readers import SUFFIXES, image_files
+from openunite.pipelines.atoms import AtomPipeline
+from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.device import choose_device
 
@@ -25,8 +28,13 @@ def sample(command: Sample) -> None:
     """Generate images into a grid, an .npz or a folder."""
     _at_least_one("--num-images", command.num_images)
     _at_least_one("--batch-size", command.batch_size)
-    output = _claim(command.output, ".png", ".npz", "")
     pipeline = _on_device(load_pipeline(command.source))
+    if isinstance(pipeline, AtomPipeline):
+        use_atoms.sample(command, pipeline, _claim(command.output, *use_atoms.OUTPUTS))
+        return
+    if command.num_atoms is not None:
+        raise ValueError(f"--num-atoms is for molecules and crystals, {command.source} has images")
+    output = _claim(command.output, ".png", ".npz", "")
     labels = _labels(pipeline, command)
     parts: list[Tensor] = []
     starts = range(0, command.num_images, command.batch_size)
@@ -47,8 +55,11 @@ def sample(command: Sample) -> None:
 def reconstruct(command: Reconstruct) -> None:
     """Inputs above outputs, and the mean PSNR."""
     _at_least_one("--num-images", command.num_images)
-    files, output = _files(command.images)[: command.num_images], _claim(command.output, ".png")
-    pipeline = _on_device(load_pipeline(command.source))
+    pipeline, output = _on_device(load_pipeline(command.source)), _claim(command.output, ".png")
+    if isinstance(pipeline, AtomPipeline):
+        use_atoms.reconstruct(command, pipeline, output)
+        return
+    files = _files(command.images)[: command.num_images]
     inputs, outputs = [], []
     for _, batch in _batches(files, 64):
         pixels = pipeline.preprocess(batch)
@@ -62,8 +73,11 @@ def reconstruct(command: Reconstruct) -> None:
 def encode(command: Encode) -> None:
     """Latents and the files they came from."""
     _at_least_one("--batch-size", command.batch_size)
-    files, output = _files(command.images), _claim(command.output, ".npz")
-    pipeline = _on_device(load_pipeline(command.source))
+    pipeline, output = _on_device(load_pipeline(command.source)), _claim(command.output, ".npz")
+    if isinstance(pipeline, AtomPipeline):
+        use_atoms.encode(command, pipeline, output)
+        return
+    files = _files(command.images)
     names: list[str] = []
     latents: list[np.ndarray] = []
     for part, batch in _batches(files, command.batch_size):
@@ -92,7 +106,8 @@ def _claim(output: str, *suffixes: str) -> Path:
     return path
 
 
-def _on_device(pipeline: ImagePipeline) -> ImagePipeline:
+def _on_device(pipeline: UnitePipeline) -> ImagePipeline | AtomPipeline:
+    assert isinstance(pipeline, ImagePipeline | AtomPipeline)
     pipeline.to(choose_device())
     return pipeline
 

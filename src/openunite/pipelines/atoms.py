@@ -68,7 +68,7 @@ class AtomPipeline(UnitePipeline):
 
         ValueError for an element the model does not know, and for too many atoms.
         """
-        self._check(structures)
+        self.check(structures)
         batch = self._dataset(structures).batch(range(len(structures)))
         mask = batch["mask"].to(self.device)
         data = batch["data"].to(self.device)
@@ -140,7 +140,8 @@ class AtomPipeline(UnitePipeline):
             )
         return torch.tensor(sizes)
 
-    def _check(self, structures: Sequence[Structure]) -> None:
+    def check(self, structures: Sequence[Structure]) -> None:
+        """ValueError names the first structure that this model cannot take, and why."""
         most, known = self.latent_shape[0], set(self.elements)
         for i, structure in enumerate(structures):
             name = structure.name or f"structure {i}"

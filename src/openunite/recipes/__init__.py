@@ -1,5 +1,6 @@
 """Recipes: functions that return a `RunConfig` and state their cost and expected numbers."""
 
+from openunite.recipes.atoms import crystals, molecules, mp20_s, qm9, qm9_s
 from openunite.recipes.images import (
     cifar10,
     digits,
@@ -22,6 +23,11 @@ RECIPES = {
         imagenet256_b,
         imagenet256_l,
         imagenet256_xl,
+        qm9,
+        molecules,
+        crystals,
+        qm9_s,
+        mp20_s,
     )
 }
 

@@ -27,9 +27,9 @@ def test_jarvis():
     assert len(found) == len(set(found.names)) == 1069
     assert (found.sizes <= 20).sum() == 439
     salt = found[list(found.names).index("JVASP-23862")]
-    assert formula(salt) == {"Na": 4, "Cl": 4}
-    distances = np.linalg.norm(salt.positions[:, None] - salt.positions, axis=2)
-    assert distances[distances > 0].min() == pytest.approx(2.8, abs=0.1)
+    assert formula(salt) == {"Na": 1, "Cl": 1}
+    assert abs(np.linalg.det(salt.cell)) == pytest.approx(5.64**3 / 4, rel=0.05)
+    assert np.diff(salt.fractional, axis=0) % 1 == pytest.approx(np.full((1, 3), 0.5), abs=1e-3)
 
 
 def test_prototypes():

@@ -212,15 +212,14 @@ def _expanded(text: str, name: str) -> Structure:
         raise ImportError(
             f"{name} has symmetry, which needs pymatgen: pip install 'openunite[crystals]'"
         ) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
         try:
-            parser = CifParser.from_str(text)
-            found: list[Any] = parser.parse_structures(primitive=False)
+            found: list[Any] = CifParser.from_str(text).parse_structures(primitive=False)
         except Exception as error:  # whatever a broken file may set off in there
             raise ValueError(f"pymatgen cannot read it ({error})") from error
-    if any("Defaulting to P1" in warning for warning in parser.warnings):
-        raise ValueError("has a space group that pymatgen does not know; list the operations")
+    if any("Defaulting to P1" in str(note.message) for note in notes):
+        raise ValueError("has a space group that pymatgen does not know; list its operations")
     if len(found) != 1:
         raise ValueError(f"expected one crystal, got {len(found)}")
     return from_pymatgen(found[0], name)

@@ -1,0 +1,163 @@
+"""Runs on molecules and crystals: data, previews, pictures, reports."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from openunite.evaluation.crystals.report import crystal_report
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles, edm_smiles_set
+from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
+from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
+from openunite.modalities.atoms.cif import write_cif
+from openunite.modalities.atoms.dataset import AtomData
+from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.atoms.xyz import write_xyz
+from openunite.modalities.crystal.data import open_crystals
+from openunite.modalities.molecule.data import open_molecules
+from openunite.pipelines.atoms import AtomPipeline
+from openunite.training.config import RunConfig
+
+NUM_SAMPLES = 1000
+_SHOWN, _COLUMNS = 24, 6
+
+Metrics = dict[str, float | int | str]
+
+
+class AtomTask:
+    """What molecules and crystals have in common in `openunite train`."""
+
+    things: str
+
+    @abstractmethod
+    def open(self, config: RunConfig, *, progress: bool) -> AtomData:
+        """The data of this run."""
+
+    @abstractmethod
+    def finish(
+        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
+    ) -> Metrics:
+        """Pictures, structures and a report into the run folder; flat metrics."""
+
+    @abstractmethod
+    def next_commands(self, folder: Path) -> list[str]:
+        """What to try after training."""
+
+    def settle(self, config: RunConfig, data: AtomData) -> RunConfig:
+        """Elements and the largest number of atoms, from the data unless they are set."""
+        found = {"elements": list(data.elements), "max_atoms": data.max_atoms}
+        settings = {**found, **config.modality_config}
+        model = replace(config.model, num_registers=settings["max_atoms"])
+        return replace(config, modality_config=settings, model=model)
+
+    def record(self, data: AtomData) -> dict[str, Any]:
+        return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}
+
+    def preview(self, pipeline: AtomPipeline, config: RunConfig, picture: Path) -> None:
+        samples = pipeline(12, seeds=range(12), num_inference_steps=25)
+        structure_grid(samples, _COLUMNS).save(picture)
+
+    def _draw(
+        self, folder: Path, pipeline: AtomPipeline, data: AtomData
+    ) -> tuple[list[Structure], list[Structure], list[Structure]]:
+        """Samples, reconstructions and their references, with the pictures that show them."""
+        count = min(NUM_SAMPLES, len(data.test))
+        references = data.test.structures(range(count))
+        outputs = pipeline.reconstruct(references)
+        samples = pipeline(NUM_SAMPLES, seeds=range(NUM_SAMPLES))
+        structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")
+        shown = slice(0, min(10, count))
+        pair_structures(references[shown], outputs[shown]).save(folder / "reconstructions.png")
+        return samples, outputs, references
+
+
+class MoleculeTask(AtomTask):
+    """`openunite train` for molecules."""
+
+    things = "molecules"
+
+    def open(self, config: RunConfig, *, progress: bool) -> AtomData:
+        settings, data = config.modality_config, config.data
+        elements = settings.get("elements")
+        return open_molecules(
+            data.source,
+            elements=None if elements is None else tuple(elements),
+            max_atoms=settings.get("max_atoms"),
+            holdout_share=data.holdout_share,
+            holdout_max=data.holdout_max,
+            max_bad_share=data.max_bad_share,
+            progress=progress,
+        )
+
+    def finish(
+        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
+    ) -> Metrics:
+        samples, outputs, references = self._draw(folder, pipeline, data)
+        drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
+        write_xyz(folder / "samples.xyz", samples)
+        known = _smiles_like(samples, data)
+        report = molecule_report(samples, references, train_smiles=known)
+        print(f"\n{report.table()}")
+        (folder / "report.txt").write_text(report.table() + "\n")
+        return {**reconstruction_metrics(outputs, references, adit=False), **report.metrics}
+
+    def next_commands(self, folder: Path) -> list[str]:
+        return [
+            f"openunite sample {folder} --num-images 64 --seed 7 --output more.sdf",
+            f"openunite reconstruct {folder} YOUR.sdf --output pairs.png",
+            "openunite train molecules --data YOUR.sdf --minutes 30",
+        ]
+
+
+class CrystalTask(AtomTask):
+    """`openunite train` for crystals."""
+
+    things = "crystals"
+
+    def open(self, config: RunConfig, *, progress: bool) -> AtomData:
+        settings, data = config.modality_config, config.data
+        elements = settings.get("elements")
+        return open_crystals(
+            data.source,
+            elements=None if elements is None else tuple(elements),
+            max_atoms=settings.get("max_atoms", 20),
+            holdout_share=data.holdout_share,
+            holdout_max=data.holdout_max,
+            max_bad_share=data.max_bad_share,
+            progress=progress,
+        )
+
+    def finish(
+        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
+    ) -> Metrics:
+        samples, outputs, references = self._draw(folder, pipeline, data)
+        write_cif(folder / "samples.cif", samples)
+        report = crystal_report(samples, references, reconstructions=outputs)
+        print(f"\n{report.table()}")
+        (folder / "report.txt").write_text(report.table() + "\n")
+        return dict(report.metrics)
+
+    def next_commands(self, folder: Path) -> list[str]:
+        return [
+            f"openunite sample {folder} --num-images 64 --seed 7 --output more.cif",
+            f"openunite reconstruct {folder} YOUR_CIFS/ --output pairs.png",
+            "openunite train crystals --data YOUR_CIFS/ --minutes 30",
+        ]
+
+
+def _smiles_like(samples: Sequence[Structure], data: AtomData) -> frozenset[str]:
+    """SMILES of the training molecules whose formula occurs among the valid samples.
+
+    Others cannot equal a sample, and there may be a hundred thousand of them.
+    """
+    formulas = {_formula(item) for item in samples if edm_smiles(item) is not None}
+    sizes = {sum(count for _, count in formula) for formula in formulas}
+    rows = [i for i, size in enumerate(data.train.sizes.tolist()) if size in sizes]
+    candidates = data.train.structures(rows)
+    return edm_smiles_set([item for item in candidates if _formula(item) in formulas])
+
+
+def _formula(structure: Structure) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(Counter(structure.numbers.tolist()).items()))
