@@ -1,6 +1,8 @@
-# make quickstart   train on the embedded images, about six minutes on two cores
-# make test         lint, types, import layers, tests
-# make lint         only the first three
+# make quickstart            train on the embedded images, minutes on two cores
+# make quickstart-molecules  train on QM9, from a package; ten minutes and a little more
+# make quickstart-crystals   train on crystals from two packages; the same
+# make test                  lint, types, import layers, tests
+# make lint                  only the first three
 #
 # Everything goes into .venv. To choose a torch build, pass pip options, for instance
 #   make quickstart PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -11,10 +13,16 @@ SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart quickstart-molecules quickstart-crystals test lint format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/openunite train fashion --output runs/quickstart --seed $(SEED)
+
+quickstart-molecules: $(VENV)/.installed-atoms
+	$(BIN)/openunite train qm9 --output runs/quickstart-molecules --seed $(SEED)
+
+quickstart-crystals: $(VENV)/.installed-atoms
+	$(BIN)/openunite train crystals --output runs/quickstart-crystals --seed $(SEED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
@@ -34,6 +42,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -e .
+	touch $@
+
+$(VENV)/.installed-atoms: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -e '.[molecules,crystals]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

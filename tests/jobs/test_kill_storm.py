@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from openunite.cli import main
-from openunite.jobs import train
+from openunite.jobs.images import ImageTask
 from openunite.training.checkpoint import load_newest
 
 STEPS, KILLS = 60, 15
@@ -73,10 +74,20 @@ def start(data: Path, output: Path) -> multiprocessing.Process:
     return process
 
 
-def to_the_end(data: Path, output: Path) -> None:
+def to_the_end(data: Path, output: Path) -> float:
+    """Seconds it took."""
+    started = time.monotonic()
     process = start(data, output)
-    process.join(timeout=200)
+    process.join()
     assert process.exitcode == 0
+    return time.monotonic() - started
+
+
+def newest_step(run: Path) -> int:
+    """Of what is saved; 0 if nothing is. What is saved has to be sound at any moment."""
+    loaded, complaints = load_newest(run / "checkpoints")
+    assert complaints == []
+    return 0 if loaded is None else loaded.state["step"]
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:
@@ -94,23 +105,22 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_fifteen_kills_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        train, "_evaluate", lambda *_: {}
-    )  # a thousand samples, after the last save
+    monkeypatch.setattr(ImageTask, "finish", lambda *_: {})  # a thousand samples, after the end
     data = photos(tmp_path / "photos")
-    to_the_end(data, tmp_path / "whole")
-    moments, kills, rounds = random.Random(0), 0, 0
-    while kills < KILLS:
+    whole_seconds = to_the_end(data, tmp_path / "whole")
+    moments, rounds, kills = random.Random(0), 0, []
+    while len(kills) < KILLS:
         rounds += 1
         process = start(data, tmp_path / "stormy")
-        process.join(timeout=moments.uniform(0.05, 1.2))
+        process.join(timeout=moments.uniform(0.0, 0.6 * whole_seconds))
         if process.exitcode is None:
             process.kill()
             process.join()
-            kills += 1
+            kills.append(newest_step(tmp_path / "stormy"))
         else:
             assert process.exitcode == 0
         assert rounds < 5 * KILLS
+    assert len(set(kills)) > 2, f"every kill came too early: {kills}"
     to_the_end(data, tmp_path / "stormy")
     rows = (tmp_path / "stormy" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(1, STEPS + 1))

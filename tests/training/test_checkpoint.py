@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -310,21 +311,26 @@ def test_a_damaged_newer_checkpoint_does_not_push_out_what_is_sound(
 # ---- kills ----------------------------------------------------------------------------------
 
 
+LARGE = {"filler": {"x": torch.zeros(1_000_000)}}  # writing it takes a while
+
+
 def save_for_ever(folder: Path, first: int) -> None:
-    large = {"filler": {"x": torch.zeros(1_000_000)}}  # writing it takes a while
     for step in itertools.count(first):
-        save_checkpoint(folder, step, content(step) | large, {"seconds": 1.5 * step}, keep=1)
+        save_checkpoint(folder, step, content(step) | LARGE, {"seconds": 1.5 * step}, keep=1)
 
 
 def test_kills_at_any_moment_leave_a_sound_checkpoint(tmp_path: Path) -> None:
     """SIGKILL fifteen times: even with keep = 1 the newest one loads and no progress is lost."""
     moments, step = random.Random(0), 1
     save(tmp_path, step)
+    started = time.monotonic()
+    save_checkpoint(tmp_path / "clock", 1, content(1) | LARGE, {}, keep=1)
+    longest = max(0.12, 6.0 * (time.monotonic() - started))
     context = multiprocessing.get_context("fork")
     for _ in range(15):
         process = context.Process(target=save_for_ever, args=(tmp_path, step + 1))
         process.start()
-        process.join(timeout=moments.uniform(0.0, 0.12))
+        process.join(timeout=moments.uniform(0.0, longest))
         assert process.exitcode is None
         process.kill()
         process.join()

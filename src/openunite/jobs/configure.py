@@ -130,11 +130,11 @@ def _with_options(config: RunConfig, command: Train) -> RunConfig:
 
 def _model(config: RunConfig, command: Train, image: dict[str, Any]) -> ModelConfig:
     """The model by --size, its registers following the patches unless they are set."""
-    patch = image["patch_size"]
-    tokens = math.ceil(image["height"] / patch) * math.ceil(image["width"] / patch)
-    shape = ("height", "width", "patch_size")
-    reshaped = any(image[name] != config.modality_config[name] for name in shape)
-    registers = command.registers or (tokens if reshaped else config.model.num_registers)
+    registers = command.registers or config.model.num_registers
+    if command.registers is None and config.modality == "image":
+        patch, shape = image["patch_size"], ("height", "width", "patch_size")
+        if any(image[name] != config.modality_config[name] for name in shape):
+            registers = math.ceil(image["height"] / patch) * math.ceil(image["width"] / patch)
     channels = command.latent_channels or config.model.latent_channels
     if command.size is not None:
         return get_size(command.size).model(registers, channels)

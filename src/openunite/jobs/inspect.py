@@ -38,9 +38,12 @@ def info(command: Info) -> None:
 
 def describe_config(config: RunConfig) -> None:
     """Settings and parameter counts, from models that allocate nothing."""
+    print(yaml.safe_dump(to_dict(config), sort_keys=False))
+    if config.modality != "image" and not {"elements", "max_atoms"} <= set(config.modality_config):
+        print("elements, max_atoms and with them the parameters follow from the data")
+        return
     with torch.device("meta"):
         encoder, decoder = build_models(config)
-    print(yaml.safe_dump(to_dict(config), sort_keys=False))
     print(f"generative encoder  {_count(encoder):>13,} parameters")
     print(f"decoder             {_count(decoder):>13,} parameters")
     print(f"both                {_count(encoder) + _count(decoder):>13,} parameters")

@@ -1,4 +1,4 @@
-"""Cell parameters and shortest distances."""
+"""Shortest distances between images."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.evaluation.crystals.examples import crystal, rock_salt
 
-from openunite.evaluation.crystals.periodic import cell_of, cell_parameters, periodic_distances
+from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
 from openunite.modalities.atoms.structure import Structure
 
 SHEARS = st.lists(
@@ -31,26 +31,6 @@ def by_brute_force(structure: Structure, reach: int) -> np.ndarray:
     between -= np.round(between)
     vectors = (between[:, :, None] + images) @ cell
     return np.sqrt(np.square(vectors).sum(-1).min(-1))
-
-
-def test_parameters_of_a_hand_made_cell() -> None:
-    cell = np.array([[2.0, 0.0, 0.0], [1.5, 1.5 * np.sqrt(3.0), 0.0], [0.0, 0.0, 4.0]])
-    lengths, angles = cell_parameters(cell)
-    np.testing.assert_allclose(lengths, [2.0, 3.0, 4.0])
-    np.testing.assert_allclose(angles, [90.0, 90.0, 60.0])  # alpha, beta, gamma
-
-
-def test_each_angle_lies_between_the_two_other_edges() -> None:
-    cell = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
-    np.testing.assert_allclose(cell_parameters(cell)[1], [45.0, 90.0, 90.0])
-
-
-def test_parameters_agree_with_pymatgen() -> None:
-    core = pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")
-    for seed in range(20):
-        cell = cell_of(random_crystal(seed))
-        expected = core.Lattice(cell).parameters
-        np.testing.assert_allclose(np.concatenate(cell_parameters(cell)), expected, rtol=1e-9)
 
 
 def test_distances_in_rock_salt() -> None:

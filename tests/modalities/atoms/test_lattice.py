@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.modalities.atoms.samples import make, rock_salt
 
+from openunite.modalities.atoms import lattice
 from openunite.modalities.atoms.arrays import pack
+from openunite.modalities.atoms.checks import find_faults
 from openunite.modalities.atoms.lattice import (
     cell_from_parameters,
     fractional_of,
@@ -69,8 +71,8 @@ def test_parameters_to_cell_and_back(lengths, angles):
 def test_orientation_is_that_of_pymatgen():
     core = pytest.importorskip("pymatgen.core")
     for cell in random_cells(20):
-        lattice = core.Lattice.from_parameters(*parameters_from_cell(cell))
-        assert cell == pytest.approx(lattice.matrix, abs=1e-9)
+        expected = core.Lattice.from_parameters(*parameters_from_cell(cell))
+        assert cell == pytest.approx(expected.matrix, abs=1e-9)
 
 
 def test_impossible_angles_are_not_a_number():
@@ -146,6 +148,19 @@ def test_conditions_that_contradict_each_other_within_rounding():
     lengths, angles = [5.35958301, 5.359588, 5.3595863], [59.9933162, 59.99341399, 59.99342341]
     found = parameters_from_cell(niggli(cell_from_parameters(np.array([[*lengths, *angles]]))))
     assert found[0] == pytest.approx([5.3596] * 3 + [60] * 3, abs=1e-2)
+
+
+def test_cells_that_cannot_be_reduced_are_not_a_number(monkeypatch):
+    monkeypatch.setattr(lattice, "_MAX_PASSES", 2)
+    cells = np.stack([np.eye(3) * 4, sheared(random_cells(1))[0]])
+    assert np.isnan(niggli(cells)).all(axis=(1, 2)).tolist() == [False, True]
+    faults = find_faults(
+        reduce_cells(pack([make("Na", [[0, 0, 0]], cell) for cell in cells]), np.arange(2)),
+        elements=None,
+        min_atoms=1,
+        max_atoms=None,
+    )
+    assert faults == ["", "has a cell that is not finite or cannot be reduced"]
 
 
 def test_structures_keep_their_atoms():

@@ -1,4 +1,4 @@
-"""Lengths, angles and shortest distances in a crystal, numpy only."""
+"""Distances in a crystal, numpy only."""
 
 import itertools
 
@@ -17,18 +17,6 @@ def cell_of(structure: Structure) -> Floats:
             "have metrics of their own"
         )
     return structure.cell
-
-
-def cell_parameters(cell: Floats) -> tuple[Floats, Floats]:
-    """Lengths a, b, c (3,) in Angstrom and angles alpha, beta, gamma (3,) in degrees.
-
-    Angles of an edge of length zero are NaN.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        lengths = np.linalg.norm(cell, axis=1)
-        units = cell / lengths[:, None]
-        cosines = (np.roll(units, -1, axis=0) * np.roll(units, -2, axis=0)).sum(1)
-    return lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
 
 
 def periodic_distances(structure: Structure) -> Floats:

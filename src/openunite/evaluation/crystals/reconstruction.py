@@ -11,8 +11,9 @@ import numpy as np
 
 from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.crystals.matching import check_pairs
-from openunite.evaluation.crystals.periodic import cell_of, cell_parameters
+from openunite.evaluation.crystals.periodic import cell_of
 from openunite.evaluation.molecules.rates import Rate
+from openunite.modalities.atoms.lattice import parameters_from_cell
 from openunite.modalities.atoms.structure import Floats, Structure
 
 
@@ -40,9 +41,10 @@ def reconstruction_scores(
         shifts.append(fractional_rmsd(output, reference))
         right.append(int((output.numbers == reference.numbers).sum()))
         sizes.append(len(reference))
-        got, expected = (cell_parameters(cell_of(each)) for each in (output, reference))
-        lengths.append(np.abs(got[0] - expected[0]).mean())
-        angles.append(np.abs(got[1] - expected[1]).mean())
+        cells = np.stack([cell_of(output), cell_of(reference)])
+        errors = np.abs(np.subtract(*parameters_from_cell(cells)))
+        lengths.append(errors[:3].mean())
+        angles.append(errors[3:].mean())
     whole = sum(hit == size for hit, size in zip(right, sizes, strict=True))
     return CrystalReconstruction(
         atom_types=Rate.clustered(right, sizes),

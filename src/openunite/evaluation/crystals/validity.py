@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from openunite.evaluation.crystals.composition import compositional_validity
-from openunite.evaluation.crystals.periodic import cell_of, cell_parameters, periodic_distances
-from openunite.modalities.atoms.structure import Floats, Structure
+from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
+from openunite.modalities.atoms.lattice import parameters_from_cell
+from openunite.modalities.atoms.structure import Structure
 
 MIN_DISTANCE = 0.5  # Angstrom
 MIN_VOLUME = 0.1  # cubic Angstrom
@@ -81,9 +82,9 @@ def structural_fault(
       0.48 A passes.
     """
     cell = cell_of(structure)
-    lengths, angles = cell_parameters(cell)
-    if not _constructible(structure, lengths):
+    if not _constructible(structure):
         return "unconstructible"
+    angles = parameters_from_cell(cell)[3:]
     lowest, highest = angle_range
     if angles.min() <= lowest or angles.max() >= highest:
         return "angles"
@@ -94,8 +95,8 @@ def structural_fault(
     return "distance" if distances.min() < MIN_DISTANCE else ""
 
 
-def _constructible(structure: Structure, lengths: Floats) -> bool:
-    numbers = structure.numbers
+def _constructible(structure: Structure) -> bool:
+    numbers, lengths = structure.numbers, np.linalg.norm(cell_of(structure), axis=1)
     return (
         len(structure) > 0
         and bool(((numbers >= 1) & (numbers <= MAX_NUMBER)).all())

@@ -30,12 +30,11 @@ def find_faults(
     """
     faults = [_count_fault(size, min_atoms, max_atoms) for size in structures.sizes.tolist()]
     _mark(faults, structures, _wrong_elements(structures, elements), elements)
-    sound = _finite(structures)
-    for i in np.flatnonzero(~sound).tolist():
-        faults[i] = faults[i] or "has coordinates that are not finite numbers"
     if structures.cells is not None:
         for i, fault in enumerate(_cell_faults(structures.cells)):
             faults[i] = faults[i] or fault
+    for i in np.flatnonzero(~_finite(structures)).tolist():
+        faults[i] = faults[i] or "has coordinates that are not finite numbers"
     rows = np.flatnonzero([not fault for fault in faults])
     distances = closest(structures, rows)
     for i in np.flatnonzero(distances < MIN_DISTANCE).tolist():
@@ -124,7 +123,7 @@ def _cell_faults(cells: Floats) -> list[str]:
     for i in np.flatnonzero(volumes < MIN_VOLUME):
         faults[i] = f"has a cell of {volumes[i]:.3g} cubic Angstrom, expected {MIN_VOLUME} or more"
     for i in np.flatnonzero(~finite):
-        faults[i] = "has a cell that is not finite"
+        faults[i] = "has a cell that is not finite or cannot be reduced"
     return faults
 
 

@@ -24,7 +24,10 @@ _CELL = tuple(f"_cell_{key}" for key in ("length_a", "length_b", "length_c")) + 
     f"_cell_angle_{key}" for key in ("alpha", "beta", "gamma")
 )
 _OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
-_GROUP_NAMES = ("_symmetry_space_group_name_h-m", "_space_group_name_h-m_alt")
+_GROUP_NAMES = (
+    *("_symmetry_space_group_name_h-m", "_space_group_name_h-m_alt"),
+    *("_symmetry_space_group_name_hall", "_space_group_name_hall"),
+)
 _GROUP_NUMBERS = ("_symmetry_int_tables_number", "_space_group_it_number")
 
 

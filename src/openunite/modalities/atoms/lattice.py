@@ -59,7 +59,7 @@ def niggli(cells: Floats) -> Floats:
     """Niggli-reduced cells (M, 3, 3) of the same lattices, right-handed, in the same orientation.
 
     The algorithm of Grosse-Kunstleve, Sauter and Adams, Acta Cryst. A60, 1-6 (2004), for all
-    cells at once; they must be finite and have a volume. ValueError if one does not converge.
+    cells at once; they must be finite and have a volume. NaN where it does not converge.
     """
     volumes = np.linalg.det(cells)
     change = np.eye(3) * np.sign(volumes)[:, None, None]
@@ -67,13 +67,14 @@ def niggli(cells: Floats) -> Floats:
     active = np.arange(len(cells))
     for i in range(_MAX_PASSES):
         if not len(active):
-            return change @ cells
+            break
         # Conditions that hold within rounding can contradict each other: then be less strict.
         eps = tolerance[active] * 10.0 ** (i // _PATIENCE)
         step, again = _pass(change[active] @ cells[active], eps)
         change[active] = step @ change[active]
         active = active[again]
-    raise ValueError(f"{len(active)} cells cannot be reduced, the first is {cells[active[0]]}")
+    change[active] = np.nan
+    return change @ cells
 
 
 def reduce_cells(structures: StructureArrays, rows: Ints) -> StructureArrays:

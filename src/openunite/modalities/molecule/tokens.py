@@ -69,11 +69,29 @@ class MoleculeModality(Modality):
         }
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
-        if random is None or not self.rotate:
-            return dict(batch)
-        turn = random_rotations(random.normal(Stream.AUGMENT, 4))
         data = batch["data"]
+        if self.rotate == "frame":
+            turn = own_frame(data[..., 1:], batch["mask"])
+        elif random is None or not self.rotate:
+            return dict(batch)
+        else:
+            turn = random_rotations(random.normal(Stream.AUGMENT, 4))
         return {**batch, "data": torch.cat([data[..., :1], data[..., 1:] @ turn], dim=-1)}
+
+
+def own_frame(positions: Float[Tensor, "b n 3"], mask: Tensor) -> Float[Tensor, "b 3 3"]:
+    """Rotations into the frame of a molecule's own first atoms; rows of positions times them.
+
+    x along the first two atoms, the others, earlier ones more, in the upper half of the x-y plane.
+    """
+    first = positions[:, 1] - positions[:, 0]
+    weights = mask * 0.5 ** torch.arange(mask.shape[1], device=mask.device)
+    rest = ((positions - positions[:, :1]) * weights[..., None])[:, 2:].sum(dim=1)
+    x = F.normalize(first, dim=1)
+    # A little of a fixed direction decides for linear molecules, where any turn about x will do.
+    rest = rest + 1e-4 * torch.eye(3, device=x.device)[x.abs().argmin(dim=1)]
+    y = F.normalize(rest - (rest * x).sum(dim=1, keepdim=True) * x, dim=1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=2)
 
 
 def distance_error(found: Tensor, truth: Tensor, mask: Tensor, cutoff: float = 3.0) -> Tensor:

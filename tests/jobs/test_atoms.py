@@ -1,0 +1,147 @@
+"""Molecules and crystals from the command line: train, sample, reconstruct, encode."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openunite.cli import main
+from openunite.jobs import atoms as atom_jobs
+from openunite.modalities.atoms.cif import write_cif
+from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.atoms.xyz import write_xyz
+from openunite.modalities.molecule.readers import read_molecules
+
+pytest.importorskip("rdkit")
+
+TINY = ["--steps", "12", "--batch-size", "8", "--flow-draws", "1", "--preview-every", "0"]
+
+
+def molecules() -> list[Structure]:
+    """Bent three-atom molecules of many sizes of angle, and one that no model can take."""
+    angles = np.linspace(1.2, 2.6, 60)
+    arms = [np.array([[0, 0, 0], [1, 0, 0], [np.cos(a), np.sin(a), 0]]) for a in angles]
+    waters = [Structure(np.array([8, 1, 1]), 0.97 * arm) for arm in arms]
+    hydrogen = [
+        Structure(np.array([1, 1]), np.array([[0, 0, 0], [0.74 + d, 0, 0]])) for d in (0, 0.1)
+    ]
+    return waters + hydrogen
+
+
+def crystals() -> list[Structure]:
+    """Rock salt of several lattice constants, two atoms to the cell."""
+    cell = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    pair = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])
+    return [
+        Structure(np.array([11, 17]), pair @ (a * cell), a * cell) for a in np.linspace(5, 6.5, 40)
+    ]
+
+
+@pytest.fixture(scope="module")
+def molecule_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("molecules")
+    write_xyz(home / "all.xyz", molecules())
+    train(["molecules", "--data", str(home / "all.xyz"), "--output", str(home / "run")])
+    return home / "run"
+
+
+def train(arguments: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atom_jobs, "NUM_SAMPLES", 30)
+        main(["train", *arguments, *TINY])
+
+
+def test_a_molecule_run_leaves_everything(molecule_run: Path) -> None:
+    metrics = json.loads((molecule_run / "metrics.json").read_text())
+    assert {
+        "atom_type_accuracy", "identity_rmsd", "recon_molecule_stability",
+        "real_molecule_stability", "sample_atom_stability", "sample_molecule_stability",
+        "sample_validity", "sample_uniqueness", "sample_novelty", "real_atom_stability",
+        "real_validity", "num_samples", "train_seconds", "parameters", "seed",
+    } <= metrics.keys()  # fmt: skip
+    assert metrics["num_samples"] == 30
+    assert metrics["real_atom_stability"] == 1.0
+    names = ["samples.png", "samples_2d.png", "reconstructions.png", "curves.png", "samples.xyz"]
+    names += ["report.txt", "config.yaml", "pipeline/model_index.json"]
+    assert all((molecule_run / name).is_file() for name in names)
+
+
+def test_sizes_and_elements_come_from_the_data(molecule_run: Path) -> None:
+    config = json.loads((molecule_run / "pipeline/encoder/config.json").read_text())
+    assert config["modality_config"] == {"elements": [1, 8], "max_atoms": 3}
+    assert config["num_registers"] == 3
+
+
+def test_samples_are_written_for_other_programs(molecule_run: Path, tmp_path: Path) -> None:
+    for suffix in ("xyz", "sdf", "png"):
+        output = tmp_path / f"out.{suffix}"
+        main(["sample", str(molecule_run), "--num-images", "5", "--output", str(output)])
+        assert output.stat().st_size > 100
+    assert len(read_molecules(tmp_path / "out.xyz").structures) == 5
+    fixed = ["--num-atoms", "2", "--num-images", "3", "--output", str(tmp_path / "two.xyz")]
+    main(["sample", str(molecule_run), *fixed])
+    assert all(len(item) == 2 for item in read_molecules(tmp_path / "two.xyz").structures)
+
+
+def test_reconstruct_and_encode(
+    molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = Structure(np.array([10, 10]), np.array([[0.0, 0, 0], [3, 0, 0]]), name="neon")
+    write_xyz(tmp_path / "some.xyz", [*molecules()[:4], odd])
+    main(
+        [
+            "reconstruct",
+            str(molecule_run),
+            str(tmp_path / "some.xyz"),
+            "--output",
+            str(tmp_path / "p.png"),
+        ]
+    )
+    printed = capsys.readouterr()
+    assert "4 structures" in printed.out
+    assert "RMSD" in printed.out
+    assert "contains Ne" in printed.err
+    main(
+        [
+            "encode",
+            str(molecule_run),
+            str(tmp_path / "some.xyz"),
+            "--output",
+            str(tmp_path / "z.npz"),
+        ]
+    )
+    found = np.load(tmp_path / "z.npz")
+    assert found["latents"].shape == (12, 16)
+    assert found["num_atoms"].tolist() == [3, 3, 3, 3]
+
+
+def test_what_does_not_fit_is_refused(
+    molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [
+        (["sample", str(molecule_run), "--output", str(tmp_path / "a.cif")], "no cell"),
+        (["train", "molecules", "--data", "x.xyz", "--image-size", "8"], "is for images"),
+        (["train", "molecules", "--data", str(tmp_path / "none.sdf")], "none.sdf"),
+        (["train", "molecules"], "needs --data"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_a_crystal_run(tmp_path: Path) -> None:
+    pytest.importorskip("smact")
+    write_cif(tmp_path / "all.cif", crystals())
+    run = tmp_path / "run"
+    train(["crystals", "--data", str(tmp_path / "all.cif"), "--output", str(run)])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {
+        "atom_type_accuracy", "match_rate", "match_rate_ceiling", "lattice_length_mae",
+        "sample_structural_validity", "sample_compositional_validity",
+        "real_structural_validity", "real_compositional_validity", "train_seconds", "seed",
+    } <= metrics.keys()  # fmt: skip
+    assert metrics["real_structural_validity"] == 1.0
+    main(["sample", str(run), "--num-images", "2", "--output", str(tmp_path / "out.cif")])
+    assert (tmp_path / "out.cif").read_text().count("_cell_length_a") == 2
