@@ -38,7 +38,7 @@ class MoleculeModality(Modality):
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        known = {"elements", "max_atoms", "rotate", "dist_weight", "pos_weight"}
+        known = {"elements", "max_atoms", "rotate"}
         if unknown := set(config) - known:
             raise ValueError(
                 f"unknown molecule settings {sorted(unknown)}, expected {sorted(known)}"
@@ -48,8 +48,6 @@ class MoleculeModality(Modality):
         self.elements = tuple(config["elements"])
         self.max_atoms = config["max_atoms"]
         self.rotate = config.get("rotate", True)
-        self.dist_weight = config.get("dist_weight", 1.0)
-        self.pos_weight = config.get("pos_weight", 3.0)
 
     def embedder(self, width: int) -> MoleculeEmbedder:
         return MoleculeEmbedder(len(self.elements), self.max_atoms, 3, width)
@@ -64,34 +62,15 @@ class MoleculeModality(Modality):
         positions = (found - data[..., 1:]).abs().mean(dim=-1)
         return {
             "elements": mean_over_atoms(types, mask),
-            "positions": self.pos_weight * mean_over_atoms(positions, mask),
-            "distances": self.dist_weight * distance_error(found, data[..., 1:], mask),
+            "positions": 3.0 * mean_over_atoms(positions, mask),
+            "distances": distance_error(found, data[..., 1:], mask),
         }
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
-        data = batch["data"]
-        if self.rotate == "frame":
-            turn = own_frame(data[..., 1:], batch["mask"])
-        elif random is None or not self.rotate:
+        if random is None or not self.rotate:
             return dict(batch)
-        else:
-            turn = random_rotations(random.normal(Stream.AUGMENT, 4))
+        data, turn = batch["data"], random_rotations(random.normal(Stream.AUGMENT, 4))
         return {**batch, "data": torch.cat([data[..., :1], data[..., 1:] @ turn], dim=-1)}
-
-
-def own_frame(positions: Float[Tensor, "b n 3"], mask: Tensor) -> Float[Tensor, "b 3 3"]:
-    """Rotations into the frame of a molecule's own first atoms; rows of positions times them.
-
-    x along the first two atoms, the others, earlier ones more, in the upper half of the x-y plane.
-    """
-    first = positions[:, 1] - positions[:, 0]
-    weights = mask * 0.5 ** torch.arange(mask.shape[1], device=mask.device)
-    rest = ((positions - positions[:, :1]) * weights[..., None])[:, 2:].sum(dim=1)
-    x = F.normalize(first, dim=1)
-    # A little of a fixed direction decides for linear molecules, where any turn about x will do.
-    rest = rest + 1e-4 * torch.eye(3, device=x.device)[x.abs().argmin(dim=1)]
-    y = F.normalize(rest - (rest * x).sum(dim=1, keepdim=True) * x, dim=1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=2)
 
 
 def distance_error(found: Tensor, truth: Tensor, mask: Tensor, cutoff: float = 3.0) -> Tensor:
