@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from openunite.models.decoder import Decoder as Decoder
     from openunite.models.generative_encoder import GenerativeEncoder as GenerativeEncoder
     from openunite.objective import UniteObjective as UniteObjective
+    from openunite.pipelines.crystal import CrystalPipeline as CrystalPipeline
     from openunite.pipelines.image import ImagePipeline as ImagePipeline
+    from openunite.pipelines.molecule import MoleculePipeline as MoleculePipeline
 
 # Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
 _HOMES = {
@@ -17,9 +19,19 @@ _HOMES = {
     "Decoder": "openunite.models.decoder",
     "UniteObjective": "openunite.objective",
     "ImagePipeline": "openunite.pipelines.image",
+    "MoleculePipeline": "openunite.pipelines.molecule",
+    "CrystalPipeline": "openunite.pipelines.crystal",
 }
 
-__all__ = ["Decoder", "GenerativeEncoder", "ImagePipeline", "UniteObjective", "__version__"]
+__all__ = [
+    "CrystalPipeline",
+    "Decoder",
+    "GenerativeEncoder",
+    "ImagePipeline",
+    "MoleculePipeline",
+    "UniteObjective",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

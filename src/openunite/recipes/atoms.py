@@ -84,15 +84,15 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
             num_context_tokens=0,
             context_start=0,
         ),
-        steps=1000,
-        batch_size=64,
+        steps=1100,
+        batch_size=32,
         objective=ObjectiveConfig(
-            flow_draws=4, flow_weight=1.0, flow_ramp=0.2, time_shift=1.0, recon_noise_start=0.9
+            flow_draws=3, flow_weight=1.0, flow_ramp=0.15, time_shift=1.0, recon_noise_start=0.9
         ),
         optimizer=OptimizerConfig(muon_learning_rate=5e-3),
-        sampling=SamplingConfig("sde", 100, eta=1.0, guidance_scale=1.0),
-        checkpoint_every=250,
-        preview_every=250,
+        sampling=SamplingConfig("sde", 50, eta=1.0, guidance_scale=1.0),
+        checkpoint_every=500,
+        preview_every=500,
     )
 
 

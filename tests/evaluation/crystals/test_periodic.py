@@ -77,6 +77,20 @@ def test_distances_do_not_depend_on_the_choice_of_cell(
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("angle", [60.0, 120.0])
+def test_hexagonal_cells_in_any_orientation(angle: float) -> None:
+    """The vectors of these are on the border between reduced and not, rounding decides."""
+    random = np.random.default_rng(0)
+    radians = np.radians(angle)
+    for _ in range(200):
+        turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+        cell = np.array([[3.0, 0, 0], [3.0 * np.cos(radians), 3.0 * np.sin(radians), 0], [0, 0, 5]])
+        pair = crystal("C C", [[0.1, 0.9, 0.2], [0.9, 0.1, 0.2]], cell @ turn)
+        # (0.8, -0.8) wraps to (-0.2, 0.2): edges of 0.6 A at this angle.
+        expected = np.sqrt(2 * 0.6**2 * (1 - np.cos(radians)))
+        assert periodic_distances(pair)[0, 1] == pytest.approx(expected)
+
+
 def test_a_needle_of_a_cell_takes_no_time() -> None:
     cell = np.array([[1e-3, 0.0, 0.0], [7e3, 1e3, 0.0], [-4e3, 10.0, 1e3]])
     pair = crystal("C C", [[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]], cell)

@@ -7,6 +7,7 @@ import numpy as np
 from openunite.modalities.atoms.structure import Floats, Structure
 
 _IMAGES = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
+_MAX_PASSES = 100
 
 
 def cell_of(structure: Structure) -> Floats:
@@ -55,14 +56,17 @@ def _obtuse_basis(cell: Floats) -> Floats:
 
 
 def _size_reduced(cell: Floats) -> Floats:
-    """Take whole multiples of each vector off the others: few steps even for a very skewed cell."""
+    """Take whole multiples of each vector off the others: few steps even for a very skewed cell.
+
+    Just over half a vector stays, within rounding: in a hexagonal cell it would come and go.
+    """
     basis = cell.astype(np.float64)
-    changed = True
-    while changed:
-        changed = False
+    for _ in range(_MAX_PASSES):
+        before = basis.copy()
         for i, j in itertools.permutations(range(3), 2):
-            multiple = np.round(basis[i] @ basis[j] / (basis[j] @ basis[j]))
-            if multiple:
-                basis[i] -= multiple * basis[j]
-                changed = True
+            ratio = basis[i] @ basis[j] / (basis[j] @ basis[j])
+            if abs(ratio) > 0.5 + 1e-6:
+                basis[i] -= np.round(ratio) * basis[j]
+        if (basis == before).all():
+            break
     return basis

@@ -50,11 +50,9 @@ def open_crystals(
     """Open a source; `elements` (None: those found) and `max_atoms` (None: any) limit it.
 
     A batch's `data` float32 (B, N, 10) is the index of the element in `CrystalData.elements`, the
-    fractional coordinates, and on each atom of a crystal a, b, c (Angstrom), alpha, beta, gamma
-    (degrees). `max_e_above_hull` (eV per atom) leaves rows out without counting them as bad.
-    `split`: "hash" holds out round(`holdout_share` * N) crystals, 1 to `holdout_max`, by content;
-    "auto" takes the source's own split, else "hash". A share of unusable records above
-    `max_bad_share` is a ValueError; so is, like FileNotFoundError and ImportError, a bad source.
+    fractional coordinates, and on each atom a, b, c (Angstrom), alpha, beta, gamma (degrees).
+    `max_e_above_hull` (eV per atom) leaves rows out, not counted as bad. `split`, `holdout_share`,
+    `holdout_max`, `max_bad_share` and errors are as for `open_molecules`, without EDM's split.
     """
     holdout = Holdout(holdout_share, holdout_max)
     if split not in ("auto", "hash"):

@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 import warnings
+from array import array
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,7 +45,11 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
 
 def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
     """The columns Index, Elements and XYZ_Ang of the package's CSV files."""
-    names, sizes, numbers, coordinates = [], [], [], []
+    names, sizes = [], []
+    numbers, coordinates = (
+        array("B"),
+        array("f"),
+    )  # lists of Python floats would take ten times more
     rows = tqdm(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
     for where, row in rows:
         symbols = re.findall(r"[A-Z][a-z]?", row["Elements"])
@@ -57,8 +62,8 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
             )
         names.append(f"qm9 {row['Index']}")
         sizes.append(len(symbols))
-        numbers += [atomic_number(symbol) for symbol in symbols]
-        coordinates += [float(value) for value in values]
+        numbers.extend(map(atomic_number, symbols))
+        coordinates.extend(map(float, values))
     return StructureArrays(
         np.array(numbers, dtype=np.uint8),
         np.array(coordinates, dtype=np.float32).reshape(-1, 3),
