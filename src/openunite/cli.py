@@ -1,4 +1,4 @@
-"""The command line: `openunite train | sample | reconstruct | encode | convert | info`.
+"""The command line: `openunite train | sample | reconstruct | encode | evaluate | convert | info`.
 
 Nothing heavy is imported until a command has been understood; its work is in `openunite.jobs`.
 """

@@ -198,6 +198,35 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Score molecules or crystals in files, whoever made them, beside real, held-out ones.
+
+    Commands to copy:
+
+      openunite evaluate molecules new.sdf --reference test.sdf --train train.sdf
+
+      openunite evaluate molecules new.xyz --reference qm9 --protocols edm adit --output scores.json
+
+      openunite evaluate crystals new_cifs/ --reference test.csv
+    """
+
+    kind: Positional[Literal["molecules", "crystals"]]
+    """What the files hold."""
+    samples: Positional[str]
+    """The structures to score: a file or a folder, as for `train`."""
+    reference: str
+    """Real, held-out structures; each metric is printed for them, too."""
+    train: OptionalStr = None
+    """What the model was trained on, for novelty."""
+    pairs: bool = False
+    """Structure i is a reconstruction of reference i: compare them, too."""
+    protocols: tuple[str, ...] = ("edm",)
+    """Of molecules: stability, edm, adit, posebusters."""
+    output: OptionalStr = None
+    """A .json to write."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Describe a run, a pipeline folder, a hub id or a recipe: sizes, parameters, state.
 
@@ -217,7 +246,8 @@ COMMANDS = {
     "sample": Sample,
     "reconstruct": Reconstruct,
     "encode": Encode,
+    "evaluate": Evaluate,
     "convert": Convert,
     "info": Info,
 }
-Command = Train | Sample | Reconstruct | Encode | Convert | Info
+Command = Train | Sample | Reconstruct | Encode | Evaluate | Convert | Info

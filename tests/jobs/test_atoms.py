@@ -116,6 +116,35 @@ def test_reconstruct_and_encode(
     assert found["num_atoms"].tolist() == [3, 3, 3, 3]
 
 
+def test_files_are_scored_beside_real_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_xyz(tmp_path / "real.xyz", molecules()[:40])
+    write_xyz(tmp_path / "new.xyz", molecules()[20:30])
+    arguments = ["evaluate", "molecules", str(tmp_path / "new.xyz"), "--reference"]
+    arguments += [str(tmp_path / "real.xyz"), "--train", str(tmp_path / "real.xyz")]
+    main([*arguments, "--output", str(tmp_path / "scores.json")])
+    assert "10 samples" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["sample_atom_stability"] == scores["real_atom_stability"] == 1.0
+    assert scores["sample_novelty"] == 0.0
+    with pytest.raises(SystemExit):
+        main([*arguments, "--protocols", "emd"])
+    assert "unknown protocol 'emd'" in capsys.readouterr().err
+
+
+def test_crystal_files_are_scored(tmp_path: Path) -> None:
+    pytest.importorskip("smact")
+    write_cif(tmp_path / "real.cif", crystals()[:6])
+    write_cif(tmp_path / "new.cif", crystals()[:6])
+    arguments = ["evaluate", "crystals", str(tmp_path / "new.cif"), "--reference"]
+    arguments += [str(tmp_path / "real.cif"), "--pairs", "--output", str(tmp_path / "s.json")]
+    main(arguments)
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["match_rate"] == scores["match_rate_ceiling"] == 1.0
+    assert scores["match_rms"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_what_does_not_fit_is_refused(
     molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

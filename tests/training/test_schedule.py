@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -99,3 +100,39 @@ def test_epochs_and_seeds_are_shuffled_differently() -> None:
 def test_an_indivisible_batch_is_refused(batch: int, accumulation: int, world: int) -> None:
     with pytest.raises(ValueError, match=rf"batch_size {batch} .*{accumulation} x {world}"):
         SampleOrder(100, batch, 0, accumulation, world)
+
+
+# ---- samples of different sizes -------------------------------------------------------------
+
+
+def sized(epochs: int = 3, batch: int = 16, samples: int = 1000) -> tuple[SampleOrder, np.ndarray]:
+    sizes = np.random.default_rng(0).integers(3, 30, samples)
+    return SampleOrder(samples, batch, seed=1, sizes=sizes), sizes
+
+
+def test_batches_hold_samples_of_about_one_size() -> None:
+    order, sizes = sized()
+    plain = SampleOrder(1000, 16, seed=1)
+
+    def padding(which: SampleOrder) -> float:
+        batches = [sizes[which.indices(step, torch.arange(16))] for step in range(120)]
+        return float(np.mean([1.0 - b.mean() / b.max() for b in batches]))
+
+    assert padding(order) < 0.12 < 0.4 < padding(plain)
+
+
+def test_grouping_keeps_every_sample_once_per_epoch_and_shuffles_sizes() -> None:
+    order, sizes = sized()
+    stream = [i for step in range(3 * 1000 // 16) for i in order.indices(step, torch.arange(16))]
+    for epoch in range(2):
+        assert sorted(stream[1000 * epoch : 1000 * (epoch + 1)]) == list(range(1000))
+    means = np.array([sizes[stream[i : i + 16]].mean() for i in range(0, 960, 16)])
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.5  # not small ones first
+
+
+def test_orders_with_and_without_sizes_do_not_mix() -> None:
+    order, _ = sized()
+    plain = SampleOrder(1000, 16, seed=1)
+    slots = torch.arange(16)
+    assert order.indices(0, slots) != plain.indices(0, slots)
+    assert order.indices(70, slots) == sized()[0].indices(70, slots)

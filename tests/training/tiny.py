@@ -24,6 +24,8 @@ EMBEDDED = Path(tokens.__file__).parent / "assets" / "fashion_mnist_mini.npz"
 class TinyImages:
     """The first 300 embedded images, in memory."""
 
+    sizes = None
+
     def __init__(self) -> None:
         arrays = np.load(EMBEDDED)
         self.images = torch.from_numpy(arrays["x_train"][::20].copy())[:, None]

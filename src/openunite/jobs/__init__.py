@@ -13,6 +13,7 @@ _HOMES = {
     "Sample": "openunite.jobs.use",
     "Reconstruct": "openunite.jobs.use",
     "Encode": "openunite.jobs.use",
+    "Evaluate": "openunite.jobs.evaluate",
     "Convert": "openunite.jobs.inspect",
     "Info": "openunite.jobs.inspect",
 }

@@ -97,19 +97,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest sound checkpoint and the complaints about newer ones that are not."""
-    complaints: list[str] = []
-    for path in list_checkpoints(folder):
-        try:
-            verify(path)
-        except CheckpointError as error:
-            complaints.append(str(error))
-        else:
-            return path, complaints
-    return None, complaints
-
-
 def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
     """The newest sound checkpoint, each file hashed once, and complaints about newer ones.
 

@@ -17,20 +17,14 @@ from torch import Tensor, nn
 from openunite.flow.random import SlotRandom
 from openunite.modalities.base import Batch
 from openunite.objective import LossTerm
+from openunite.training import collapse
 from openunite.training.checkpoint import (
-    load_checkpoint,
-    newest_checkpoint,
+    load_newest,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
-from openunite.training.collapse import (
-    CollapseGuard,
-    effective_rank,
-    moments,
-    pad_latents,
-    spread_of,
-)
+from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
 from openunite.training.device import on_cpu
 from openunite.training.ema import EMA
@@ -191,7 +185,7 @@ class Trainer:
                 scalars.setdefault(f"loss_{name}", []).append(value.detach())
             if term.latents is not None:
                 size = self.config.model.num_registers
-                latents.append(pad_latents(term.latents, batch.get("mask"), size))
+                latents.append(collapse.pad_latents(term.latents, batch.get("mask"), size))
         scalars.setdefault("loss", []).append(total)
 
     def batches(self) -> Iterable[Batch]:
@@ -219,16 +213,16 @@ class Trainer:
         """Scalars of this step, averaged over micro-batches, draws and processes."""
         names = list(scalars)
         means = torch.stack([torch.stack(scalars[name]).mean().double() for name in names])
-        sums = moments(latents, valid)
+        sums = collapse.moments(latents, valid)
         if self.accelerator.num_processes > 1:
             means = self.accelerator.reduce(means, "mean")
             sums = self.accelerator.reduce(sums, "sum")
         row: dict[str, Any] = dict(zip(names, means, strict=True))
         row |= {"flow_weight": self.objective.flow_weight_at(self.step)}
-        row |= {"latent_spread": spread_of(sums)}
+        row |= {"latent_spread": collapse.spread_of(sums)}
         if (self.step + 1) % self.config.log_every == 0:
             everyone = self.accelerator.gather((latents, valid))
-            row["effective_rank"] = effective_rank(*everyone)
+            row["effective_rank"] = collapse.effective_rank(*everyone)
         return row
 
     def _update(self, row: dict[str, Any]) -> None:
@@ -279,18 +273,21 @@ class Trainer:
 
     def _resume(self) -> None:
         """Continue from the newest sound checkpoint, if there is one."""
-        path, complaints = newest_checkpoint(self.folder / "checkpoints")
+        loaded, complaints = load_newest(self.folder / "checkpoints")
         for complaint in complaints:
             self.accelerator.print(f"warning: {complaint}")
-        if path is None:
+        if loaded is None:
             return
-        tensors, state = load_checkpoint(path)
-        self.model.load_state_dict(tensors["model"])
-        self.ema.model.load_state_dict(tensors["ema"])
+        self.model.load_state_dict(loaded.tensors["model"])
+        self.ema.model.load_state_dict(loaded.tensors["ema"])
         for name, optimizer in self.optimizers.items():
-            restore_optimizer(optimizer, self.names, tensors[f"optimizer_{name}"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.bad_steps = state["bad_steps"]
+            restore_optimizer(optimizer, self.names, loaded.tensors[f"optimizer_{name}"])
+        state = loaded.state
+        self.step, self.seconds, self.bad_steps = (
+            state["step"],
+            state["seconds"],
+            state["bad_steps"],
+        )
         self.accelerator.print(f"resuming {self.folder} at step {self.step}")
 
     def _track(self) -> list[Callable[[Row], None]]:

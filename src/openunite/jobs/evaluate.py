@@ -1,0 +1,83 @@
+"""`openunite evaluate`: the metrics of structures in files, whoever made them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from openunite.commands import Evaluate
+from openunite.evaluation.crystals.report import crystal_report
+from openunite.evaluation.molecules.adit import adit_smiles_set
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
+from openunite.evaluation.molecules.report import (
+    PROTOCOLS,
+    molecule_report,
+    reconstruction_metrics,
+)
+from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.crystal.readers import read_crystals
+from openunite.modalities.molecule.readers import read_molecules
+
+Metrics = dict[str, Any]
+
+
+def evaluate(command: Evaluate) -> None:
+    """Print a table, samples beside real structures; write the numbers as JSON if asked to."""
+    kinds = {"molecules": _molecules, "crystals": _crystals}
+    if command.kind not in kinds:
+        raise ValueError(f"expected molecules or crystals, got {command.kind!r}")
+    metrics = kinds[command.kind](command)
+    if command.output:
+        Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
+        print(f"\n-> {command.output}")
+
+
+def _molecules(command: Evaluate) -> Metrics:
+    if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
+        raise ValueError(
+            f"unknown protocol {unknown[0]!r}, expected some of {', '.join(PROTOCOLS)}"
+        )
+    samples, reference = _read(command.samples, read_molecules), _read_reference(command)
+    train = _read(command.train, read_molecules) if command.train else None
+    adit = "adit" in command.protocols
+    report = molecule_report(
+        samples,
+        reference,
+        train_smiles=None if train is None else edm_smiles_set(train),
+        adit_train_smiles=adit_smiles_set(train) if train is not None and adit else None,
+        protocols=command.protocols,
+    )
+    print(report.table())
+    metrics: Metrics = dict(report.metrics)
+    if command.pairs:
+        pairs = reconstruction_metrics(samples, reference, adit=adit)
+        print("\n" + "\n".join(f"{name}  {value:.6g}" for name, value in pairs.items()))
+        metrics |= pairs
+    return metrics
+
+
+def _crystals(command: Evaluate) -> Metrics:
+    samples, reference = _read(command.samples, read_crystals), _read_reference(command)
+    report = crystal_report(
+        samples,
+        reference,
+        train=_read(command.train, read_crystals) if command.train else None,
+        reconstructions=samples if command.pairs else None,
+    )
+    print(report.table())
+    return dict(report.metrics)
+
+
+def _read_reference(command: Evaluate) -> list[Structure]:
+    read = read_molecules if command.kind == "molecules" else read_crystals
+    return _read(command.reference, read)
+
+
+def _read(source: str, read: Any) -> list[Structure]:
+    """All structures of a source; what cannot be read is named on stderr."""
+    reading = read(source)
+    for item in reading.skipped:
+        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    if not len(reading.structures):
+        raise ValueError(f"no structure in {source} could be read")
+    return list(reading.structures)
