@@ -23,10 +23,7 @@ Metrics = dict[str, Any]
 
 def evaluate(command: Evaluate) -> None:
     """Print a table, samples beside real structures; write the numbers as JSON if asked to."""
-    kinds = {"molecules": _molecules, "crystals": _crystals}
-    if command.kind not in kinds:
-        raise ValueError(f"expected molecules or crystals, got {command.kind!r}")
-    metrics = kinds[command.kind](command)
+    metrics = _molecules(command) if command.kind == "molecules" else _crystals(command)
     if command.output:
         Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
         print(f"\n-> {command.output}")
@@ -34,10 +31,10 @@ def evaluate(command: Evaluate) -> None:
 
 def _molecules(command: Evaluate) -> Metrics:
     if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
-        raise ValueError(
-            f"unknown protocol {unknown[0]!r}, expected some of {', '.join(PROTOCOLS)}"
-        )
-    samples, reference = _read(command.samples, read_molecules), _read_reference(command)
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
+    samples = _read(command.samples, read_molecules)
+    reference = _read(command.reference, read_molecules)
     train = _read(command.train, read_molecules) if command.train else None
     adit = "adit" in command.protocols
     report = molecule_report(
@@ -57,20 +54,15 @@ def _molecules(command: Evaluate) -> Metrics:
 
 
 def _crystals(command: Evaluate) -> Metrics:
-    samples, reference = _read(command.samples, read_crystals), _read_reference(command)
+    samples = _read(command.samples, read_crystals)
     report = crystal_report(
         samples,
-        reference,
+        _read(command.reference, read_crystals),
         train=_read(command.train, read_crystals) if command.train else None,
         reconstructions=samples if command.pairs else None,
     )
     print(report.table())
     return dict(report.metrics)
-
-
-def _read_reference(command: Evaluate) -> list[Structure]:
-    read = read_molecules if command.kind == "molecules" else read_crystals
-    return _read(command.reference, read)
 
 
 def _read(source: str, read: Any) -> list[Structure]:
