@@ -54,8 +54,8 @@ def drawing_grid(structures: Sequence[Structure], columns: int, side: int = 220)
     from openunite.evaluation.molecules.edm_rdkit import edm_molecule
 
     try:
-        from rdkit import Chem
-        from rdkit.Chem import Draw
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import Draw, rdDepictor
     except ImportError as error:
         raise ImportError("2-D drawings need RDKit: pip install 'openunite[molecules]'") from error
     rows = -(-len(structures) // columns)
@@ -66,7 +66,11 @@ def drawing_grid(structures: Sequence[Structure], columns: int, side: int = 220)
         if molecule is None:
             _cross(canvas, left, top, side)
         else:
-            flat = Chem.RemoveHs(molecule, sanitize=False)
+            for atom in molecule.GetAtoms():
+                atom.SetNoImplicit(True)  # a stray hydrogen is drawn as H, not as H2
+            with rdBase.BlockLogs():  # it warns of each hydrogen that is bonded to nothing
+                flat = Chem.RemoveHs(molecule, sanitize=False)
+            rdDepictor.Compute2DCoords(flat)
             canvas.paste(Draw.MolToImage(flat, size=(side, side)), (left, top))
     return canvas
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles, edm_smiles_set
 from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
@@ -64,7 +66,9 @@ class AtomTask:
     ) -> tuple[list[Structure], list[Structure], list[Structure]]:
         """Samples, reconstructions and their references, with the pictures that show them."""
         count = min(NUM_SAMPLES, len(data.test))
-        references = data.test.structures(range(count))
+        # Evenly spaced: sources are often sorted by size.
+        rows = np.linspace(0, len(data.test) - 1, count).round().astype(int)
+        references = data.test.structures(rows.tolist())
         outputs = pipeline.reconstruct(references)
         samples = pipeline(NUM_SAMPLES, seeds=range(NUM_SAMPLES))
         structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")

@@ -140,10 +140,11 @@ def _finish(
 
 
 def _summarize(folder: Path, task: Task, metrics: dict[str, Any]) -> None:
-    """A short table and what to try next."""
-    width = max(map(len, metrics))
+    """A short table, without errors and totals, and what to try next."""
+    shown = {k: v for k, v in metrics.items() if not k.endswith(("_se", "_of"))}
+    width = max(map(len, shown))
     print()
-    for name, value in metrics.items():
+    for name, value in shown.items():
         print(
             f"  {name:<{width}} {value:.4f}"
             if isinstance(value, float)
