@@ -12,7 +12,7 @@ from openunite.modalities.atoms.lattice import cell_from_parameters, reduce_cell
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.base import get_modality
 from openunite.modalities.crystal.data import crystal_dataset
-from openunite.modalities.crystal.tokens import CrystalModality
+from openunite.modalities.crystal.tokens import CrystalModality, fractional_of
 from openunite.pipelines.atoms import AtomPipeline, numbers_of
 
 
@@ -29,9 +29,9 @@ class CrystalPipeline(AtomPipeline):
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
         modality = get_modality("crystal", self.encoder.config.modality_config)
         assert isinstance(modality, CrystalModality)
-        logits, fractional, lengths, angles = modality.split(output, mask)
+        logits, points, lengths, angles = modality.split(output, mask)
         cells = cell_from_parameters(torch.cat([lengths, angles], dim=1).double().cpu().numpy())
-        places = wrap(fractional.double().cpu().numpy())
+        places = wrap(fractional_of(points.double()).cpu().numpy())
         return [
             Structure(numbers, place[: len(numbers)] @ cell, cell)
             for numbers, place, cell in zip(

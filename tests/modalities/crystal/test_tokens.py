@@ -8,7 +8,14 @@ from tests.modalities.contract import ModalityContract, Settings
 
 from openunite.flow.random import SlotRandom
 from openunite.modalities.base import Batch
-from openunite.modalities.crystal.tokens import ANGLES, FRACTIONAL, LENGTHS, CrystalModality
+from openunite.modalities.crystal.tokens import (
+    ANGLES,
+    FRACTIONAL,
+    LENGTHS,
+    CrystalModality,
+    circle,
+    fractional_of,
+)
 
 OXIDES = {"elements": [8, 22, 26], "max_atoms": 6}
 
@@ -50,7 +57,7 @@ def perfect(batch: Batch, shift: float = 0.0) -> torch.Tensor:
     data, count = batch["data"], batch["mask"].sum(dim=1)[:, None, None]
     logits = torch.nn.functional.one_hot(data[..., 0].long(), 3) * 30.0
     lengths, angles = data[..., LENGTHS] / count ** (1 / 3), data[..., ANGLES] / 90.0
-    return torch.cat([logits, data[..., FRACTIONAL] + shift, lengths, angles], dim=2)
+    return torch.cat([logits, circle(data[..., FRACTIONAL] + shift), lengths, angles], dim=2)
 
 
 def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
@@ -62,9 +69,20 @@ def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
 
 def test_a_coordinate_counts_to_its_nearest_image() -> None:
     modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
-    for shift, expected in ((1.0, 0.0), (0.1, 1.0), (0.9, 1.0), (-2.25, 2.5)):
-        loss = modality.reconstruction_losses(perfect(batch, shift), batch)["fractional"]
-        assert float(loss) == pytest.approx(expected, abs=1e-4)
+
+    def loss(shift: float) -> float:
+        return float(modality.reconstruction_losses(perfect(batch, shift), batch)["fractional"])
+
+    assert loss(1.0) == pytest.approx(0.0, abs=1e-5)
+    assert loss(0.1) == pytest.approx(loss(-2.9), abs=1e-4)
+    assert 0.0 < loss(0.1) < loss(0.2) < loss(0.5)
+
+
+def test_points_give_back_the_coordinates_whatever_their_length() -> None:
+    places = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        fractional_of(0.3 * circle(places + 2.0)), places, atol=1e-5, rtol=0.0
+    )
 
 
 def test_the_output_gives_back_the_lattice() -> None:

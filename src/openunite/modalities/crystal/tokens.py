@@ -26,19 +26,20 @@ class CrystalEmbedder(AtomEmbedder):
     """Packed crystals (B, N, 10) -> tokens (B, N, D); periodic in the fractional coordinates."""
 
     def forward(self, crystals: Float[Tensor, "b n 10"]) -> Float[Tensor, "b n d"]:
-        phase = 2.0 * math.pi * crystals[..., FRACTIONAL]
         lattice = torch.cat([crystals[..., LENGTHS] / 10.0, crystals[..., ANGLES] / 90.0], dim=-1)
-        features = torch.cat([phase.sin(), phase.cos(), lattice], dim=-1)
+        features = torch.cat([circle(crystals[..., FRACTIONAL]), lattice], dim=-1)
         return self.tokens(crystals[..., 0], features)
 
 
 class CrystalModality(Modality):
     """Settings: `elements`, atomic numbers; `max_atoms`; `shift` (True) moves training data.
 
-    Output of the head, for each atom: element logits, fractional coordinates, and six numbers whose
-    mean over the atoms is the lattice: lengths / N^(1/3) in Angstrom, angles / 90 degrees. The loss
-    is the sum of the cross-entropy of elements, 10 times the L1 of fractional coordinates (to the
-    nearest image), the L1 of the scaled lengths, and 10 times the L1 of the scaled angles.
+    Output of the head, for each atom: element logits; a point of the plane for each fractional
+    coordinate, whose direction is 2 pi times it (no continuous function to the line could follow a
+    coordinate around its circle); and six numbers whose mean over the atoms is the lattice:
+    lengths / N^(1/3) in Angstrom, angles / 90 degrees. The loss is the sum of the cross-entropy of
+    elements, 3 times the L1 of the points, the L1 of the scaled lengths, and 10 times the L1 of the
+    scaled angles.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -57,28 +58,27 @@ class CrystalModality(Modality):
         return CrystalEmbedder(len(self.elements), self.max_atoms, 12, width)
 
     def head(self, width: int) -> AtomHead:
-        return AtomHead(self.max_atoms, len(self.elements) + 9, width)
+        return AtomHead(self.max_atoms, len(self.elements) + 12, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         data, mask = batch["data"], batch["mask"]
-        logits, fractional, lengths, angles = self.split(output, mask)
+        logits, points, lengths, angles = self.split(output, mask)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
-        moved = fractional - data[..., FRACTIONAL]
-        wrapped = (moved - moved.detach().round()).abs().mean(dim=-1)
+        apart = (points - circle(data[..., FRACTIONAL])).abs().mean(dim=-1)
         scale = mask.sum(dim=1, keepdim=True) ** (1 / 3)
         return {
             "elements": mean_over_atoms(types, mask),
-            "fractional": 10.0 * mean_over_atoms(wrapped, mask),
+            "fractional": 3.0 * mean_over_atoms(apart, mask),
             "lengths": ((lengths - data[:, 0, LENGTHS]) / scale).abs().mean(),
             "angles": 10.0 * ((angles - data[:, 0, ANGLES]) / _RIGHT_ANGLE).abs().mean(),
         }
 
     def split(self, output: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Element logits (B, N, E), fractional (B, N, 3), lengths (B, 3) in A, angles (B, 3)."""
-        logits, fractional, lattice = output.float().split([len(self.elements), 3, 6], dim=-1)
+        """Element logits (B, N, E), points (B, N, 6), lengths (B, 3) in A, angles (B, 3)."""
+        logits, points, lattice = output.float().split([len(self.elements), 6, 6], dim=-1)
         count = mask.sum(dim=1, keepdim=True)
         mean = (lattice * mask[..., None]).sum(dim=1) / count
-        return logits, fractional, mean[:, :3] * count ** (1 / 3), mean[:, 3:] * _RIGHT_ANGLE
+        return logits, points, mean[:, :3] * count ** (1 / 3), mean[:, 3:] * _RIGHT_ANGLE
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
         if random is None or not self.shift:
@@ -86,3 +86,15 @@ class CrystalModality(Modality):
         data = batch["data"]
         moved = (data[..., FRACTIONAL] + random.uniform(Stream.AUGMENT, 1, 3)) % 1.0
         return {**batch, "data": torch.cat([data[..., :1], moved, data[..., 4:]], dim=-1)}
+
+
+def circle(fractional: Float[Tensor, "... 3"]) -> Float[Tensor, "... 6"]:
+    """Fractional coordinates as points [cos | sin] of the unit circle: equal for all images."""
+    phase = 2.0 * math.pi * fractional
+    return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+
+def fractional_of(points: Float[Tensor, "... 6"]) -> Float[Tensor, "... 3"]:
+    """The inverse of `circle`, in [0, 1]; the distance from the center does not matter."""
+    cos, sin = points.chunk(2, dim=-1)
+    return torch.atan2(sin, cos) / (2.0 * math.pi) % 1.0
