@@ -25,8 +25,9 @@ _LATENT_CHANNELS = 16
 def qm9() -> RunConfig:
     """QM9, 130,831 molecules with hydrogens, in ten minutes: `make quickstart-molecules`.
 
-    Cost: about ten minutes of training on two CPU cores; needs the extra `molecules`, whose package
-    qm9pack carries the data. Measured numbers are in docs/LOG.md.
+    Cost: nine minutes on two CPU cores without AVX-512; needs the extra `molecules`, whose package
+    qm9pack carries the data. Measured (docs/LOG.md): RMSD of reconstructions 0.012 A, 90 % of them
+    stable (real 95 %); 40 % of the samples' atoms stable (real 99 %), no stable molecule yet.
     """
     return _small("qm9", "molecule", _QM9, "qm9")
 
@@ -40,7 +41,9 @@ def crystals() -> RunConfig:
     """Your own crystals: `openunite train crystals --data FILE_OR_FOLDER` (CIF, CSV, npz).
 
     Also `make quickstart-crystals`, with --data quickstart-crystals: what jarvis-tools and pymatgen
-    carry. Cost: about ten minutes on two CPU cores; needs the extra `crystals`.
+    carry. Cost: seven minutes on two CPU cores without AVX-512; needs the extra `crystals`.
+    Measured (docs/LOG.md): match rate 0.69 (at most 0.90), 87 % of the samples structurally and
+    78 % compositionally valid (real 100 % and 90 %).
     """
     return _small("crystals", "crystal", {}, "quickstart-crystals")
 
