@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.tiny import tiny_config
+from tests.training.tiny import TinyImages, tiny_config
 
 from openunite.commands import Train
 from openunite.jobs import configure as module
-from openunite.jobs.configure import configure, step_seconds
+from openunite.jobs.configure import configure, fit_to_minutes, step_seconds
 from openunite.training.build import build_models
 
 
@@ -26,17 +26,19 @@ def test_minutes_become_steps(
     steps: int,
     about: str,
 ) -> None:
-    monkeypatch.setattr(module, "step_seconds", lambda config: 0.5)
-    assert configure(Train("fashion", minutes=minutes)).steps == steps
+    monkeypatch.setattr(module, "step_seconds", lambda config, data: 0.5)
+    command = Train("fashion", minutes=minutes)
+    assert fit_to_minutes(configure(command), command, TinyImages(), None).steps == steps
     assert f"{steps} steps, about {about} minutes" in capsys.readouterr().out
 
 
 def test_minutes_are_measured_once_per_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(config: object) -> float:
+    def fail(config: object, data: object) -> float:
         raise AssertionError
 
     monkeypatch.setattr(module, "step_seconds", fail)
-    assert configure(Train("fashion", minutes=2.0), known_steps=77).steps == 77
+    command = Train("fashion", minutes=2.0)
+    assert fit_to_minutes(configure(command), command, TinyImages(), 77).steps == 77
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0])
@@ -54,7 +56,7 @@ def test_step_seconds_leaves_the_random_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    assert 0.0 < step_seconds(tiny_config()) < 30.0
+    assert 0.0 < step_seconds(tiny_config(), TinyImages()) < 30.0
     assert torch.equal(torch.rand(3), expected)
     before = build_models(tiny_config())[0].state_dict()
     after = build_models(tiny_config())[0].state_dict()

@@ -23,18 +23,21 @@ from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.device import choose_device
 
+IMAGES = (".png", ".npz", "")  # how images can be written; "" is a folder
+
 
 def sample(command: Sample) -> None:
     """Generate images into a grid, an .npz or a folder."""
     _at_least_one("--num-images", command.num_images)
     _at_least_one("--batch-size", command.batch_size)
+    output = _claim(command.output, *IMAGES, *use_atoms.WRITERS)
     pipeline = _on_device(load_pipeline(command.source))
     if isinstance(pipeline, AtomPipeline):
         use_atoms.sample(command, pipeline, _claim(command.output, *use_atoms.OUTPUTS))
         return
     if command.num_atoms is not None:
         raise ValueError(f"--num-atoms is for molecules and crystals, {command.source} has images")
-    output = _claim(command.output, ".png", ".npz", "")
+    _claim(command.output, *IMAGES)
     labels = _labels(pipeline, command)
     parts: list[Tensor] = []
     starts = range(0, command.num_images, command.batch_size)
@@ -55,7 +58,9 @@ def sample(command: Sample) -> None:
 def reconstruct(command: Reconstruct) -> None:
     """Inputs above outputs, and the mean PSNR."""
     _at_least_one("--num-images", command.num_images)
-    pipeline, output = _on_device(load_pipeline(command.source)), _claim(command.output, ".png")
+    output = _claim(command.output, ".png")
+    _find(command.images)
+    pipeline = _on_device(load_pipeline(command.source))
     if isinstance(pipeline, AtomPipeline):
         use_atoms.reconstruct(command, pipeline, output)
         return
@@ -73,7 +78,9 @@ def reconstruct(command: Reconstruct) -> None:
 def encode(command: Encode) -> None:
     """Latents and the files they came from."""
     _at_least_one("--batch-size", command.batch_size)
-    pipeline, output = _on_device(load_pipeline(command.source)), _claim(command.output, ".npz")
+    output = _claim(command.output, ".npz")
+    _find(command.images)
+    pipeline = _on_device(load_pipeline(command.source))
     if isinstance(pipeline, AtomPipeline):
         use_atoms.encode(command, pipeline, output)
         return
@@ -91,6 +98,15 @@ def encode(command: Encode) -> None:
 def _at_least_one(option: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{option} must be at least 1, got {value}")
+
+
+def _find(names: tuple[str, ...]) -> None:
+    """FileNotFoundError for what is missing or an empty folder, before any work is spent."""
+    for path in map(Path, names):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; expected a file or a folder")
+        if path.is_dir() and not any(path.iterdir()):
+            raise FileNotFoundError(f"no files in {path}; expected a folder that holds some")
 
 
 def _claim(output: str, *suffixes: str) -> Path:

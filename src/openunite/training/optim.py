@@ -50,35 +50,14 @@ def partition(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
 
 def orthogonalize(matrices: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
     """Newton-Schulz on a stack (n, rows, columns), each towards its orthogonal polar factor."""
+    a, b, c = _COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.flatten(1).norm(dim=1).clamp_min(eps)[:, None, None]
-    # Squaring costs half the digits, which bfloat16 does not have to give.
-    long = x.shape[2] >= 2 * x.shape[1] and x.dtype != torch.bfloat16
-    x = _iterate_gram(x, steps) if long else _iterate(x, steps)
-    return x.mT if tall else x
-
-
-def _iterate(x: Tensor, steps: int) -> Tensor:
-    """x <- (a + b A + c A^2) x with A = x x^T."""
-    a, b, c = _COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x
-
-
-def _iterate_gram(x: Tensor, steps: int) -> Tensor:
-    """The same polynomials, multiplied out in the small square A and applied to x once."""
-    a, b, c = _COEFFICIENTS
-    gram = x @ x.mT
-    product: Tensor | None = None
-    for _ in range(steps):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal(dim1=1, dim2=2).add_(a)
-        product = factor if product is None else factor @ product
-        gram = factor @ gram @ factor  # all are polynomials of one matrix: they commute
-    return x if product is None else product @ x
+    return x.mT if tall else x
 
 
 class BatchedMuon(torch.optim.Optimizer):

@@ -19,6 +19,7 @@ from openunite.modalities.atoms.structure import Structure
 
 smact = pytest.importorskip("smact", reason="needs openunite[crystals]")
 core = pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")
+pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity")
 
 
 def composition(formula: str) -> Composition:

@@ -17,7 +17,7 @@ from openunite.modalities.atoms.structure import Structure
 
 core = pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")
 
-COUNT = 30
+COUNT = 50
 
 
 def prototypes() -> list[dict[str, Any]]:
