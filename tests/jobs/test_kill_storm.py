@@ -14,12 +14,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.training.tiny import tiny_config
 
 from openunite.cli import main
 from openunite.jobs.images import ImageTask
 from openunite.training.checkpoint import load_newest
+from openunite.training.config import DataConfig, save_config
 
-STEPS, KILLS = 90, 15
+STEPS, KILLS = 60, 15
 
 
 def picture(seed: int) -> Image.Image:
@@ -55,7 +57,22 @@ def photos(folder: Path) -> Path:
     return folder
 
 
-def run(data: Path, output: Path, cpu_seconds: float | None = None) -> bool:
+def settings(data: Path, path: Path) -> Path:
+    """A config.yaml for a small network on 8 x 8 color images."""
+    image = {"height": 8, "width": 8, "channels": 3, "patch_size": 4, "flip": True}
+    config = tiny_config(
+        modality_config=image,
+        num_classes=None,
+        data=DataConfig(str(data), max_bad_share=0.05),
+        steps=STEPS,
+        batch_size=8,
+        checkpoint_every=3,
+    )
+    save_config(config, path)
+    return path
+
+
+def run(config: Path, output: Path, cpu_seconds: float | None = None) -> bool:
     """`openunite train` in a child that has everything imported; whether it came to the end.
 
     After `cpu_seconds` of its own, however busy the machine is, the child dies of SIGPROF: like
@@ -68,12 +85,7 @@ def run(data: Path, output: Path, cpu_seconds: float | None = None) -> bool:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
         os.dup2(silent, 2)
-        main(
-            ["train", "images", "--data", str(data), "--output", str(output)]
-            + ["--image-size", "8", "--patch-size", "8", "--max-bad-share", "0.05"]
-            + ["--batch-size", "8", "--flow-draws", "1", "--steps", str(STEPS)]
-            + ["--checkpoint-every", "3", "--preview-every", "0"]
-        )
+        main(["train", "--config", str(config), "--output", str(output)])
         os._exit(0)
 
     process = multiprocessing.get_context("fork").Process(target=child)
@@ -111,17 +123,16 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_fifteen_kills_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageTask, "finish", lambda *_: {})  # a thousand samples, after the end
-    data = photos(tmp_path / "photos")
+    config = settings(photos(tmp_path / "photos"), tmp_path / "settings.yaml")
     before = cpu_of_children()
-    assert run(data, tmp_path / "whole")
+    assert run(config, tmp_path / "whole")
     whole_seconds = cpu_of_children() - before
     moments, kills = random.Random(0), []
     while len(kills) < KILLS:
-        if not run(data, tmp_path / "stormy", moments.uniform(0.01, 0.3 * whole_seconds)):
+        if not run(config, tmp_path / "stormy", moments.uniform(0.01, 0.3 * whole_seconds)):
             kills.append(newest_step(tmp_path / "stormy"))
-    print(whole_seconds, kills)
     assert len(set(kills)) > 4, f"kills came too early or too late: {kills}"
-    assert run(data, tmp_path / "stormy")
+    assert run(config, tmp_path / "stormy")
     rows = (tmp_path / "stormy" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(1, STEPS + 1))
     about = json.loads((tmp_path / "stormy" / "data.json").read_text())

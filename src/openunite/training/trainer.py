@@ -203,9 +203,11 @@ class Trainer:
         if self.accelerator.num_processes == 1:
             return
         grads = [p.grad for p in self.names if p.grad is not None]
-        for handle in [torch.distributed.all_reduce(g, async_op=True) for g in grads]:
-            handle.wait()
-        torch._foreach_div_(grads, float(self.accelerator.num_processes))
+        flat = torch.cat([grad.flatten() for grad in grads])  # one message: latency counts
+        torch.distributed.all_reduce(flat)
+        flat /= self.accelerator.num_processes
+        pieces = flat.split([grad.numel() for grad in grads])
+        torch._foreach_copy_(grads, [s.view_as(g) for s, g in zip(pieces, grads, strict=True)])
 
     def _row(
         self, scalars: dict[str, list[Tensor]], latents: Tensor, valid: Tensor
