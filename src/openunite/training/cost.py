@@ -1,0 +1,122 @@
+"""What a run costs before it is started: parameters and floating-point operations.
+
+Operations are counted in closed form from the sizes of the matrices (2 per multiply-add, the
+products alone), forward plus backward, with the backward as twice the forward. Model FLOPs
+utilization (MFU) is throughput x `Flops.step` / peak; it counts the architecture of the paper,
+whatever an implementation saves, so that figures of different programs compare.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.training.build import build_models
+from openunite.training.config import RunConfig
+
+# VGG16's 3 x 3 convolutions: (channels out, times the resolution was halved before it).
+_VGG16 = (
+    *((64, 0), (64, 0), (128, 1), (128, 1), (256, 2), (256, 2), (256, 2)),
+    *((512, 3), (512, 3), (512, 3), (512, 4), (512, 4), (512, 4)),
+)
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations per sample, forward and backward, of the parts of one optimizer step.
+
+    `perceptual` is a VGG16 on output and target (LPIPS), the target without a backward; 0 where
+    there are no color images.
+    """
+
+    tokenize: float
+    decode: float
+    flow_draw: float
+    perceptual: float
+
+    def step(self, flow_draws: int, *, perceptual: bool) -> float:
+        """One sample of one optimizer step, with `flow_draws` draws."""
+        extra = self.perceptual if perceptual else 0.0
+        return self.tokenize + self.decode + extra + flow_draws * self.flow_draw
+
+    def sample(self, evaluations: int) -> float:
+        """Generating one sample: forward passes only."""
+        return (evaluations * self.flow_draw + self.decode) / 3.0
+
+
+def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
+    """Operations per sample of a run.
+
+    `as_released` counts every token in the last block, as the paper's architecture does (for MFU);
+    otherwise only the registers have queries and an MLP there, which is what this library computes.
+    """
+    encoder, decoder = meta_models(config)
+    tokens = encoder.embedder.num_tokens
+    image = config.modality_config
+    perceptual = 0.0
+    if config.modality == "image" and image["channels"] == 3:
+        perceptual = 3.0 * vgg16_flops(image["height"], image["width"])
+    return Flops(
+        3.0 * _encoder(encoder, tokens, as_released),
+        3.0 * _decoder(decoder),
+        3.0 * _encoder(encoder, 0, as_released),
+        perceptual,
+    )
+
+
+def meta_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
+    """Encoder and decoder without memory behind them."""
+    with torch.device("meta"):
+        encoder, decoder = build_models(config)
+    return encoder.to("meta"), decoder.to("meta")
+
+
+def num_parameters(config: RunConfig) -> int:
+    """Trainable parameters of both models."""
+    return sum(p.numel() for model in meta_models(config) for p in model.parameters())
+
+
+def vgg16_flops(height: int, width: int) -> float:
+    """Forward pass of VGG16's convolutions on one color image."""
+    total, before = 0.0, 3
+    for channels, halved in _VGG16:
+        total += 2.0 * 9 * before * channels * (height >> halved) * (width >> halved)
+        before = channels
+    return total
+
+
+def _encoder(model: GenerativeEncoder, tokens: int, as_released: bool) -> float:
+    """Forward pass on the registers and `tokens` observation tokens, equations (1) and (4)."""
+    config = model.config
+    registers, width = config.num_registers, config.width
+    per_token = _products(model.register_input, model.latent_output)
+    total = registers * per_token + tokens * _products(model.embedder)
+    total += _products(model.time_embedding, model.modulation_out)
+    block: Any
+    for i, block in enumerate(model.blocks):
+        entered = config.num_context_tokens if i >= config.context_start else 0
+        keys = registers + tokens + entered
+        queries = keys if as_released or i < len(model.blocks) - 1 else registers
+        total += _products(block.modulation) + queries * _products(block.attention.out, block.mlp)
+        total += (queries + 2 * keys) / 3 * _products(block.attention.qkv)
+        total += 4.0 * queries * keys * width
+    return total
+
+
+def _decoder(model: Decoder) -> float:
+    """Forward pass, equation (2)."""
+    registers, outputs = model.config.num_registers, model.head.num_tokens
+    length = 1 + registers + (0 if model.query_tokens is None else outputs)
+    total = registers * _products(model.widen, model.latent_input) + outputs * _products(model.head)
+    for block in model.blocks:
+        total += length * _products(block) + 4.0 * length**2 * model.config.width
+    return total
+
+
+def _products(*modules: nn.Module) -> float:
+    """Operations per token of all matrices (and convolutions seen as matrices) in `modules`."""
+    parameters = (p for module in modules for p in module.parameters())
+    return 2.0 * sum(p.numel() for p in parameters if p.ndim in (2, 4))
