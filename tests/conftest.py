@@ -88,6 +88,8 @@ def make_models(*, perturbed: bool = True, **changes: Any) -> TinyModels:
         "num_context_tokens": 2,
         "context_start": 1,
         "decoder_input_width": None,
+        "latent_norm": "layernorm",
+        "block_norm": True,
     } | changes
     shared = {
         "modality": "image",
@@ -105,6 +107,8 @@ def make_models(*, perturbed: bool = True, **changes: Any) -> TinyModels:
             num_classes=settings["num_classes"],
             num_context_tokens=settings["num_context_tokens"],
             context_start=settings["context_start"],
+            latent_norm_kind=settings["latent_norm"],
+            block_norm=settings["block_norm"],
         )
         input_width = settings["decoder_input_width"]
         decoder = Decoder(**shared, depth=2, mlp_width=48, input_width=input_width)

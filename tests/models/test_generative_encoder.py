@@ -70,6 +70,26 @@ def by_hand(
     return out
 
 
+@pytest.mark.parametrize("kind", ["layernorm", "layernorm_plain", "rmsnorm", "none"])
+@pytest.mark.parametrize("block_norm", [True, False])
+def test_other_norms_are_a_plain_loop_too(tiny_models: Build, kind: str, block_norm: bool) -> None:
+    models = tiny_models(latent_norm=kind, block_norm=block_norm)
+    given, found = arguments(models, observed=True), {}
+    z0 = models.encoder(**given, intermediates=found)
+    torch.testing.assert_close(z0, by_hand(models.encoder, **given)["z0"], rtol=1e-4, atol=2e-5)
+    assert torch.equal(z0, found["prenorm"]) == (kind == "none")
+    assert any("norm_block" in n for n, _ in models.encoder.named_parameters()) == block_norm
+
+
+def test_without_block_norm_the_residual_stream_is_handed_on(tiny_models: Build) -> None:
+    """At initialization the gates are closed: what enters leaves, through all three blocks."""
+    models, found = tiny_models(perturbed=False, block_norm=False), {}
+    given = arguments(models, observed=True)
+    models.encoder(**given, intermediates=found)
+    entered = models.encoder.register_input(given["z_t"]) + models.encoder.register_positions
+    torch.testing.assert_close(found["block.2"], entered)
+
+
 @pytest.mark.parametrize("observed", [True, False])
 @pytest.mark.parametrize("start", [0, 1, 2])
 @pytest.mark.parametrize("context", [0, 3])

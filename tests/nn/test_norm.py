@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import rms_norm
 
-from openunite.nn.norm import Modulation, RMSNorm, unit_rms
+from openunite.nn.norm import Modulation, RMSNorm, build_latent_norm, unit_rms
 
 EPS = 1e-6
 
@@ -68,3 +68,23 @@ def test_weight_and_modulation_follow_the_formula() -> None:
 
 def test_the_weight_starts_at_one() -> None:
     assert torch.equal(RMSNorm(4).weight, torch.ones(4))
+
+
+def test_latent_norms_follow_their_formulas() -> None:
+    x = sample(3, 4, 8)
+    centered = x - x.mean(-1, keepdim=True)
+    plain = centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(build_latent_norm("layernorm_plain", 8)(x), plain)
+    assert list(build_latent_norm("layernorm_plain", 8).parameters()) == []
+    affine = build_latent_norm("layernorm", 8).double()
+    with torch.no_grad():
+        affine.weight.copy_(sample(8))
+        affine.bias.copy_(sample(8).cos())
+    torch.testing.assert_close(affine(x), plain * affine.weight + affine.bias)
+    torch.testing.assert_close(build_latent_norm("rmsnorm", 8)(x), unit_rms(x))
+    assert build_latent_norm("none", 8)(x) is x
+
+
+def test_an_unknown_latent_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"latent norm must be .*got 'batchnorm'"):
+        build_latent_norm("batchnorm", 8)

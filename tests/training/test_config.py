@@ -168,7 +168,12 @@ def changed(value: Any) -> Any:
     return 1 if value is None else value + 1 if not isinstance(value, bool) else not value
 
 
-LITERAL = {"precision": "bf16", "sampling.solver": "euler", "init_from": "runs/other"}
+LITERAL = {
+    "precision": "bf16",
+    "sampling.solver": "euler",
+    "init_from": "runs/other",
+    "model.latent_norm": "rmsnorm",
+}
 FIELDS = sorted(set(flatten(to_dict(RECIPES["fashion"]()))) - {"modality"})
 
 

@@ -17,7 +17,7 @@ from openunite.modalities.base import get_modality
 from openunite.models.initialization import initialize
 from openunite.nn.block import AdaptiveBlock
 from openunite.nn.embeddings import ClassEmbedding, TimeEmbedding, rotary_angles, sincos_table
-from openunite.nn.norm import Modulation, RMSNorm
+from openunite.nn.norm import Modulation, RMSNorm, build_latent_norm
 
 
 class GenerativeEncoder(ModelMixin, ConfigMixin):
@@ -38,6 +38,8 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
         num_classes: int = 0,
         num_context_tokens: int = 32,
         context_start: int = 4,
+        latent_norm_kind: str = "layernorm",
+        block_norm: bool = True,
     ) -> None:
         super().__init__()
         if num_context_tokens and not 0 <= context_start < depth:
@@ -52,11 +54,13 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
         self.time_embedding = TimeEmbedding(width)
         self.class_embedding = ClassEmbedding(num_classes, width)
         self.context_positions = nn.Parameter(torch.zeros(1, num_context_tokens, width))
-        self.blocks = nn.ModuleList(AdaptiveBlock(width, num_heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            AdaptiveBlock(width, num_heads, block_norm) for _ in range(depth)
+        )
         self.norm_out = RMSNorm(width)
         self.modulation_out = nn.Linear(width, 2 * width)
         self.latent_output = nn.Linear(width, latent_channels)
-        self.latent_norm = nn.LayerNorm(latent_channels, eps=1e-5)
+        self.latent_norm = build_latent_norm(latent_norm_kind, latent_channels)
         first, tokens = 0 if self.embedder.tied else num_registers, self.embedder.num_tokens
         table = rotary_angles(max(num_registers, first + tokens), width // num_heads)
         unrotated = table.new_zeros(num_context_tokens, table.shape[1])
@@ -117,5 +121,6 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
         if intermediates is not None:
             intermediates["prenorm"] = prenorm
         with torch.autocast(prenorm.device.type, enabled=False):
-            dtype = self.latent_norm.weight.dtype
-            return self.latent_norm(prenorm.to(dtype))
+            weight = getattr(self.latent_norm, "weight", None)  # as exact as the norm is kept
+            exact = torch.promote_types(prenorm.dtype, torch.float32)
+            return self.latent_norm(prenorm.to(exact if weight is None else weight.dtype))

@@ -27,13 +27,13 @@ class SwiGLU(nn.Module):
 class AdaptiveBlock(nn.Module):
     """Attention and SwiGLU, each under adaLN with a gate, then a norm on the residual stream."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, block_norm: bool = True) -> None:
         super().__init__()
         self.norm_attention = RMSNorm(width)
         self.attention = Attention(width, num_heads, rotary=True)
         self.norm_mlp = RMSNorm(width)
         self.mlp = SwiGLU(width)
-        self.norm_block = RMSNorm(width)
+        self.norm_block = RMSNorm(width) if block_norm else nn.Identity()
         self.modulation = nn.Linear(width, 6 * width)
 
     def forward(

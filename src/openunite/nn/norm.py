@@ -1,4 +1,4 @@
-"""RMSNorm, and adaptive modulation folded into it."""
+"""RMSNorm, adaptive modulation folded into it, and the norms a latent can have."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -52,3 +52,19 @@ class RMSNorm(nn.Module):
         if by is None:
             return unit_rms(x) * self.weight
         return torch.addcmul(by.shift, unit_rms(x), self.weight * (1.0 + by.scale))
+
+
+def build_latent_norm(kind: str, channels: int) -> nn.Module:
+    """The norm over the C channels of a latent; "layernorm" (with scale and shift) is the paper's.
+
+    Raises ValueError for an unknown kind.
+    """
+    if kind == "rmsnorm":
+        return RMSNorm(channels)
+    if kind == "none":
+        return nn.Identity()
+    if kind not in ("layernorm", "layernorm_plain"):
+        raise ValueError(
+            f"the latent norm must be layernorm, layernorm_plain, rmsnorm or none, got {kind!r}"
+        )
+    return nn.LayerNorm(channels, eps=1e-5, elementwise_affine=kind == "layernorm")

@@ -206,7 +206,8 @@ class UnitePipeline(DiffusionPipeline):
     def _keep_norms_exact(self) -> None:
         for part in (self.encoder, self.decoder):
             for module in part.modules():
-                if isinstance(module, nn.LayerNorm) and module.weight.dtype in _HALF:
+                weight = module.weight if isinstance(module, nn.LayerNorm) else None
+                if weight is not None and weight.dtype in _HALF:
                     module.float()
 
     # ---- inputs ---------------------------------------------------------------------------

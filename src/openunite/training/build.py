@@ -28,6 +28,8 @@ def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
             num_classes=config.num_classes or 0,
             num_context_tokens=size.num_context_tokens,
             context_start=size.context_start,
+            latent_norm_kind=size.latent_norm,
+            block_norm=size.block_norm,
         )
         decoder = Decoder(
             modality=config.modality,

@@ -40,6 +40,8 @@ class ModelConfig:
     num_context_tokens: int = 32
     context_start: int = 4
     decoder_input_width: int | None = None
+    latent_norm: Literal["layernorm", "layernorm_plain", "rmsnorm", "none"] = "layernorm"
+    block_norm: bool = True
 
 
 @dataclass(frozen=True)
