@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from openunite.evaluation.image_metrics import box_blur3, l1, psnr
+from openunite.evaluation.image_metrics import box_blur3, l1, psnr, ssim
 
 
 def test_psnr_by_hand_and_per_image() -> None:
@@ -56,3 +56,44 @@ def test_pairs_must_match(metric) -> None:
         metric(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
     with pytest.raises(ValueError, match="divide by 255"):
         metric(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_psnr_and_ssim_equal_scikit_image(channels: int) -> None:
+    skimage = pytest.importorskip("skimage.metrics")
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2, channels, 24, 31, generator=generator, dtype=torch.float64)
+    noise = torch.randn(target.shape, generator=generator, dtype=torch.float64)
+    output = (target + 0.15 * noise).clamp(0.0, 1.0)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for i, (a, b) in enumerate(zip(output.numpy(), target.numpy(), strict=True)):
+        expected = skimage.peak_signal_noise_ratio(b, a, data_range=1.0)
+        assert psnr(output, target)[i].item() == pytest.approx(expected)
+        expected = skimage.structural_similarity(
+            a, b, data_range=1.0, channel_axis=0, win_size=11, **settings
+        )
+        assert ssim(output, target)[i].item() == pytest.approx(expected, abs=1e-10)
+
+
+def test_ssim_of_one_window_by_hand() -> None:
+    """An 11 x 11 image has a single window: weighted moments, written out."""
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.rand(2, 1, 1, 11, 11, generator=generator, dtype=torch.float64)
+    place = torch.arange(-5.0, 6.0, dtype=torch.float64)
+    w = torch.exp(-(place[:, None] ** 2 + place**2) / (2 * 1.5**2))
+    w = w / w.sum()
+    mx, my = (w * x).sum(), (w * y).sum()
+    vx, vy, c = (
+        (w * (x - mx) ** 2).sum(),
+        (w * (y - my) ** 2).sum(),
+        (w * (x - mx) * (y - my)).sum(),
+    )
+    expected = (2 * mx * my + 1e-4) * (2 * c + 9e-4)
+    expected = expected / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
+    torch.testing.assert_close(ssim(x, y), expected.view(1))
+    torch.testing.assert_close(ssim(x, x), torch.ones(1, dtype=torch.float64))
+
+
+def test_ssim_needs_a_whole_window() -> None:
+    with pytest.raises(ValueError, match="at least 11 pixels"):
+        ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))

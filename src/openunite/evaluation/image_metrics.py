@@ -1,10 +1,13 @@
 """Metrics of images (B, C, H, W) in [0, 1] against their targets; one number per image."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 _MIN_SQUARED_ERROR = 1e-10  # equal images score 100 dB rather than infinity, which JSON lacks
+_SSIM_SIDE, _SSIM_DEVIATION = 11, 1.5
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 
 
 def psnr(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
@@ -18,6 +21,37 @@ def l1(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Fl
     """Mean absolute error per image; the output is clamped to [0, 1]."""
     _check_pair(output, target)
     return (output.clamp(0.0, 1.0) - target).abs().flatten(1).mean(1)
+
+
+def ssim(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """Structural similarity per image (Wang et al., 2004), data range 1, output clamped to [0, 1].
+
+    Gaussian windows of 11 x 11 pixels, deviation 1.5; averaged over channels and all windows that
+    lie inside the image. In float64: the variances are small differences.
+    """
+    _check_pair(output, target)
+    if min(output.shape[2:]) < _SSIM_SIDE:
+        raise ValueError(
+            f"SSIM needs sides of at least {_SSIM_SIDE} pixels, got {tuple(output.shape[2:])}; "
+            "use PSNR for smaller images"
+        )
+    x, y = output.clamp(0.0, 1.0).cpu().double(), target.cpu().double()
+    mean_x, mean_y = _window(x), _window(y)
+    var_x = _window(x * x) - mean_x * mean_x
+    var_y = _window(y * y) - mean_y * mean_y
+    covariance = _window(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + _SSIM_C1) / (mean_x**2 + mean_y**2 + _SSIM_C1)
+    structure = (2 * covariance + _SSIM_C2) / (var_x + var_y + _SSIM_C2)
+    return (luminance * structure).flatten(1).mean(1)
+
+
+def _window(images: Tensor) -> Tensor:
+    """Gaussian means over the windows that lie inside."""
+    place = torch.arange(_SSIM_SIDE, dtype=images.dtype) - _SSIM_SIDE // 2
+    weights = torch.exp(-0.5 * (place / _SSIM_DEVIATION) ** 2)
+    weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, -1)
+    rows = F.conv2d(images, weights, groups=images.shape[1])
+    return F.conv2d(rows, weights.transpose(2, 3), groups=images.shape[1])
 
 
 def box_blur3(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from openunite.modalities.image.sources import Ints, Pixels, Source, check_labels, join
 
 _FASHION = Path(__file__).parent / "assets" / "fashion_mnist_mini.npz"
-_FASHION_CLASSES = (
+FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
@@ -74,7 +74,7 @@ class PackedItems:
 def fashion_mnist_mini() -> Source:
     """The embedded set: 6000 and 1000 images, 28 x 28, grey, ten classes."""
     with np.load(_FASHION, allow_pickle=False) as file:
-        found = {**file, "class_names": np.array(_FASHION_CLASSES)}
+        found = {**file, "class_names": np.array(FASHION_CLASSES)}
     return _read_splits(found, "fashion-mnist-mini", "")
 
 
