@@ -173,6 +173,8 @@ LITERAL = {
     "sampling.solver": "euler",
     "init_from": "runs/other",
     "model.latent_norm": "rmsnorm",
+    "model.tokenizer": "separate",
+    "objective.stage": "autoencoder",
 }
 FIELDS = sorted(set(flatten(to_dict(RECIPES["fashion"]()))) - {"modality"})
 
@@ -200,3 +202,36 @@ def test_an_added_and_a_removed_setting_of_the_modality_are_reported(
     new = from_dict(put(to_dict(old), "modality_config.patch_positions", "zero"))
     assert differences(old, new) == ["modality_config.patch_positions: None -> 'zero'"]
     assert differences(new, old) == ["modality_config.patch_positions: 'zero' -> None"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective.stage": "denoiser"}, "needs a tokenizer of its own and init_from"),
+        (
+            {"objective.stage": "denoiser", "model.tokenizer": "separate"},
+            "needs a tokenizer of its own and init_from",
+        ),
+        ({"model.tokenizer": "posterior"}, "needs two stages and latent_norm none"),
+        (
+            {"objective.stage": "autoencoder", "objective.stop_gradient": False},
+            "stop_gradient false needs stage joint",
+        ),
+    ],
+)
+def test_settings_of_baselines_that_do_not_fit_are_refused(
+    values: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    for name, value in changes.items():
+        put(values, name, value)
+    with pytest.raises(ValueError, match=message):
+        from_dict(values)
+
+
+def test_a_file_from_before_the_baselines_is_the_same_run(values: dict[str, Any]) -> None:
+    old = to_dict(from_dict(values))
+    for name in ("latent_norm", "block_norm", "tokenizer"):
+        del old["model"][name]
+    for name in ("stop_gradient", "stage", "kl_weight"):
+        del old["objective"][name]
+    assert differences(from_dict(old), from_dict(values)) == []

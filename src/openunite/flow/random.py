@@ -32,6 +32,7 @@ class Stream(IntEnum):
     RECON_NOISE = 7
     AUGMENT = 8
     SAMPLE = 9
+    POSTERIOR = 10
 
 
 def philox4x32(

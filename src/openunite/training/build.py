@@ -5,11 +5,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
+from openunite.baselines.objectives import (
+    AutoencoderObjective,
+    DenoiserObjective,
+    PosteriorAutoencoderObjective,
+    PosteriorDenoiserObjective,
+    ThroughLatentsObjective,
+)
+from openunite.baselines.staged import freeze_autoencoder
 from openunite.modalities.base import get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import UniteObjective
 from openunite.training.config import RunConfig
+
+ENCODERS: dict[str, type[GenerativeEncoder]] = {
+    "shared": GenerativeEncoder,
+    "separate": SeparateEncoder,
+    "posterior": PosteriorEncoder,
+}
 
 
 def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
@@ -17,7 +32,7 @@ def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
     size = config.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = GenerativeEncoder(
+        encoder = ENCODERS[size.tokenizer](
             modality=config.modality,
             modality_config=config.modality_config,
             num_registers=size.num_registers,
@@ -48,9 +63,20 @@ def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
 def build_objective(
     config: RunConfig, encoder: GenerativeEncoder, decoder: Decoder
 ) -> UniteObjective:
-    """The UNITE objective with this run's settings."""
-    settings = config.objective
-    return UniteObjective(
+    """The UNITE objective, or that of a baseline, with this run's settings."""
+    settings, posterior = config.objective, config.model.tokenizer == "posterior"
+    kind: type[UniteObjective] = UniteObjective
+    own: dict[str, float] = {}
+    if not settings.stop_gradient:
+        kind = ThroughLatentsObjective
+    elif settings.stage == "autoencoder":
+        kind = PosteriorAutoencoderObjective if posterior else AutoencoderObjective
+        own = {"kl_weight": settings.kl_weight} if posterior else {}
+    elif settings.stage == "denoiser":
+        kind = PosteriorDenoiserObjective if posterior else DenoiserObjective
+        assert isinstance(encoder, SeparateEncoder)
+        freeze_autoencoder(encoder, decoder)
+    return kind(
         encoder=encoder,
         decoder=decoder,
         modality=get_modality(config.modality, config.modality_config),
@@ -62,6 +88,7 @@ def build_objective(
         recon_noise_start=settings.recon_noise_start,
         recon_noise_share=settings.recon_noise_share,
         label_dropout=settings.label_dropout,
+        **own,
     )
 
 

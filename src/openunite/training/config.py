@@ -26,7 +26,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the Generative Encoder and of the decoder."""
+    """Sizes of the Generative Encoder and of the decoder, and what the ablations vary.
+
+    `tokenizer`: the Generative Encoder itself; or a second one of the same size; or one with a
+    posterior, as in a KL-VAE.
+    """
 
     num_registers: int
     latent_channels: int
@@ -42,11 +46,16 @@ class ModelConfig:
     decoder_input_width: int | None = None
     latent_norm: Literal["layernorm", "layernorm_plain", "rmsnorm", "none"] = "layernorm"
     block_norm: bool = True
+    tokenizer: Literal["shared", "separate", "posterior"] = "shared"
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Settings of equation (5); `flow_ramp` is the share of the run over which w rises from 0."""
+    """Settings of equation (5); `flow_ramp` is the share of the run over which w rises from 0.
+
+    `stage` is "joint" in UNITE; the baseline of two stages trains an "autoencoder" and, in a run
+    that starts from it, a "denoiser". `kl_weight` counts where the tokenizer has a posterior.
+    """
 
     flow_draws: int = 3
     flow_weight: float = 0.3
@@ -56,6 +65,9 @@ class ObjectiveConfig:
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5
     label_dropout: float = 0.1
+    stop_gradient: bool = True
+    stage: Literal["joint", "autoencoder", "denoiser"] = "joint"
+    kl_weight: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,7 @@ class RunConfig:
     micro_batch_size: int | None = None
     seed: int = 0
     precision: str = "no"
+    sharding: str = "none"
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -117,13 +130,32 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
+        if self.sharding not in ("none", "full"):
+            raise ValueError(f"sharding must be 'none' or 'full' (FSDP2), got {self.sharding!r}")
         if self.objective.flow_draws < 1:
             raise ValueError(f"flow_draws must be at least 1, got {self.objective.flow_draws}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        tokenizer, stage = self.model.tokenizer, self.objective.stage
+        if stage == "denoiser" and (tokenizer == "shared" or self.init_from is None):
+            raise ValueError(
+                "stage denoiser needs a tokenizer of its own and init_from, the run of the "
+                f"autoencoder; got tokenizer {tokenizer!r} and init_from {self.init_from!r}"
+            )
+        if tokenizer == "posterior" and (stage == "joint" or self.model.latent_norm != "none"):
+            raise ValueError(
+                "tokenizer posterior needs two stages and latent_norm none, got stage "
+                f"{stage!r} and latent_norm {self.model.latent_norm!r}"
+            )
+        if not self.objective.stop_gradient and stage != "joint":
+            raise ValueError(f"stop_gradient false needs stage joint, got {stage!r}")
 
 
 # These may change between two starts of one run: they do not touch what is learned.
 OPERATIONAL = (
     "micro_batch_size",
+    "sharding",
     "checkpoint_every",
     "keep_checkpoints",
     "preview_every",

@@ -56,9 +56,14 @@ class ProgressBar:
         if not rows:
             return
         row = rows[-1]
+        losses = (
+            f"{short} {row[name]:.4f}  "
+            for short, name in (("rec", "loss_reconstruction"), ("flow", "loss_flow"))
+            if name in row  # one stage of two has one of them
+        )
         self.bar.set_description_str(
-            f"rec {row['loss_reconstruction']:.4f}  flow {row['loss_flow']:.3f}  "
-            f"spread {row['latent_spread']:.2f}  {row['samples_per_second']:.0f} samples/s",
+            f"{''.join(losses)}spread {row['latent_spread']:.2f}  "
+            f"{row['samples_per_second']:.0f} samples/s",
             refresh=False,
         )
         self.bar.update(int(row["step"]) - self.bar.n)

@@ -1,0 +1,52 @@
+"""Between the two stages: bring latents to mean 0 and deviation 1, and freeze what made them."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
+from openunite.flow.random import SlotRandom
+from openunite.modalities.base import Batch
+from openunite.models.decoder import Decoder
+from openunite.objective import UniteObjective
+
+
+def freeze_autoencoder(encoder: SeparateEncoder, decoder: Decoder) -> None:
+    """Only the denoiser stays trainable."""
+    encoder.tokenizer.requires_grad_(False)
+    decoder.requires_grad_(False)
+
+
+@torch.no_grad()
+def standardize(objective: UniteObjective, batch: Batch, random: SlotRandom) -> None:
+    """Give every channel of the latents of `batch` mean 0 and deviation 1; change nothing else.
+
+    Latent diffusion divides latents by their deviation before the second stage (Rombach et al.,
+    2022). Here shift and scale are folded into the last layer of the tokenizer and the first of the
+    decoder, so that reconstructions stay what they were. A norm without a bias (rmsnorm) keeps the
+    mean; one without parameters (layernorm_plain) keeps both.
+    """
+    encoder, decoder = objective.encoder, objective.decoder
+    assert isinstance(encoder, SeparateEncoder)
+    z0 = objective.tokenize(objective.modality.prepare(batch, None), random)
+    mask = batch.get("mask")
+    z0 = z0.flatten(0, 1) if mask is None else z0[mask]
+    mean, deviation = z0.mean(dim=0), z0.std(dim=0)
+    tokenizer, channels = encoder.tokenizer, len(mean)
+    last: Any = tokenizer.latent_norm
+    if isinstance(last, nn.Identity):
+        last = tokenizer.latent_output
+    if getattr(last, "weight", None) is None:
+        return
+    bias: Any = getattr(last, "bias", None)
+    if bias is None:
+        mean = torch.zeros_like(mean)
+    else:
+        bias[:channels] = (bias[:channels] - mean) / deviation
+    if isinstance(encoder, PosteriorEncoder):
+        bias[channels:] -= 2.0 * deviation.log()  # of the log variances, which follow the means
+    last.weight[:channels] /= deviation.reshape(-1, *[1] * (last.weight.ndim - 1))
+    first: Any = decoder.latent_input if isinstance(decoder.widen, nn.Identity) else decoder.widen
+    first.bias += first.weight @ mean
+    first.weight *= deviation
