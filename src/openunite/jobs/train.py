@@ -11,13 +11,17 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from openunite.baselines.staged import standardize
 from openunite.commands import Train
 from openunite.evaluation.pictures import draw_curves
+from openunite.flow.random import SlotRandom
 from openunite.jobs.configure import configure, fit_to_minutes
 from openunite.jobs.inspect import describe_config
 from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.jobs.tasks import Data, Task, get_task
+from openunite.objective import UniteObjective
 from openunite.training.build import build_models, build_objective, transfer
+from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
 from openunite.training.trainer import Trainer, TrainResult
@@ -102,11 +106,24 @@ def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[Train
         for name, target in (("encoder", encoder), ("decoder", decoder)):
             report = transfer(getattr(source, name).state_dict(), target)
             PartialState(cpu=on_cpu()).print(f"{name} from {config.init_from}: {report.summary()}")
+    objective = build_objective(config, encoder, decoder)
+    if config.objective.stage == "denoiser":
+        _standardize(objective, config, data)
     preview = partial(_preview, config, folder, task, task.record(data))
-    trainer = Trainer(
-        build_objective(config, encoder, decoder), data.train, config, folder, preview
-    )
-    return trainer.fit(), trainer
+    trainer = Trainer(objective, data.train, config, folder, preview)
+    try:
+        return trainer.fit(), trainer
+    except CollapseError as error:
+        if trainer.accelerator.is_main_process:
+            _write_json(folder / "collapsed.json", {"message": str(error)})
+        raise
+
+
+def _standardize(objective: UniteObjective, config: RunConfig, data: Data) -> None:
+    """Between two stages, by the latents of 256 training images."""
+    indices = range(0, len(data.train), max(1, len(data.train) // 256))[:256]
+    random = SlotRandom(config.seed, 0, torch.arange(len(indices)))
+    standardize(objective, data.train.batch(list(indices)), random)
 
 
 def _preview(
@@ -125,7 +142,8 @@ def _finish(
     pipeline = make_pipeline(ema.encoder, ema.decoder, config, task.record(data))
     pipeline.save_pretrained(folder / "pipeline")
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
-    metrics = task.finish(config, folder, data, pipeline)
+    # An autoencoder alone has no samples to judge; its reconstructions are judged with them.
+    metrics = task.finish(config, folder, data, pipeline) if _generates(config) else {}
     rate = config.steps * config.batch_size / result.train_seconds
     metrics |= {
         "train_seconds": round(result.train_seconds, 2),
@@ -137,6 +155,10 @@ def _finish(
     }
     _write_json(folder / "metrics.json", metrics)
     _summarize(folder, task, metrics)
+
+
+def _generates(config: RunConfig) -> bool:
+    return config.objective.stage != "autoencoder"
 
 
 def _summarize(folder: Path, task: Task, metrics: dict[str, Any]) -> None:
