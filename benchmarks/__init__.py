@@ -1,0 +1,1 @@
+"""Measurements of training and sampling: `python -m benchmarks.train`, `benchmarks.sample`."""

@@ -1,0 +1,147 @@
+"""The same mathematics in the plainest form: what a training step costs as the release writes it.
+
+Written from docs/METHOD.md. Norms are separate operations in float32, modulation and rotary are
+plain arithmetic, the last block computes every position, the k draws share one graph and one
+backward pass, Muon takes one matrix at a time (torch.optim.Muon, bfloat16 inside), and the moving
+average one tensor at a time. Attention is torch's fused one, as here. The parameters are those of
+our own models, so losses and gradients can be compared.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from openunite.flow.guidance import Denoiser
+from openunite.flow.random import SlotRandom
+from openunite.modalities.base import Batch
+from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.objective import LossTerm, UniteObjective, sum_of
+from openunite.training.optim import partition
+
+
+class PlainEncoder(nn.Module):
+    """Equations (1) and (4) on the parameters of `encoder`, operation by operation."""
+
+    def __init__(self, encoder: GenerativeEncoder) -> None:
+        super().__init__()
+        self.inner, self.config = encoder, encoder.config
+
+    def forward(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        observation: Tensor | None = None,
+        mask: None = None,
+    ) -> Tensor:
+        """As `GenerativeEncoder.forward`; without masks and intermediates."""
+        model, registers = self.inner, z_t.shape[1]
+        null = model.class_embedding.null(len(z_t))
+        label = model.class_embedding(null if condition is None else condition)
+        c = silu(model.time_embedding(t) + label)
+        x = model.register_input(z_t) + model.register_positions
+        if observation is not None:
+            x = torch.cat([x, model.embedder(observation)], dim=1)
+        context, length = self.config.num_context_tokens, x.shape[1]
+        angles = model.angles[context : context + length]
+        for i, block in enumerate(model.blocks):
+            if i == self.config.context_start and context:
+                x = torch.cat([label[:, None] + model.context_positions, x], dim=1)
+                angles = model.angles[: context + length]
+            x = _block(block, x, c, angles)
+        x = x[:, -length:][:, :registers]
+        shift, scale = model.modulation_out(c)[:, None].chunk(2, dim=-1)
+        x = _rms_norm(x, model.norm_out.weight) * (1 + scale) + shift
+        with torch.autocast(x.device.type, enabled=False):
+            norm: Any = model.latent_norm
+            return norm(model.latent_output(x.to(norm.weight.dtype)))
+
+
+def _block(block: Any, x: Tensor, c: Tensor, angles: Tensor) -> Tensor:
+    parts = block.modulation(c)[:, None].chunk(6, dim=-1)
+    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+    h = _rms_norm(x, block.norm_attention.weight) * (1 + scale_a) + shift_a
+    x = x + gate_a * _attention(block.attention, h, angles)
+    h = _rms_norm(x, block.norm_mlp.weight) * (1 + scale_m) + shift_m
+    gate, value = linear(h, block.mlp.up.weight, block.mlp.up.bias).chunk(2, dim=-1)
+    x = x + gate_m * block.mlp.down(silu(gate) * value)
+    return _rms_norm(x, block.norm_block.weight)
+
+
+def _attention(attention: Any, x: Tensor, angles: Tensor) -> Tensor:
+    heads = attention.num_heads
+    q, k, v = (part.unflatten(-1, (heads, -1)) for part in attention.qkv(x).chunk(3, dim=-1))
+    q = _rotate(_rms_norm(q, attention.q_norm), angles).to(v.dtype)
+    k = _rotate(_rms_norm(k, attention.k_norm), angles).to(v.dtype)
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    return attention.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def _rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    wide = x.float() if x.dtype != torch.float64 else x
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+    return weight * wide.to(x.dtype)
+
+
+def _rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Interleaved pairs (2i, 2i + 1) -> (-odd, even)."""
+    cos, sin = (f.repeat_interleave(2, dim=-1)[:, None] for f in (angles.cos(), angles.sin()))
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return x * cos + torch.stack([-odd, even], dim=-1).flatten(-2) * sin
+
+
+@dataclass(frozen=True)
+class PlainObjective:
+    """Equation (5) with all draws in one graph, handed out as one term."""
+
+    objective: UniteObjective
+
+    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+        """The sum of all terms, named as the first."""
+        found = list(self.objective.terms(batch, step, random))
+        total = torch.stack([term.value * term.weight for term in found]).sum()
+        parts = {"reconstruction": sum_of(found[0].parts)}
+        yield LossTerm("total", total, 1.0, parts, found[0].latents)
+
+
+def plain_optimizers(
+    model: nn.Module, muon_rate: float, adamw_rate: float
+) -> list[torch.optim.Optimizer]:
+    """torch's own Muon, a matrix at a time, and AdamW, on our partition of the parameters."""
+    groups = {name: [p for _, p in members] for name, members in partition(model).items()}
+    return [
+        torch.optim.Muon(
+            groups["muon"],
+            lr=muon_rate,
+            weight_decay=0.0,
+            momentum=0.95,
+            nesterov=True,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(groups["adamw"], lr=adamw_rate, eps=1e-6, weight_decay=0.0),
+    ]
+
+
+@torch.no_grad()
+def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """The moving average, one tensor after the other."""
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.mul_(decay).add_(value, alpha=1.0 - decay)
+
+
+def plain_guide(encoder: nn.Module, labels: Tensor, scale: float, low: float) -> Denoiser:
+    """Guidance that computes both branches in one doubled batch, at every time."""
+    null = torch.full_like(labels, encoder.config.num_classes)  # type: ignore[union-attr]
+
+    def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
+        both = encoder(z_t.repeat(2, 1, 1), t.repeat(2), torch.cat([labels, null]))
+        conditional, unconditional = both.chunk(2)
+        inside = (t > low) & (t < 1.0)
+        guided = unconditional + scale * (conditional - unconditional)
+        return torch.where(inside[:, None, None], guided, conditional)
+
+    return denoiser
