@@ -12,6 +12,7 @@ from openunite.evaluation.fashion_classifier import load_fashion_classifier
 from openunite.evaluation.image_protocol import evaluate_images
 from openunite.evaluation.pictures import class_grid, image_grid, pair_grid
 from openunite.modalities.image.data import ImageData, open_images
+from openunite.modalities.image.tokens import ImageModality
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.config import RunConfig
 
@@ -23,6 +24,9 @@ class ImageTask:
 
     def open(self, config: RunConfig, *, progress: bool) -> ImageData:
         image, settings = config.modality_config, config.data
+        modality = ImageModality(image)
+        if modality.perceptual != "none":
+            modality.distance()  # weights that cannot be had stop the run before data are read
         return open_images(
             settings.source,
             height=image["height"],

@@ -158,14 +158,20 @@ def imagenet256_xl() -> RunConfig:
 
 
 def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
-    """The paper's numbers: batch 1024, rate 1e-4 x batch / 384, warm-up 20 epochs, cosine."""
+    """The paper's numbers: batch 1024, rate 1e-4 x batch / 384, warm-up 20 epochs, cosine.
+
+    LPIPS needs torchvision's VGG16 file, from the web or put into ~/.cache/openunite/weights; where
+    it cannot be had, set `perceptual` to "gradients" or "none" in a copy of config.yaml.
+    """
     images, batch_size = 1_281_167, 1024
     steps_per_epoch = images // batch_size
     rate = 1e-4 * batch_size / 384
     return RunConfig(
         recipe=name,
         modality="image",
-        modality_config=_image(256, 256, 3, 16, flip=True, patch_positions="zero"),
+        modality_config=_image(
+            256, 256, 3, 16, flip=True, patch_positions="zero", perceptual="lpips"
+        ),
         num_classes=1000,
         data=DataConfig("ILSVRC/imagenet-1k", workers=12),
         model=get_size(size).model(256, 32),

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from openunite.modalities.image.color import to_rgb
+
 
 @dataclass(frozen=True)
 class Features:
@@ -94,14 +96,10 @@ def check_images(images: Tensor) -> None:
             )
 
 
-def to_rgb(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Grey is repeated, alpha is laid over white."""
+def unit_rgb(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Images as three channels, float32, after a check of their range."""
     check_images(images)
-    channels = images.shape[1]
-    if channels in (2, 4):
-        alpha = images[:, -1:]
-        images = images[:, :-1] * alpha + (1.0 - alpha)
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    return to_rgb(images.float())
 
 
 def resize(images: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 s s"]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openunite.evaluation.features.base import Features, module_checksum, resize, to_rgb
+from openunite.evaluation.features.base import Features, module_checksum, resize, unit_rgb
 
 SIDE = 224
 DEFAULT = "facebook/dinov2-large"
@@ -24,7 +24,7 @@ class Dinov2Extractor:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Features:
-        pixels = resize(to_rgb(images).float(), SIDE)
+        pixels = resize(unit_rgb(images), SIDE)
         mean, deviation = (pixels.new_tensor(x).view(3, 1, 1) for x in (_MEAN, _DEVIATION))
         network = self._network.to(images.device)
         output = network(pixel_values=(pixels - mean) / deviation)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openunite.evaluation.features.base import Features, resize, to_rgb
+from openunite.evaluation.features.base import Features, resize, unit_rgb
 from openunite.modalities.image.weights import Shapes, checksum, read_weights
 
 SIDE, FEATURES = 224, 1280
@@ -98,7 +98,7 @@ class EfficientNetExtractor:
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Features:
         network = self._network.to(images.device)
-        pixels = resize(to_rgb(images).float(), SIDE)
+        pixels = resize(unit_rgb(images), SIDE)
         features, logits = network((pixels * 255.0 - 127.0) / 128.0)
         return Features(features, logits)
 

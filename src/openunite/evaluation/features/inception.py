@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openunite.evaluation.features.base import Features, to_rgb
+from openunite.evaluation.features.base import Features, unit_rgb
 from openunite.modalities.image.weights import Shapes, WeightFile, checksum, locate, read_weights
 
 SIDE, FEATURES, LOGITS = 299, 2048, 1008
@@ -192,7 +192,7 @@ class InceptionExtractor:
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Features:
         network = self._network.to(images.device)
-        pixels = resize_as_tensorflow(to_rgb(images).float() * 255.0, SIDE)
+        pixels = resize_as_tensorflow(unit_rgb(images) * 255.0, SIDE)
         features, logits = network((pixels - 128.0) / 128.0)
         return Features(features, logits)
 

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.base import Batch, Embedder, Head, Modality
+from openunite.modalities.image.perceptual import Distance, Lpips, gradient_distance
 from openunite.nn.embeddings import sincos_grid
+
+PERCEPTUAL = ("none", "lpips", "gradients")
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,14 @@ class ImageModality(Modality):
     """Stored form: uint8 (B, channels, H, W). Model form: float in [0, 1], not normalized.
 
     Settings: height, width, channels, patch_size; `flip` (False) mirrors half of the training
-    images; `patch_positions` is "sincos" or, as in the release, "zero".
+    images; `patch_positions` is "sincos" or, as in the release, "zero". `perceptual` adds a
+    distance of `perceptual.py` to the L1 loss, times `perceptual_weight` (1): "lpips", "gradients"
+    or "none" (the default); `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         known = {"height", "width", "channels", "patch_size", "flip", "patch_positions"}
+        known |= {"perceptual", "perceptual_weight", "perceptual_path"}
         if unknown := set(config) - known:
             raise ValueError(
                 f"unknown image settings {sorted(unknown)}, expected some of {sorted(known)}"
@@ -114,6 +120,12 @@ class ImageModality(Modality):
         )
         self.flip = config.get("flip", False)
         self.patch_positions = config.get("patch_positions", "sincos")
+        self.perceptual = config.get("perceptual", "none")
+        if self.perceptual not in PERCEPTUAL:
+            raise ValueError(f"perceptual must be one of {PERCEPTUAL}, got {self.perceptual!r}")
+        self.perceptual_weight = float(config.get("perceptual_weight", 1.0))
+        self.perceptual_path = config.get("perceptual_path")
+        self._distance: Distance | None = None
 
     def embedder(self, width: int) -> PatchEmbedder:
         return PatchEmbedder(self.shape, width, self.patch_positions)
@@ -122,7 +134,25 @@ class ImageModality(Modality):
         return PixelHead(self.shape, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"l1": (output.float() - batch["data"]).abs().mean()}
+        losses = {"l1": (output.float() - batch["data"]).abs().mean()}
+        if self.perceptual != "none":
+            distance = self.distance()(output, batch["data"]).mean()
+            losses[self.perceptual] = self.perceptual_weight * distance
+        return losses
+
+    def distance(self) -> Distance:
+        """The perceptual distance, loaded on first use: only training needs its weights.
+
+        FileNotFoundError says where weights that cannot be had are to be put.
+        """
+        if self._distance is None:
+            lpips = self.perceptual == "lpips"
+            self._distance = Lpips.load(self.perceptual_path) if lpips else gradient_distance
+        return self._distance
+
+    def use_distance(self, distance: Distance) -> None:
+        """Put another callable in place of the configured one, such as `Lpips.random(0)`."""
+        self._distance = distance
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
         data = batch["data"].to(torch.float32) / 255.0

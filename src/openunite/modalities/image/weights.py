@@ -62,11 +62,12 @@ def checksum(path: Path) -> str:
     return total.hexdigest()
 
 
-def read_weights(path: Path, expected: Shapes) -> dict[str, Tensor]:
+def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors or pickled file, float32 on the CPU, exactly as the table says.
 
-    Pickles are read with weights_only: nothing in them is executed. Counters of batch norms are
-    left out. ValueError names the first tensor that is missing, unknown or of another shape.
+    Of those only the ones whose names begin with `prefix`; counters of batch norms are left out.
+    Pickles are read with weights_only: nothing in them is executed. ValueError names the first
+    tensor that is missing, unknown or of another shape.
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -80,7 +81,11 @@ def read_weights(path: Path, expected: Shapes) -> dict[str, Tensor]:
                 f"{path} is no file of weights that can be read safely ({type(error).__name__}); "
                 "fetch it again"
             ) from error
-    found = {k: v.float() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    found = {
+        name: tensor.float()
+        for name, tensor in state.items()
+        if name.startswith(prefix) and not name.endswith("num_batches_tracked")
+    }
     _check(found, expected, path)
     return found
 
