@@ -227,6 +227,52 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Analyze:
+    """Look inside a run: figures and analysis.json, and for images a GIF of the sampling.
+
+    Compares tokenizing and denoising layer by layer, probes the latents, follows samples from noise
+    to image, looks for copied training images, and more. Molecules and crystals: training and
+    weights only.
+
+    Commands to copy:
+
+      openunite analyze runs/quickstart
+
+      openunite analyze runs/photos --num-images 200
+
+      openunite analyze runs/shared --compare runs/separate
+    """
+
+    source: Positional[str]
+    """A run."""
+    num_images: int = 1000
+    """Images to look at; twice as many train the probes, a tenth as many samples are drawn."""
+    compare: OptionalStr = None
+    """Another run on such images, for weights and layers."""
+    output: OptionalStr = None
+    """A folder; default RUN/analysis."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Gather a run into one HTML page that needs neither network nor scripts.
+
+    Settings, metrics, protocol cards, pictures, curves and, after `openunite analyze`, its figures.
+
+    Commands to copy:
+
+      openunite report runs/quickstart
+
+      openunite report runs/quickstart --output quickstart.html
+    """
+
+    source: Positional[str]
+    """A run."""
+    output: OptionalStr = None
+    """An .html to write; default RUN/report.html."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Describe a run, a pipeline folder, a hub id or a recipe: sizes, parameters, state.
 
@@ -247,7 +293,9 @@ COMMANDS = {
     "reconstruct": Reconstruct,
     "encode": Encode,
     "evaluate": Evaluate,
+    "analyze": Analyze,
+    "report": Report,
     "convert": Convert,
     "info": Info,
 }
-Command = Train | Sample | Reconstruct | Encode | Evaluate | Convert | Info
+Command = Train | Sample | Reconstruct | Encode | Evaluate | Analyze | Report | Convert | Info

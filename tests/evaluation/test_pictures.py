@@ -161,7 +161,7 @@ def test_a_repeated_step_counts_once_and_the_later_line_wins(tmp_path: Path) -> 
     path.write_text(
         '{"step": 2, "loss_flow": 9}\n{"step": 1, "loss_flow": 4}\n{"step": 2, "loss_flow": 5}'
     )
-    steps, values = pictures._series(pictures._read_rows(path), "loss_flow")
+    steps, values = pictures._series(pictures.read_rows(path), "loss_flow")
     assert (steps.tolist(), values.tolist()) == ([1.0, 2.0], [4.0, 5.0])
 
 

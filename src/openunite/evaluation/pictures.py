@@ -156,7 +156,7 @@ def draw_curves(metrics_jsonl_path: Path, out_png: Path) -> None:
     """Losses, latent spread and learning rate over the optimizer steps of a metrics.jsonl."""
     from matplotlib.figure import Figure  # with a canvas of its own; pyplot would keep state
 
-    rows = _read_rows(Path(metrics_jsonl_path))
+    rows = read_rows(Path(metrics_jsonl_path))
     figure = Figure(figsize=(12.0, 7.5), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).flatten()
     _draw_reconstruction(panels[0], rows)
@@ -245,7 +245,7 @@ def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]
     return table[:, 0], table[:, 1]
 
 
-def _read_rows(path: Path) -> list[dict[str, float]]:
+def read_rows(path: Path) -> list[dict[str, float]]:
     """All whole lines, ordered by step; where a step was logged twice the later line counts."""
     rows: dict[float, dict[str, float]] = {}
     for line in path.read_text().splitlines():

@@ -1,0 +1,160 @@
+"""The course of training: both losses, with the phases named."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from openunite.analysis.base import Analysis
+from openunite.analysis.figures import BLUE, GREEN, ORANGE, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLLAPSED = 0.05  # a latent spread below this is collapse (docs/METHOD.md, section 6)
+_SMOOTH = 0.02  # window of the running mean, as a share of the run
+_TAIL = 0.1  # a phase's numbers are means over its last tenth
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Optimizer steps `first` to `last`, and where the run stood at their end."""
+
+    name: str
+    first: int
+    last: int
+    reconstruction: float
+    flow: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Dynamics(Analysis):
+    """Losses by step, and the phases they fall into."""
+
+    name: ClassVar[str] = "dynamics"
+    title: ClassVar[str] = "Course of training"
+    reading: ClassVar[str] = (
+        "Reconstruction should fall throughout, while the flow loss rises as latents gain content "
+        "and then levels off or sinks slowly; a flow loss that falls to 0 early, with the latent "
+        "spread, is collapse."
+    )
+
+    steps: tuple[int, ...]
+    reconstruction: tuple[float, ...]
+    flow: tuple[float, ...]
+    phases: tuple[Phase, ...]
+
+    @property
+    def verdict(self) -> str:
+        """healthy or collapsed, by the latent spread at the end."""
+        return "collapsed" if self.phases[-1].spread < COLLAPSED else "healthy"
+
+    def numbers(self) -> dict[str, Any]:
+        last = self.phases[-1]
+        return {
+            "verdict": self.verdict,
+            "reconstruction loss at the end": last.reconstruction,
+            "flow loss at the end": last.flow,
+            "flow loss after the first phase": self.phases[0].flow,
+            "latent spread at the end": last.spread,
+            "phases": [asdict(phase) for phase in self.phases],
+        }
+
+    def figure(self) -> "Figure":
+        figure, axes = panels(2, height=3.6)
+        for panel, values, color, label in (
+            (axes[0], self.reconstruction, BLUE, "reconstruction loss"),
+            (axes[1], self.flow, ORANGE, "flow loss"),
+        ):
+            panel.plot(self.steps, values, color=color, alpha=0.2, linewidth=0.8)
+            panel.plot(self.steps, _smooth(values), color=color, linewidth=1.8)
+            panel.set_title(label, fontsize=11, pad=20)
+            panel.set_xlabel("optimizer step")
+            panel.margins(x=0.01)
+            self._name_phases(panel)
+        if min(self.reconstruction) > 0.0:
+            axes[0].set_yscale("log")
+        axes[1].set_ylim(bottom=0.0)
+        return figure
+
+    def _name_phases(self, panel: "Axes") -> None:
+        span = self.steps[-1] - self.steps[0] or 1
+        for i, phase in enumerate(self.phases):
+            panel.axvspan(phase.first, phase.last, color=GREEN, alpha=0.07 * (i % 2), linewidth=0)
+            if phase.last - phase.first > 0.12 * span:
+                middle = (phase.first + phase.last) / 2
+                panel.annotate(
+                    phase.name,
+                    (middle, 1.02),
+                    xycoords=("data", "axes fraction"),
+                    ha="center",
+                    fontsize=7.5,
+                    color="0.35",
+                )
+
+
+def training_dynamics(rows: Sequence[Row]) -> Dynamics:
+    """From the rows of a metrics.jsonl, ordered by step. ValueError without losses.
+
+    Phases: `warm-up`, the learning rate rises; `reconstruction leads`, the flow weight still does;
+    `both`, at full weight; `settling`, the learning rate is below half its peak.
+    """
+    kept = [row for row in rows if "loss_reconstruction" in row and "loss_flow" in row]
+    if not kept:
+        raise ValueError("no losses are logged; train the run with this version first")
+    names = _phase_names(kept)
+    bounds = [0, *(i for i in range(1, len(kept)) if names[i] != names[i - 1]), len(kept)]
+    phases = [_phase(names[start], kept[start:stop]) for start, stop in pairwise(bounds)]
+    return Dynamics(
+        tuple(int(row["step"]) for row in kept),
+        tuple(float(row["loss_reconstruction"]) for row in kept),
+        tuple(float(row["loss_flow"]) for row in kept),
+        tuple(phases),
+    )
+
+
+def _phase_names(rows: Sequence[Row]) -> list[str]:
+    rates = np.array([row.get("learning_rate", 1.0) for row in rows])
+    weights = np.array([row.get("flow_weight", 1.0) for row in rows])
+    peak = int(rates.argmax())
+    names = []
+    for i in range(len(rows)):
+        if i < peak:
+            names.append("warm-up")
+        elif weights[i] < weights[-1] * (1.0 - 1e-6):
+            names.append("reconstruction leads")
+        else:
+            names.append("both" if rates[i] > rates[peak] / 2 else "settling")
+    return names
+
+
+def _phase(name: str, rows: Sequence[Row]) -> Phase:
+    tail = rows[-max(1, round(_TAIL * len(rows))) :]
+
+    def mean(key: str) -> float:
+        return float(np.mean([row.get(key, np.nan) for row in tail]))
+
+    return Phase(
+        name,
+        int(rows[0]["step"]),
+        int(rows[-1]["step"]),
+        mean("loss_reconstruction"),
+        mean("loss_flow"),
+        mean("latent_spread"),
+    )
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Centered running mean over the part of the window that lies inside the run."""
+    reach = int(len(values) * _SMOOTH / 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
+    smooth: list[float] = ((sums[end] - sums[first]) / (end - first)).tolist()
+    return smooth

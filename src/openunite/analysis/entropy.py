@@ -1,0 +1,110 @@
+"""How many bits the weights hold, split into norms and functions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from openunite.analysis.base import Analysis
+from openunite.analysis.figures import BLUE, GRAY, ORANGE, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINS = 256
+GROUPS = ("norms", "functions", "rest")
+
+Weights = Mapping[str, Tensor]  # parameters by name
+
+
+@dataclass(frozen=True)
+class WeightEntropy(Analysis):
+    """`bits[model][group]`: entropy summed over weights; `counts[model][group]`: how many."""
+
+    name: ClassVar[str] = "weight_entropy"
+    title: ClassVar[str] = "Entropy of the weights"
+    reading: ClassVar[str] = (
+        "Bits per weight of each tensor's histogram (256 equal bins from its smallest to its "
+        "largest value, so scale does not count): training that concentrates weights lowers the "
+        "functions' (attention, MLP) share, and the norms' (norms, adaLN), which start constant "
+        "and thus at 0, rise when the two passes are told apart by them."
+    )
+
+    bits: dict[str, dict[str, float]]
+    counts: dict[str, dict[str, int]]
+
+    def megabytes(self, model: str, group: str) -> float:
+        """Entropy in 10^6 bytes."""
+        return self.bits[model][group] / 8e6
+
+    def numbers(self) -> dict[str, Any]:
+        flat = {
+            f"{model}: {group}, bits per weight": bits / max(1, self.counts[model][group])
+            for model, groups in self.bits.items()
+            for group, bits in groups.items()
+        }
+        table = {
+            model: {
+                group: {"megabytes": self.megabytes(model, group), "weights": count}
+                for group, count in groups.items()
+            }
+            for model, groups in self.counts.items()
+        }
+        return {**flat, "models": table, "estimator": {"histogram bins": BINS}}
+
+    def figure(self) -> "Figure":
+        figure, (total, each) = panels(2, height=1.6 + 0.45 * len(self.bits))
+        models = list(self.bits)
+        left = [0.0] * len(models)
+        for i, (group, color) in enumerate(zip(GROUPS, (ORANGE, BLUE, GRAY), strict=True)):
+            sizes = [self.megabytes(model, group) for model in models]
+            total.barh(models, sizes, left=left, color=color, label=group, height=0.6)
+            left = [a + b for a, b in zip(left, sizes, strict=True)]
+            rates = [self.bits[m][group] / max(1, self.counts[m][group]) for m in models]
+            places = [j + 0.25 * (i - 1) for j in range(len(models))]
+            each.barh(places, rates, color=color, height=0.22)
+        total.set_xlabel("entropy in MB")
+        each.set_xlabel("bits per weight")
+        each.set_yticks(range(len(models)), [""] * len(models))
+        for panel in (total, each):
+            panel.invert_yaxis()
+            panel.grid(axis="y", visible=False)
+        total.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+        return figure
+
+
+def weight_entropy(models: Mapping[str, Weights]) -> WeightEntropy:
+    """Entropy of each model's parameters, by group."""
+    bits = {name: dict.fromkeys(GROUPS, 0.0) for name in models}
+    counts = {name: dict.fromkeys(GROUPS, 0) for name in models}
+    for model, weights in models.items():
+        for name, weight in weights.items():
+            group = group_of(name)
+            bits[model][group] += entropy_bits(weight) * weight.numel()
+            counts[model][group] += weight.numel()
+    return WeightEntropy(bits, counts)
+
+
+def entropy_bits(weight: Tensor, bins: int = BINS) -> float:
+    """Plug-in estimate in bits per weight: the histogram between the smallest and largest value.
+
+    At most log2 of the bins or of the number of weights, whichever is less; 0 for a constant.
+    """
+    values = weight.detach().double().flatten().cpu()
+    if not len(values):
+        return 0.0
+    low, high = float(values.min()), float(values.max())
+    if not high > low:
+        return 0.0
+    shares = torch.histc(values, bins, low, high) / len(values)
+    return float(torch.special.entr(shares).sum()) / float(torch.log(torch.tensor(2.0)))
+
+
+def group_of(name: str) -> str:
+    """Norms and adaLN, which shifts and scales them; the functions attention and MLP; the rest."""
+    parts = name.split(".")
+    if any("norm" in part or part.startswith("modulation") for part in parts):
+        return "norms"
+    return "functions" if {"attention", "mlp"} & set(parts) else "rest"
