@@ -18,6 +18,7 @@ _HOMES = {
     "Report": "openunite.jobs.report",
     "Convert": "openunite.jobs.inspect",
     "Info": "openunite.jobs.inspect",
+    "Study": "openunite.jobs.study",
 }
 
 

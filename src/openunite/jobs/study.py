@@ -1,0 +1,209 @@
+"""`openunite study`: a grid of runs, some side by side, and one table of them.
+
+A cell is one variant with one seed. Its runs are `openunite train` commands in processes of their
+own, so each can be repeated by hand; what is finished is never run again, what was killed resumes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from openunite.commands import Study, Train
+from openunite.evaluation.ablations import Row, add, draw, markdown, summary
+from openunite.jobs.configure import configure
+from openunite.recipes.ablations import Variant, ablation_base, grid
+from openunite.training.config import RunConfig, differences, load_config, save_config
+from openunite.training.cost import flops
+from openunite.training.signals import StopSignals
+
+
+@dataclass
+class Cell:
+    """One variant, one seed: one run, or two in turn, the last of which has the metrics."""
+
+    variant: Variant
+    seed: int
+    runs: list[tuple[Path, RunConfig]]
+
+    @property
+    def folder(self) -> Path:
+        return self.runs[-1][0]
+
+    @property
+    def collapsed(self) -> bool:
+        return any((folder / "collapsed.json").is_file() for folder, _ in self.runs)
+
+    @property
+    def finished(self) -> bool:
+        return self.collapsed or (self.folder / "metrics.json").is_file()
+
+    def waiting(self) -> tuple[Path, RunConfig]:
+        """The run that is to be started next."""
+        return next(r for r in self.runs if not (r[0] / "metrics.json").is_file())
+
+
+def study(command: Study) -> None:
+    """Run what is missing of the grid; write table.md, table.json and figure.png after each cell.
+
+    ValueError if the folder holds cells with other settings, or if a run failed.
+    """
+    output = Path(command.output or f"runs/ablations-{command.grid}")
+    base = _base(command)
+    cells = plan(grid(command.grid), command.seeds, base, output)
+    _check(cells)
+    output.mkdir(parents=True, exist_ok=True)
+    with StopSignals() as stop:
+        complete = _run_all(cells, max(1, command.processes), output, stop)
+    write(cells, output)
+    if not complete:
+        print("stopped; the same command goes on")
+        return
+    print("\n" + (output / "table.md").read_text())
+    print(f"-> {output / 'table.md'}, table.json, figure.png")
+
+
+def _base(command: Study) -> RunConfig:
+    """The default's settings: the embedded images, or sizes chosen from --data."""
+    base = ablation_base()
+    if command.data is not None:
+        own = configure(Train(recipe="images", data=command.data, steps=command.steps))
+        every = max(1, own.steps // 6)
+        own = replace(own, recipe=base.recipe, checkpoint_every=every, preview_every=0)
+        return replace(own, objective=base.objective, sampling=base.sampling)
+    if command.steps is not None:
+        every = max(1, command.steps // 6)
+        base = replace(base, steps=command.steps, checkpoint_every=every)
+    return base
+
+
+def plan(
+    variants: Sequence[Variant], seeds: Sequence[int], base: RunConfig, output: Path
+) -> list[Cell]:
+    """All cells, one seed of every variant before the next seed."""
+    cells = []
+    for seed in seeds:
+        for variant in variants:
+            folder, seeded = output / f"{variant.name}-{seed}", replace(base, seed=seed)
+            if not variant.staged:
+                cells.append(Cell(variant, seed, [(folder, variant.apply(seeded))]))
+                continue
+            first = folder.with_name(f"{folder.name}-autoencoder")
+            steps = stage_steps(seeded, variant.apply(seeded))
+            stages = variant.stages(seeded, steps, str(first))
+            cells.append(Cell(variant, seed, list(zip((first, folder), stages, strict=True))))
+    return cells
+
+
+def stage_steps(default: RunConfig, staged: RunConfig) -> int:
+    """Optimizer steps of each of two stages that together cost what `default` costs.
+
+    Per sample the first stage tokenizes and decodes; the second runs the frozen tokenizer forward
+    (a third of forward and backward) and trains on its flow draws.
+    """
+    shared = flops(default, as_released=False)
+    one = replace(staged.model, tokenizer="shared")  # each stage runs one of its two networks
+    each = flops(replace(staged, model=one), as_released=False)
+    draws = staged.objective.flow_draws
+    joint = shared.step(default.objective.flow_draws, perceptual=False)
+    return round(default.steps * joint / (each.step(draws, perceptual=False) + each.tokenize / 3))
+
+
+def _check(cells: Sequence[Cell]) -> None:
+    for folder, config in (run for cell in cells for run in cell.runs):
+        if (folder / "config.yaml").is_file():
+            known = load_config(folder / "config.yaml")
+            if changed := differences(replace(config, num_classes=known.num_classes), known):
+                raise ValueError(
+                    f"{folder} holds a run with other settings ({'; '.join(changed)}); choose "
+                    "another --output, or repeat the settings of that study"
+                )
+
+
+def _run_all(cells: Sequence[Cell], processes: int, output: Path, stop: StopSignals) -> bool:
+    """Keep `processes` runs going until all cells are finished; False if asked to stop."""
+    waiting = [cell for cell in cells if not cell.finished]
+    running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
+    try:
+        while (waiting or running) and not stop.asked:
+            while waiting and len(running) < processes:
+                cell = waiting.pop(0)
+                running.append((cell, _start(cell)))
+            time.sleep(0.2)
+            for cell, process in [pair for pair in running if pair[1].poll() is not None]:
+                running.remove((cell, process))
+                _settle(cell, process, waiting)
+                done = sum(c.finished for c in cells)
+                print(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})", flush=True)
+                write(cells, output)
+    finally:
+        for _, process in running:
+            process.terminate()  # each saves its step and ends
+        for _, process in running:
+            process.wait()
+    return not waiting and not running
+
+
+def _start(cell: Cell) -> "subprocess.Popen[bytes]":
+    folder, config = cell.waiting()
+    settings = folder.with_name(f"{folder.name}.yaml")
+    save_config(config, settings)
+    command = [sys.executable, "-m", "openunite.cli", "train"]
+    command += ["--config", str(settings), "--output", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
+    with _log(folder).open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+
+
+def _settle(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
+    """After a run: the cell is done, or goes on. ValueError if the run failed."""
+    if cell.finished:
+        return
+    if process.returncode == 0:  # its second stage is due, or a signal had stopped it
+        waiting.insert(0, cell)
+        return
+    folder, _ = cell.waiting()
+    lines = _log(folder).read_text(errors="replace").strip().splitlines()
+    raise ValueError(
+        f"{folder.name} ended with status {process.returncode} ({(lines or ['nothing'])[-1]}); "
+        f"mend that and run the same command again, {_log(folder)} has more"
+    )
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def _outcome(cell: Cell) -> str:
+    return "collapsed" if cell.collapsed else "finished" if cell.finished else "first stage done"
+
+
+def write(cells: Sequence[Cell], output: Path) -> None:
+    """table.md, table.json and figure.png of the cells that are finished."""
+    table = list(gather(cells).values())
+    (output / "table.md").write_text(markdown(table))
+    settings = {"seeds": sorted({c.seed for c in cells}), "steps": cells[0].runs[0][1].steps}
+    values = {**settings, "rows": summary(table)}
+    (output / "table.json").write_text(json.dumps(values, indent=1) + "\n")
+    draw(table, output / "figure.png")
+
+
+def gather(cells: Sequence[Cell]) -> dict[str, Row]:
+    """One row per variant, in the order of the grid. Two stages are counted together."""
+    rows: dict[str, Row] = {}
+    for cell in cells:
+        variant, paper = cell.variant, cell.variant.paper
+        directions = (paper.generation, paper.reconstruction)
+        row = Row(variant.name, variant.axis, paper.numbers, directions)
+        row = rows.setdefault(variant.name, row)
+        if cell.collapsed:
+            rows[variant.name] = replace(row, collapsed=row.collapsed + 1)
+        elif cell.finished:
+            parts = [json.loads((f / "metrics.json").read_text()) for f, _ in cell.runs]
+            seconds = sum(part["train_seconds"] for part in parts)
+            add(row, parts[-1] | {"train_seconds": seconds})
+    return rows

@@ -1,0 +1,179 @@
+"""What the paper ablates, as variants of one run, with the numbers it reports for them.
+
+Paper: UNITE-B, ImageNet-256, 120 epochs, FID / rFID. A variant changes settings and nothing else; a
+staged one is two runs, of an autoencoder and of a denoiser on its latents.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from openunite.recipes.images import fashion
+from openunite.training.config import ObjectiveConfig, RunConfig, SamplingConfig
+
+
+@dataclass(frozen=True)
+class Paper:
+    """FID and rFID of the paper's run, or what it claims without a number.
+
+    `generation` and `reconstruction` say where the variant stands to the default: 1 worse (a larger
+    distance), -1 better, 0 where versions of the paper disagree or nothing is said.
+    """
+
+    numbers: str
+    generation: int
+    reconstruction: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the ablation table.
+
+    With `half_depth` each of its two networks has half the blocks: together they have about the
+    parameters of the shared one.
+    """
+
+    name: str
+    axis: str
+    paper: Paper
+    model: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    staged: bool = False
+    half_depth: bool = False
+
+    def apply(self, base: RunConfig) -> RunConfig:
+        """`base` with this variant's settings. ValueError if there is no such setting."""
+        model = replace(base.model, **self.model)
+        if self.half_depth:
+            model = replace(model, depth=model.depth // 2, context_start=model.context_start // 2)
+        return replace(base, model=model, objective=replace(base.objective, **self.objective))
+
+    def stages(self, base: RunConfig, steps: int, autoencoder: str) -> tuple[RunConfig, RunConfig]:
+        """The two runs of a staged variant, `steps` each; the first is in folder `autoencoder`."""
+        config = replace(self.apply(base), steps=steps)
+        first = replace(config, objective=replace(config.objective, stage="autoencoder"))
+        second = replace(config.objective, stage="denoiser")
+        return first, replace(config, objective=second, init_from=autoencoder)
+
+
+def ablation_base() -> RunConfig:
+    """The default: the paper's settings of every axis, on the embedded images, at width 64.
+
+    900 steps of 32 take about 220 s of one core (two AMD EPYC cores without AVX-512).
+    """
+    config = fashion()
+    model = replace(
+        config.model,
+        width=64,
+        num_heads=2,
+        decoder_width=64,
+        decoder_heads=2,
+        decoder_mlp_width=128,
+    )
+    return replace(
+        config,
+        recipe="ablation",
+        model=model,
+        steps=900,
+        objective=ObjectiveConfig(),
+        sampling=SamplingConfig(num_inference_steps=10),
+        checkpoint_every=150,
+        preview_every=0,
+    )
+
+
+_SEPARATE = {"tokenizer": "separate"}
+_CLAIM = Paper("no number; claim: one stage suffices", 1, 0)
+
+DEFAULT = Variant("default", "default", Paper("2.71 / 1.01", 0, 0))
+VARIANTS: tuple[Variant, ...] = (
+    DEFAULT,
+    Variant(
+        "no_stop_gradient",
+        "gradient",
+        Paper("5.69 / 0.95", 1, -1),
+        objective={"stop_gradient": False},
+    ),
+    Variant(
+        "separate",
+        "gradient",
+        Paper("3.81 / 1.38; later version 2.60 / 1.30", 0, 1),
+        model=_SEPARATE,
+    ),
+    Variant(
+        "separate_no_stop_gradient",
+        "gradient",
+        Paper("later version 2.24 / 0.85", -1, -1),
+        model=_SEPARATE,
+        objective={"stop_gradient": False},
+    ),
+    Variant("staged_equal_compute", "stages", _CLAIM, model=_SEPARATE, staged=True),
+    Variant(
+        "staged_equal_parameters",
+        "stages",
+        _CLAIM,
+        model=_SEPARATE,
+        staged=True,
+        half_depth=True,
+    ),
+    Variant(
+        "staged_kl_vae",
+        "stages",
+        _CLAIM,
+        model={"tokenizer": "posterior", "latent_norm": "none"},
+        staged=True,
+    ),
+    Variant(
+        "layernorm_plain",
+        "latent norm",
+        Paper("19.48 / 0.97", 1, -1),
+        model={"latent_norm": "layernorm_plain"},
+    ),
+    Variant("rmsnorm", "latent norm", Paper("2.80 / 1.20", 1, 1), model={"latent_norm": "rmsnorm"}),
+    Variant(
+        "no_block_norm", "latent norm", Paper("2.61 / 1.23", -1, 1), model={"block_norm": False}
+    ),
+    Variant(
+        "recon_noise_0",
+        "recon noise",
+        Paper("2.87 / 1.09", 1, 1),
+        objective={"recon_noise_start": 0.0},
+    ),
+    Variant(
+        "recon_noise_0.6",
+        "recon noise",
+        Paper("2.80 / 1.21", 1, 1),
+        objective={"recon_noise_start": 0.6},
+    ),
+    Variant(
+        "recon_noise_0.8",
+        "recon noise",
+        Paper("2.87 / 1.42", 1, 1),
+        objective={"recon_noise_start": 0.8},
+    ),
+    Variant(
+        "recon_noise_1",
+        "recon noise",
+        Paper("6.58 / 1.60", 1, 1),
+        objective={"recon_noise_start": 1.0},
+    ),
+    Variant("draws_1", "flow draws", Paper("3.45 / 1.52", 1, 1), objective={"flow_draws": 1}),
+    Variant("draws_7", "flow draws", Paper("2.43 / 1.04", -1, 1), objective={"flow_draws": 7}),
+    Variant("shift_none", "time shift", Paper("3.14 / 1.41", 1, 1), objective={"time_shift": 1.0}),
+    Variant("shift_0.75", "time shift", Paper("2.93 / 1.26", 1, 1), objective={"time_shift": 0.75}),
+)
+SMALL = (
+    "default",
+    "no_stop_gradient",
+    "separate",
+    "separate_no_stop_gradient",
+    "staged_equal_compute",
+    "layernorm_plain",
+    "recon_noise_0",
+    "recon_noise_1",
+    "draws_1",
+)
+
+
+def grid(name: str) -> tuple[Variant, ...]:
+    """The variants of grid "small" or "full"."""
+    return tuple(v for v in VARIANTS if name == "full" or v.name in SMALL)
