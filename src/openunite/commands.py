@@ -273,6 +273,36 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Study:
+    """Run a grid of ablations and put a table of means and spreads beside the paper's.
+
+    Each cell is a training run of its own; the same command again runs what is missing. The small
+    grid takes about an hour on two cores, the full one twice as long.
+
+    Commands to copy:
+
+      openunite study ablations
+
+      openunite study ablations --grid full --data cifar10.npz --steps 20000 --processes 1
+    """
+
+    kind: Positional[Literal["ablations"]]
+    """What to study."""
+    grid: Literal["small", "full"] = "small"
+    """Nine variants, or all eighteen."""
+    output: OptionalStr = None
+    """Folder of the runs and the table; default runs/ablations-GRID."""
+    data: OptionalStr = None
+    """Images as for `train images`; default the embedded Fashion-MNIST-mini."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of every variant for each of them."""
+    steps: OptionalInt = None
+    """Optimizer steps of the default; two stages get as many as cost the same."""
+    processes: int = 2
+    """Runs side by side, each with one thread."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Describe a run, a pipeline folder, a hub id or a recipe: sizes, parameters, state.
 
@@ -296,6 +326,9 @@ COMMANDS = {
     "analyze": Analyze,
     "report": Report,
     "convert": Convert,
+    "study": Study,
     "info": Info,
 }
-Command = Train | Sample | Reconstruct | Encode | Evaluate | Analyze | Report | Convert | Info
+Command = (
+    Train | Sample | Reconstruct | Encode | Evaluate | Analyze | Report | Convert | Study | Info
+)
