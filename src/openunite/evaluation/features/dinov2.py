@@ -1,10 +1,11 @@
 """DINOv2 by way of `transformers` (extra `dinov2`), which is imported only here."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from openunite.evaluation.features.base import Features, module_checksum, resize, unit_rgb
 
@@ -18,17 +19,17 @@ class Dinov2Extractor:
 
     name, label, class_names = "dinov2", "FD-DINOv2", ()
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         self._network = network.eval().requires_grad_(False)
-        self.checksum, self.dim = module_checksum(network), int(network.config.hidden_size)
+        self.checksum, self.dim = module_checksum(network), network.config.hidden_size
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Features:
         pixels = resize(unit_rgb(images), SIDE)
         mean, deviation = (pixels.new_tensor(x).view(3, 1, 1) for x in (_MEAN, _DEVIATION))
         network = self._network.to(images.device)
-        output = network(pixel_values=(pixels - mean) / deviation)
-        return Features(output.pooler_output.float())
+        token: Tensor = network(pixel_values=(pixels - mean) / deviation).pooler_output
+        return Features(token.float())
 
 
 def load_dinov2(weights: str | Path | None = None) -> Dinov2Extractor:

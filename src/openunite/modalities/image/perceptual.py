@@ -139,7 +139,7 @@ def _heads(path: str | Path | None) -> dict[str, Tensor]:
     if path is None:
         with as_file(files("openunite.modalities.image") / "assets" / HEADS_FILE) as packaged:
             return read_weights(packaged, {f"lin{i}": (c,) for i, c in enumerate(channels)})
-    expected = {f"lin{i}.model.1.weight": (1, c, 1, 1) for i, c in enumerate(channels)}
+    expected: Shapes = {f"lin{i}.model.1.weight": (1, c, 1, 1) for i, c in enumerate(channels)}
     found = read_weights(Path(path), expected)
     return {name.split(".")[0]: value.flatten() for name, value in found.items()}
 
@@ -153,7 +153,8 @@ def gradient_distance(
     scales, each half of the one before. For training where LPIPS cannot be had; not LPIPS.
     """
     _check(output, target, min_side=2)
-    error, scales = (output.float() - target.float()), []
+    error = output.float() - target.float()
+    scales: list[Tensor] = []
     while len(scales) < 4 and min(error.shape[2:]) >= 2:
         down, right = error.diff(dim=2), error.diff(dim=3)
         scales.append(down.abs().flatten(1).mean(1) + right.abs().flatten(1).mean(1))

@@ -1,0 +1,151 @@
+"""What metrics need to know of a set of images: made in shards, and cached for real images."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from openunite.evaluation.features.base import Extractor
+from openunite.evaluation.frechet import FeatureAccumulator, GaussianStatistics
+from openunite.evaluation.shards import Crew, Shards, identity
+
+KEPT = 50_000  # features kept of a larger set; the Gaussian is always that of all
+Fetch = Callable[[range], Tensor]  # positions -> images uint8 (B, C, H, W)
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The Gaussian of all features, and (of at most KEPT images) features and logits by `rows`."""
+
+    gaussian: GaussianStatistics
+    features: Float[Tensor, "n d"]
+    rows: Int[Tensor, " n"]
+    logits: Float[Tensor, "n k"] | None = None
+
+
+def extract(
+    extractor: Extractor,
+    fetch: Fetch,
+    shards: Shards,
+    crew: Crew,
+    words: str,
+    device: torch.device | str = "cpu",
+) -> FeatureSet:
+    """Features of images by position, in shards that stay; every process returns the same set."""
+
+    def make(positions: range) -> dict[str, Tensor]:
+        images = fetch(positions)
+        if images.dtype != torch.uint8:
+            raise ValueError(f"expected images as bytes, got {images.dtype}; quantize them first")
+        found = extractor(images.to(device).float() / 255.0)
+        return {"features": found.values} | (
+            {} if found.logits is None else {"logits": found.logits}
+        )
+
+    shards.make(make, crew, words)
+    return gather(shards)
+
+
+def gather(shards: Shards) -> FeatureSet:
+    """Read shards of features in order; of many images a fixed random part is kept."""
+    keep = choose(shards.count, KEPT)
+    accumulator = FeatureAccumulator()
+    features, logits = [], []
+    for number, shard in enumerate(shards.read()):
+        accumulator.update(shard["features"])
+        positions = shards.positions(number)
+        inside = keep[(keep >= positions.start) & (keep < positions.stop)] - positions.start
+        features.append(shard["features"][inside])
+        if "logits" in shard:
+            logits.append(shard["logits"][inside])
+    kept = torch.cat(logits) if logits else None
+    return FeatureSet(accumulator.statistics(), torch.cat(features), keep, kept)
+
+
+def cached_features(
+    extractor: Extractor,
+    fetch: Fetch,
+    count: int,
+    what: Mapping[str, Any],
+    cache: Path,
+    crew: Crew,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+) -> FeatureSet:
+    """As `extract`, for real images: remembered under `cache` by data, size and extractor.
+
+    A file whose checksum does not fit is made anew.
+    """
+    settings = {**what, "count": count, "extractor": extractor.name, "weights": extractor.checksum}
+    path = cache / f"{identity(settings)}.safetensors"
+    crew.wait()  # so that all look before one writes
+    found = load_features(path)
+    crew.wait()
+    if found is not None:
+        return found
+    shards = Shards(cache / f"{path.stem}-{batch_size}", count, batch_size)
+    words = f"real images, {what.get('split', 'all')}"
+    found = extract(extractor, fetch, shards, crew, words, device)
+    crew.wait()
+    if crew.leads:
+        save_features(path, found)
+        shards.remove()
+    crew.wait()
+    return found
+
+
+def save_features(path: Path, found: FeatureSet) -> None:
+    """One file, whole or not at all, with a sha256 over its numbers."""
+    tensors = {
+        "mean": found.gaussian.mean,
+        "covariance": found.gaussian.covariance,
+        "count": torch.tensor(found.gaussian.count),
+        "features": found.features,
+        "rows": found.rows,
+    }
+    if found.logits is not None:
+        tensors["logits"] = found.logits
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, unfinished, metadata={"sha256": _digest(tensors)})
+    os.replace(unfinished, path)
+
+
+def load_features(path: Path) -> FeatureSet | None:
+    """What `save_features` wrote; None if it is not there, damaged or altered."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            digest = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    if digest != _digest(tensors):
+        return None
+    gaussian = GaussianStatistics(tensors["mean"], tensors["covariance"], int(tensors["count"]))
+    return FeatureSet(gaussian, tensors["features"], tensors["rows"], tensors.get("logits"))
+
+
+def choose(count: int, most: int, seed: int = 0) -> Int[Tensor, " n"]:
+    """All positions below `count` or, in order, a random part of `most` that the seed decides."""
+    if count <= most:
+        return torch.arange(count)
+    chosen = np.random.default_rng(seed).choice(count, most, replace=False)
+    return torch.from_numpy(np.sort(chosen))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    total = sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(name.encode())
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
