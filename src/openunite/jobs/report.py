@@ -1,0 +1,176 @@
+"""`openunite report`: one run as one HTML page."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import openunite
+from openunite.commands import Report
+from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
+from openunite.jobs.report_tables import Values, card_tables, headlines, metric_tables
+from openunite.training.config import RunConfig, load_config
+
+# Known pictures and their captions, in order; others follow under their file names.
+_PICTURES = {
+    "samples.png": "Samples from noise. Look for variety within a row and for broken ones: nothing "
+    "was picked by hand.",
+    "samples_2d.png": "The bonds that the sampled atoms imply.",
+    "reconstructions.png": "Held-out inputs above what the decoder makes of their latents: what "
+    "the lower row lacks, no sample can have.",
+}
+_CURVES = "curves.png"
+_CURVES_CAPTION = (
+    "Losses by optimizer step. Reconstruction should fall throughout; the flow loss should rise or "
+    "stay level, for an early fall to 0, with the latent spread, is collapse."
+)
+_PREVIEWS = 4
+
+
+def report(command: Report) -> None:
+    """Write the page."""
+    run = Path(command.source)
+    if not (run / "config.yaml").is_file():
+        raise FileNotFoundError(f"{run} is no run: it has no config.yaml; name a folder of `train`")
+    output = Path(command.output or run / "report.html")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--output must end in .html, got {output}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_suffix(".tmp")
+    temporary.write_text(run_page(run), encoding="utf-8")
+    os.replace(temporary, output)
+    print(f"{output.stat().st_size / 1e6:.1f} MB -> {output}; it opens in any browser, offline")
+
+
+def run_page(run: Path) -> str:
+    """The HTML of a run folder; whatever is not there yet is left out."""
+    config = load_config(run / "config.yaml")
+    data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
+    analysis = _json(run / "analysis" / "analysis.json")
+    cards = {path.name: _json(path) for path in sorted(run.glob("*card*.json"))}
+    used = {*_PICTURES, _CURVES}
+    sections = {
+        "Pictures": "".join(_run_picture(run / name, text) for name, text in _PICTURES.items()),
+        "Metrics": metric_tables(metrics) + _text(run / "report.txt", "The same as text"),
+        "Protocol": "".join(card_tables(name, card) for name, card in cards.items()),
+        "Training": _training(run),
+        "Analysis": _analysis(run / "analysis", analysis),
+        "Other pictures": "".join(
+            picture(path, path.stem, path.name)
+            for path in sorted(run.glob("*.png"))
+            if path.name not in used
+        ),
+        "Settings": _settings(run, data),
+    }
+    name = run.resolve().name
+    return page(f"Run {name}", _summary(config, data, metrics, analysis), sections, _foot(metrics))
+
+
+def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values) -> str:
+    """What was trained on what, in words, and the first numbers to look at."""
+    things = {"image": "images"}.get(config.modality, f"{config.modality}s")
+    size = config.modality_config
+    if config.modality == "image":
+        things += f" of {size['height']} x {size['width']}"
+    train = data.get("train_size", data.get("train_images"))
+    text = "One network that tokenizes and generates"
+    if "parameters" in metrics:
+        text += f", with {metrics['parameters'] / 1e6:.2f} million parameters"
+    text += f", trained on {data.get('name', config.data.source)}"
+    if train is not None:
+        text += f" ({shown(train)} {things}"
+        text += f" in {config.num_classes} classes)" if config.num_classes else ")"
+    text += f" for {shown(config.steps)} steps of {config.batch_size}"
+    if "train_seconds" in metrics:
+        text += f" in {metrics['train_seconds'] / 60:.1f} minutes"
+    warnings = []
+    if not metrics:
+        warnings.append("This run is not finished: it has no metrics yet.")
+    if _verdict(analysis) == "collapsed":
+        warnings.append("The latents have collapsed: start again with a lower flow weight.")
+    notes = "".join(paragraph(line, "warning") for line in warnings)
+    return paragraph(text + ".") + notes + tiles(headlines(metrics))
+
+
+def _verdict(analysis: Values) -> Any:
+    entries = {entry["name"]: entry for entry in analysis.get("analyses", [])}
+    return entries["dynamics"]["numbers"].get("verdict") if "dynamics" in entries else None
+
+
+def _training(run: Path) -> str:
+    curves = _run_picture(run / _CURVES, _CURVES_CAPTION, chart=True)
+    found = sorted((run / "previews").glob("step-*.png"))
+    last = len(found) - 1
+    picks = sorted({round(i * last / (_PREVIEWS - 1)) for i in range(_PREVIEWS)} if found else ())
+    shots = "".join(
+        picture(found[i], f"preview {found[i].stem}", f"Step {int(found[i].stem[5:]):,}")
+        for i in picks
+    )
+    about = paragraph("The same noise in the course of training:") if shots else ""
+    return curves + about + (f'<div class="row">{shots}</div>' if shots else "")
+
+
+def _analysis(folder: Path, analysis: Values) -> str:
+    """Each analysis as a card: figures, how to read them, numbers."""
+    if not analysis:
+        return paragraph(
+            "None yet: run `openunite analyze` on this run, then report again.", "soft"
+        )
+    parts = []
+    for entry in analysis["analyses"]:
+        numbers = [
+            (name, value)
+            for name, value in entry["numbers"].items()
+            if not isinstance(value, list | dict)
+        ]
+        figures = "".join(
+            picture(folder / name, entry["title"], chart=entry["chart"]) for name in entry["files"]
+        )
+        parts.append(
+            f'<div class="card">{heading(entry["title"])}{figures}'
+            f"{paragraph(entry['reading'], 'soft')}{table(('', ''), numbers, entry['title'])}</div>"
+        )
+    for title, reason in analysis["missing"].items():
+        parts.append(paragraph(f"{title}: left out, {reason}.", "soft"))
+    return "".join(parts)
+
+
+def _settings(run: Path, data: Values) -> str:
+    record = [(name, value) for name, value in data.items() if not isinstance(value, dict)]
+    settings = (run / "config.yaml").read_text()
+    again = f"openunite train --config {run}/config.yaml --output runs/again"
+    return (
+        table(("", ""), record, "Data")
+        + card_tables("Settings", yaml.safe_load(settings))
+        + folded("config.yaml, which trains this run again", settings)
+        + folded("The command", again)
+    )
+
+
+def _foot(metrics: Values) -> str:
+    versions = f"openunite {openunite.__version__}"
+    if "torch_version" in metrics:
+        versions += f"; trained with torch {metrics['torch_version']}"
+    return paragraph(versions)
+
+
+def _run_picture(path: Path, caption: str, *, chart: bool = False) -> str:
+    return picture(path, path.stem, caption, chart=chart) if path.is_file() else ""
+
+
+def _text(path: Path, title: str) -> str:
+    return folded(title, path.read_text()) if path.is_file() else ""
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """A JSON object, empty if there is no such file. ValueError if it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no sound JSON ({error}); remove it or make it anew") from error
+    return found if isinstance(found, dict) else {"value": found}

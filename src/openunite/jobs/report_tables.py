@@ -1,0 +1,112 @@
+"""Metrics and protocol cards as tables of a report, in words where the words are known."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from openunite.jobs.page import shown, table
+
+Values = Mapping[str, Any]
+
+# What the commonest metrics are; others keep their names.
+_WORDS = {
+    "recon_psnr_db": "reconstruction PSNR (dB), higher is better",
+    "recon_l1": "reconstruction error (L1 of pixels in 0 to 1), lower is better",
+    "fd_samples": "Frechet distance of samples, no guidance; lower is better",
+    "fd_samples_guided": "Frechet distance of guided samples",
+    "fd_recon": "Frechet distance of reconstructions",
+    "fd_blur": "yardstick: Frechet distance of slightly blurred real images",
+    "fd_real": "yardstick: Frechet distance of other real images",
+    "sample_accuracy": "samples recognized as their class, no guidance",
+    "sample_accuracy_guided": "guided samples recognized as their class",
+    "classifier_test_accuracy": "yardstick: real images recognized as their class",
+    "identity_rmsd": "reconstruction RMSD (angstrom), atoms in order",
+    "molecule_type_accuracy": "reconstructions with all elements right",
+    "atom_type_accuracy": "atoms with the right element",
+    "match_rate": "reconstructions that match their crystal",
+    "match_rate_ceiling": "yardstick: the most that match rate can be",
+}
+# The first of these that a run has become tiles: name and how to print it.
+_TILES = {
+    "recon_psnr_db": ("reconstruction PSNR", "{:.1f} dB"),
+    "sample_accuracy_guided": ("guided samples recognized", "{:.1%}"),
+    "sample_accuracy": ("unguided samples recognized", "{:.1%}"),
+    "fd_samples_guided": ("Frechet distance, guided", "{:.3g}"),
+    "fd_samples": ("Frechet distance, unguided", "{:.3g}"),
+    "molecule_type_accuracy": ("reconstructed with all elements", "{:.1%}"),
+    "identity_rmsd": ("reconstruction RMSD", "{:.3f} \u00c5"),
+    "match_rate": ("reconstructions that match", "{:.1%}"),
+    "sample_validity": ("valid samples", "{:.1%}"),
+    "sample_atom_stability": ("stable atoms of samples", "{:.1%}"),
+    "sample_uniqueness": ("unique among valid", "{:.1%}"),
+}
+_MOST_TILES = 6
+_COLUMNS = {
+    "sample_": "samples",
+    "real_": "real",
+    "recon_": "reconstructions",
+    "reconstruction_": "reconstructions",
+}
+
+
+def headlines(metrics: Values) -> dict[str, str]:
+    """The first numbers to look at."""
+    found = {
+        label: form.format(metrics[name])
+        for name, (label, form) in _TILES.items()
+        if isinstance(metrics.get(name), int | float)
+    }
+    return dict(list(found.items())[:_MOST_TILES])
+
+
+def metric_tables(metrics: Values) -> str:
+    """Metrics of samples beside those of real data, where both are; then all others."""
+    main = {name for name in metrics if not name.endswith(("_se", "_of"))}
+    stems: dict[str, dict[str, str]] = {}
+    for name in metrics:
+        prefix = next((p for p in _COLUMNS if name.startswith(p) and name in main), None)
+        if prefix is not None:
+            stems.setdefault(name.removeprefix(prefix), {})[_COLUMNS[prefix]] = name
+    paired = {stem: names for stem, names in stems.items() if {"samples", "real"} <= set(names)}
+    columns = list(dict.fromkeys(column for names in paired.values() for column in names))
+    beside = [
+        (
+            stem.replace("_", " "),
+            *(_with_error(metrics, names.get(column, "")) for column in columns),
+        )
+        for stem, names in paired.items()
+    ]
+    used = {name for names in paired.values() for name in names.values()}
+    rest = [
+        (_WORDS.get(name, name.replace("_", " ")), _with_error(metrics, name))
+        for name in metrics
+        if name in main - used
+    ]
+    title = "Samples beside real, held-out ones, with standard errors"
+    return table(("", *columns), beside, title) + table(("", ""), rest, "Metrics")
+
+
+def card_tables(title: str, card: Values) -> str:
+    """Any JSON object: one table of its plain values, then one for each part of it."""
+    plain = [(key, value) for key, value in card.items() if not isinstance(value, dict)]
+    parts = [table(("", ""), plain, title)]
+    for key, value in card.items():
+        if isinstance(value, dict):
+            parts.append(table(("", ""), list(_flat(value)), f"{title}: {key}"))
+    return "".join(parts)
+
+
+def _flat(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _with_error(metrics: Values, name: str) -> Any:
+    """The value, with its standard error where there is one."""
+    if name not in metrics:
+        return ""
+    error = metrics.get(f"{name}_se")
+    value = metrics[name]
+    return value if not error else f"{shown(value)} \u00b1 {error:.2g}"
