@@ -11,7 +11,7 @@ from torch import Tensor
 from openunite.flow.solvers import solve, time_grid, velocity
 
 MEAN, DEVIATION = 0.7, 0.4
-FIXED = ("euler", "heun")
+FIXED = ("euler", "heun", "multistep")
 
 
 def gaussian(z: Tensor, t: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def recorded() -> tuple[Callable[[Tensor, Tensor], Tensor], list[float]]:
     return denoiser, times
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("multistep", 2)])
 @pytest.mark.parametrize("num_steps", [40, 80])
 def test_order_of_convergence(solver: str, order: int, num_steps: int) -> None:
     ratio = error_at(solver, num_steps) / error_at(solver, 2 * num_steps)
@@ -84,7 +84,7 @@ def test_time_never_leaves_the_unit_interval(solver: str, shift: float, dtype: t
     assert max(times) <= 1.0
 
 
-@pytest.mark.parametrize(("solver", "per_step"), [("euler", 1), ("heun", 2)])
+@pytest.mark.parametrize(("solver", "per_step"), [("euler", 1), ("heun", 2), ("multistep", 1)])
 def test_number_of_evaluations(solver: str, per_step: int) -> None:
     denoiser, times = recorded()
     calls: list[tuple[int, float, Tensor]] = []
@@ -139,7 +139,7 @@ def test_the_default_is_heun_with_50_steps() -> None:
 
 def test_an_unknown_solver_is_refused_by_name() -> None:
     unchecked = inspect.unwrap(solve)  # under pytest the type checker would speak first
-    with pytest.raises(ValueError, match="one of euler, heun, sde, dopri5, got 'rk4'"):
+    with pytest.raises(ValueError, match="one of euler, heun, multistep, sde, dopri5, got 'rk4'"):
         unchecked(gaussian, noise(), solver="rk4")
 
 
@@ -147,6 +147,40 @@ def test_an_unknown_solver_is_refused_by_name() -> None:
 def test_a_solver_needs_steps(num_steps: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         solve(gaussian, noise(), num_steps=num_steps)
+
+
+# ---- the multistep solver -------------------------------------------------------------------
+
+
+def test_multistep_needs_half_of_heuns_evaluations_or_fewer() -> None:
+    assert error_at("multistep", 40) < error_at("heun", 20)
+
+
+def test_multistep_is_exact_where_the_prediction_is_a_line_in_t() -> None:
+    """z0^ = a + b t: the solution by quadrature of z_s / (1 - s), equation (9)'s premise."""
+    start, a, b, end = noise(), 0.3, -1.7, 0.9
+    reached: dict[float, Tensor] = {}
+    solve(
+        lambda z, t: (a + b * t)[:, None, None].expand_as(z),
+        start,
+        solver="multistep",
+        num_steps=10,
+        callback=lambda _, t, z: reached.update({round(t, 9): z}),
+    )
+    times = torch.linspace(0.1, end, 200_001, dtype=torch.float64)
+    grown = torch.trapezoid((a + b * times) / (1 - times) ** 2, times)
+    expected = (1 - end) * (reached[0.1] / (1 - 0.1) + grown)
+    torch.testing.assert_close(reached[end], expected, rtol=1e-7, atol=1e-7)
+
+
+def test_multistep_ends_on_the_last_prediction() -> None:
+    seen: list[Tensor] = []
+
+    def denoiser(z: Tensor, t: Tensor) -> Tensor:
+        seen.append(gaussian(z, t))
+        return seen[-1]
+
+    assert torch.equal(solve(denoiser, noise(), solver="multistep", num_steps=6), seen[-1])
 
 
 # ---- the stochastic solver ------------------------------------------------------------------

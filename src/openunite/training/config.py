@@ -90,7 +90,7 @@ class SamplingConfig:
     `eta`, 0 to 1, is how much of the noise solver `sde` renews at each step.
     """
 
-    solver: Literal["euler", "heun", "sde", "dopri5"] = "heun"
+    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] = "heun"
     num_inference_steps: int = 25
     time_shift: float = 1.0
     eta: float = 0.0
