@@ -121,7 +121,7 @@ class Sample:
     """1 is no guidance; default the pipeline's."""
     num_inference_steps: OptionalInt = None
     """Solver steps; default the pipeline's."""
-    solver: Literal["euler", "heun", "sde", "dopri5"] | None = None
+    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] | None = None
     """Default the pipeline's; dopri5 is the paper's adaptive protocol."""
     batch_size: int = 64
     """Samples at a time; does not change any of them."""
