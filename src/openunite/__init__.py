@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from openunite.objective import UniteObjective as UniteObjective
     from openunite.pipelines.crystal import CrystalPipeline as CrystalPipeline
     from openunite.pipelines.image import ImagePipeline as ImagePipeline
+    from openunite.pipelines.joint import JointPipeline as JointPipeline
     from openunite.pipelines.molecule import MoleculePipeline as MoleculePipeline
 
 # Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
@@ -21,6 +22,7 @@ _HOMES = {
     "ImagePipeline": "openunite.pipelines.image",
     "MoleculePipeline": "openunite.pipelines.molecule",
     "CrystalPipeline": "openunite.pipelines.crystal",
+    "JointPipeline": "openunite.pipelines.joint",
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Decoder",
     "GenerativeEncoder",
     "ImagePipeline",
+    "JointPipeline",
     "MoleculePipeline",
     "UniteObjective",
     "__version__",

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from openunite.evaluation.molecules.edm_rdkit import edm_smiles, edm_smiles_set
 from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
 from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
 from openunite.modalities.atoms.cif import write_cif
-from openunite.modalities.atoms.dataset import AtomData
+from openunite.modalities.atoms.dataset import AtomData, AtomDataset
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
 from openunite.modalities.crystal.data import open_crystals
@@ -28,6 +28,14 @@ _SHOWN, _COLUMNS = 24, 6
 Metrics = dict[str, float | int | str]
 
 
+class Drawn(NamedTuple):
+    """What a report looks at: samples, and reconstructions with their references."""
+
+    samples: list[Structure]
+    outputs: list[Structure]
+    references: list[Structure]
+
+
 class AtomTask:
     """What molecules and crystals have in common in `openunite train`."""
 
@@ -38,10 +46,8 @@ class AtomTask:
         """The data of this run."""
 
     @abstractmethod
-    def finish(
-        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
-    ) -> Metrics:
-        """Pictures, structures and a report into the run folder; flat metrics."""
+    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+        """Structures and a report into the folder; flat metrics."""
 
     @abstractmethod
     def next_commands(self, folder: Path) -> list[str]:
@@ -61,20 +67,25 @@ class AtomTask:
         samples = pipeline(12, seeds=range(12), num_inference_steps=25)
         structure_grid(samples, _COLUMNS).save(picture)
 
-    def _draw(
-        self, folder: Path, pipeline: AtomPipeline, data: AtomData
-    ) -> tuple[list[Structure], list[Structure], list[Structure]]:
-        """Samples, reconstructions and their references, with the pictures that show them."""
-        count = min(NUM_SAMPLES, len(data.test))
-        # Evenly spaced: sources are often sorted by size.
-        rows = np.linspace(0, len(data.test) - 1, count).round().astype(int)
-        references = data.test.structures(rows.tolist())
-        outputs = pipeline.reconstruct(references)
-        samples = pipeline(NUM_SAMPLES, seeds=range(NUM_SAMPLES))
-        structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")
-        shown = slice(0, min(10, count))
-        pair_structures(references[shown], outputs[shown]).save(folder / "reconstructions.png")
-        return samples, outputs, references
+    def finish(
+        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
+    ) -> Metrics:
+        return self.judge(folder, draw(folder, pipeline, data.test), data)
+
+
+def draw(folder: Path, pipeline: AtomPipeline, test: AtomDataset, kind: str | None = None) -> Drawn:
+    """Samples (of class `kind`), reconstructions and references, with pictures that show them."""
+    count = min(NUM_SAMPLES, len(test))
+    # Evenly spaced: sources are often sorted by size.
+    rows = np.linspace(0, len(test) - 1, count).round().astype(int)
+    references = test.structures(rows.tolist())
+    outputs = pipeline.reconstruct(references)
+    labels = None if kind is None else [kind] * NUM_SAMPLES
+    samples = pipeline(NUM_SAMPLES, class_labels=labels, seeds=range(NUM_SAMPLES))
+    structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")
+    shown = slice(0, min(10, count))
+    pair_structures(references[shown], outputs[shown]).save(folder / "reconstructions.png")
+    return Drawn(samples, outputs, references)
 
 
 class MoleculeTask(AtomTask):
@@ -95,10 +106,8 @@ class MoleculeTask(AtomTask):
             progress=progress,
         )
 
-    def finish(
-        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
-    ) -> Metrics:
-        samples, outputs, references = self._draw(folder, pipeline, data)
+    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+        samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_xyz(folder / "samples.xyz", samples)
         known = _smiles_like(samples, data)
@@ -133,10 +142,8 @@ class CrystalTask(AtomTask):
             progress=progress,
         )
 
-    def finish(
-        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
-    ) -> Metrics:
-        samples, outputs, references = self._draw(folder, pipeline, data)
+    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+        samples, outputs, references = drawn
         write_cif(folder / "samples.cif", samples)
         report = crystal_report(samples, references, reconstructions=outputs)
         print(f"\n{report.table()}")

@@ -63,11 +63,13 @@ _HOMES = {
     "image": ("openunite.jobs.images", "ImageTask"),
     "molecule": ("openunite.jobs.atoms", "MoleculeTask"),
     "crystal": ("openunite.jobs.atoms", "CrystalTask"),
+    "joint": ("openunite.jobs.joint", "JointTask"),
 }
 _PIPELINES = {
     "image": ("openunite.pipelines.image", "ImagePipeline"),
     "molecule": ("openunite.pipelines.molecule", "MoleculePipeline"),
     "crystal": ("openunite.pipelines.crystal", "CrystalPipeline"),
+    "joint": ("openunite.pipelines.joint", "JointPipeline"),
 }
 
 

@@ -1,7 +1,7 @@
 """`openunite sample`, `reconstruct` and `encode` for molecules and crystals."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,42 +10,72 @@ from tqdm import tqdm
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.structure_pictures import pair_structures, structure_grid
+from openunite.modalities.atoms.arrays import Reading
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.convert import write_sdf
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
 from openunite.modalities.crystal.readers import read_crystals
+from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.modalities.molecule.readers import read_molecules
 from openunite.pipelines.atoms import AtomPipeline
 from openunite.pipelines.crystal import CrystalPipeline
+from openunite.pipelines.joint import JointPipeline
 
 WRITERS = {".xyz": write_xyz, ".extxyz": write_xyz, ".sdf": write_sdf, ".cif": write_cif}
 OUTPUTS = (".png", *WRITERS)
+_HOLDS = {".cif": ("crystals",), ".sdf": ("molecules",)}  # an .xyz holds both
 
 
 def sample(command: Sample, pipeline: AtomPipeline, output: Path) -> None:
     """Generate structures into one file, or into a picture."""
-    if output.suffix.lower() == ".cif" and not isinstance(pipeline, CrystalPipeline):
-        raise ValueError(f"molecules have no cell to write into {output}; choose .sdf or .xyz")
-    if output.suffix.lower() == ".sdf" and isinstance(pipeline, CrystalPipeline):
-        raise ValueError(f"crystals cannot be written into {output}; choose .cif or .xyz")
+    suffix = output.suffix.lower()
+    labels = _labels(command, pipeline, suffix)
     structures: list[Structure] = []
     starts = range(0, command.num_images, command.batch_size)
     for start in tqdm(starts, desc="sampling", unit="batch", disable=len(starts) < 2):
         stop = min(start + command.batch_size, command.num_images)
         structures += pipeline(
             stop - start,
+            class_labels=labels and labels[start:stop],
             num_atoms=command.num_atoms,
             seeds=range(command.seed + start, command.seed + stop),
             guidance_scale=command.guidance_scale,
             num_inference_steps=command.num_inference_steps,
             solver=command.solver,
         )
-    if output.suffix.lower() == ".png":
+    if suffix == ".png":
         structure_grid(structures, min(8, len(structures))).save(output)
     else:
-        WRITERS[output.suffix.lower()](output, structures)
+        WRITERS[suffix](output, [item for item in structures if _fits(item, suffix)])
+    if left := sum(not _fits(item, suffix) for item in structures):
+        print(f"{left} of them came out as the other kind and are left out", file=sys.stderr)
     print(f"{len(structures)} structures -> {output}")
+
+
+def _labels(command: Sample, pipeline: AtomPipeline, suffix: str) -> list[str] | None:
+    """The class of each sample: as asked, else what the file can hold, in turn.
+
+    ValueError if the file cannot hold what the model makes.
+    """
+    crystals = isinstance(pipeline, CrystalPipeline)
+    kinds = command.classes or ("crystals" if crystals else "molecules",)
+    if isinstance(pipeline, JointPipeline):
+        kinds = command.classes or _HOLDS.get(suffix, CLASS_NAMES)
+    elif command.classes:
+        raise ValueError(f"this model makes {kinds[0]} without classes; leave --classes out")
+    if suffix == ".cif" and "molecules" in kinds:
+        raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
+    if suffix == ".sdf" and "crystals" in kinds:
+        raise ValueError("crystals cannot be written into an .sdf; choose .cif or .xyz")
+    if not isinstance(pipeline, JointPipeline):
+        return None
+    return [kinds[i % len(kinds)] for i in range(command.num_images)]
+
+
+def _fits(structure: Structure, suffix: str) -> bool:
+    periodic = structure.cell is not None
+    return periodic if suffix == ".cif" else not (periodic and suffix == ".sdf")
 
 
 def reconstruct(command: Reconstruct, pipeline: AtomPipeline, output: Path) -> None:
@@ -55,7 +85,7 @@ def reconstruct(command: Reconstruct, pipeline: AtomPipeline, output: Path) -> N
     pair_structures(inputs, outputs).save(output)
     types = type_accuracy(outputs, inputs).atoms.value
     far = ""
-    if not isinstance(pipeline, CrystalPipeline):
+    if all(item.cell is None for item in inputs):
         far = f", RMSD {kabsch_rmsd(outputs, inputs).mean():.3f} A"
     print(f"{len(inputs)} structures, {100 * types:.1f} % of the elements right{far} -> {output}")
 
@@ -91,8 +121,16 @@ def _usable(pipeline: AtomPipeline, sources: Sequence[str]) -> list[Structure]:
 
 def _read(pipeline: AtomPipeline, sources: Sequence[str]) -> Iterator[Structure]:
     for source in sources:
-        read = read_crystals if isinstance(pipeline, CrystalPipeline) else read_molecules
-        reading = read(source)
+        reading = _reader(pipeline, Path(source))(source)
         for item in reading.skipped:
             print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
         yield from reading.structures
+
+
+def _reader(pipeline: AtomPipeline, source: Path) -> Callable[[str], Reading]:
+    """By the model; for one of both kinds, by the suffix of the file or of the folder's files."""
+    crystals = isinstance(pipeline, CrystalPipeline)
+    if isinstance(pipeline, JointPipeline):
+        suffixes = {path.suffix.lower() for path in [source, *source.glob("*")]}
+        crystals = bool(suffixes & {".cif", ".csv"})
+    return read_crystals if crystals else read_molecules

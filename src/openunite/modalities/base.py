@@ -62,6 +62,7 @@ class Modality(ABC):
 _HOMES = {
     "image": "openunite.modalities.image.tokens:ImageModality",
     "crystal": "openunite.modalities.crystal.tokens:CrystalModality",
+    "joint": "openunite.modalities.joint.tokens:JointModality",
     "molecule": "openunite.modalities.molecule.tokens:MoleculeModality",
 }
 

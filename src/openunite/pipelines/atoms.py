@@ -14,6 +14,7 @@ from openunite.flow.random import seeded_normal
 from openunite.modalities.atoms.dataset import AtomDataset
 from openunite.modalities.atoms.elements import symbol_of
 from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.joint.data import JointDataset
 from openunite.pipelines.base import Generators, Labels, SamplingOptions, UnitePipeline
 
 _SIZE_DRAW = 1 << 31  # the draw that decides the number of atoms; solver steps count from 0
@@ -52,7 +53,7 @@ class AtomPipeline(UnitePipeline):
         """
         count = num_structures if class_labels is None else len(class_labels)
         labels, given = self._labels(class_labels, count), self._seeds(count, generator, seeds)
-        sizes = self._sizes(num_atoms, given)
+        sizes = self._sizes(num_atoms, given, labels)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
@@ -105,7 +106,7 @@ class AtomPipeline(UnitePipeline):
     # ---- what molecules and crystals do differently ---------------------------------------
 
     @abstractmethod
-    def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
+    def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
         """The structures as the model takes them."""
 
     @abstractmethod
@@ -119,16 +120,24 @@ class AtomPipeline(UnitePipeline):
         """The atomic numbers the model knows."""
         return tuple(self.encoder.config.modality_config["elements"])
 
-    def _sizes(self, num_atoms: int | Sequence[int] | None, seeds: Tensor) -> Int[Tensor, " b"]:
+    def _histograms(self, labels: Int[Tensor, " b"]) -> Float[Tensor, "b s"]:
+        """How often a training structure had 0, 1, 2, ... atoms, for each sample."""
+        row = torch.tensor(self.config.size_histogram, dtype=torch.float64)
+        return row.expand(len(labels), -1)
+
+    def _sizes(
+        self, num_atoms: int | Sequence[int] | None, seeds: Tensor, labels: Tensor
+    ) -> Int[Tensor, " b"]:
         most, count = self.latent_shape[0], len(seeds)
         if num_atoms is None:
-            histogram = torch.tensor(self.config.size_histogram, dtype=torch.float64)
-            if not float(histogram.sum()):
+            if not self.config.size_histogram:
                 raise ValueError("this pipeline knows no sizes of training data; give num_atoms")
-            normal = seeded_normal(seeds, 1, draw=_SIZE_DRAW)[:, 0].double()
-            uniform = torch.special.ndtr(normal)
-            shares = torch.cumsum(histogram / histogram.sum(), 0)
-            return torch.searchsorted(shares, uniform, right=True).clamp_max(len(shares) - 1)
+            normal = seeded_normal(seeds, 1, draw=_SIZE_DRAW).double()
+            shares = torch.cumsum(self._histograms(labels), dim=1)
+            found = torch.searchsorted(
+                shares / shares[:, -1:], torch.special.ndtr(normal), right=True
+            )
+            return found[:, 0].clamp_max(shares.shape[1] - 1)
         sizes = [num_atoms] * count if isinstance(num_atoms, int) else list(num_atoms)
         if len(sizes) != count:
             raise ValueError(

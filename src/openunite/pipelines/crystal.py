@@ -29,12 +29,17 @@ class CrystalPipeline(AtomPipeline):
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
         modality = get_modality("crystal", self.encoder.config.modality_config)
         assert isinstance(modality, CrystalModality)
-        logits, points, lengths, angles = modality.split(output, mask)
-        cells = cell_from_parameters(torch.cat([lengths, angles], dim=1).double().cpu().numpy())
-        places = wrap(fractional_of(points.double()).cpu().numpy())
-        return [
-            Structure(numbers, place[: len(numbers)] @ cell, cell)
-            for numbers, place, cell in zip(
-                numbers_of(logits, mask, self.elements), places, cells, strict=True
-            )
-        ]
+        return crystals_of(modality, output, mask)
+
+
+def crystals_of(modality: CrystalModality, output: Tensor, mask: Tensor) -> list[Structure]:
+    """What the head says (B, N, E + 12) as crystals."""
+    logits, points, lengths, angles = modality.split(output, mask)
+    cells = cell_from_parameters(torch.cat([lengths, angles], dim=1).double().cpu().numpy())
+    places = wrap(fractional_of(points.double()).cpu().numpy())
+    return [
+        Structure(numbers, place[: len(numbers)] @ cell, cell)
+        for numbers, place, cell in zip(
+            numbers_of(logits, mask, modality.elements), places, cells, strict=True
+        )
+    ]

@@ -19,10 +19,14 @@ class MoleculePipeline(AtomPipeline):
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        logits, positions = output.split([len(self.elements), 3], dim=-1)
-        numbers = numbers_of(logits, mask, self.elements)
-        places = positions.double().cpu().numpy()
-        return [
-            Structure(found, place[: len(found)])
-            for found, place in zip(numbers, places, strict=True)
-        ]
+        return molecules_of(output, mask, self.elements)
+
+
+def molecules_of(output: Tensor, mask: Tensor, elements: Sequence[int]) -> list[Structure]:
+    """What the head says (B, N, E + 3) as molecules."""
+    logits, positions = output.split([len(elements), 3], dim=-1)
+    places = positions.double().cpu().numpy()
+    return [
+        Structure(found, place[: len(found)])
+        for found, place in zip(numbers_of(logits, mask, elements), places, strict=True)
+    ]

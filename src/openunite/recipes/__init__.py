@@ -1,6 +1,6 @@
 """Recipes: functions that return a `RunConfig` and state their cost and expected numbers."""
 
-from openunite.recipes.atoms import crystals, molecules, mp20_s, qm9, qm9_s
+from openunite.recipes.atoms import crystals, joint, joint_s, molecules, mp20_s, qm9, qm9_s
 from openunite.recipes.images import (
     cifar10,
     digits,
@@ -28,6 +28,8 @@ RECIPES = {
         crystals,
         qm9_s,
         mp20_s,
+        joint,
+        joint_s,
     )
 }
 

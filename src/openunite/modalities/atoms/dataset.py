@@ -51,6 +51,12 @@ class AtomDataset(Dataset[dict[str, Tensor]]):
         """A dataset of other rows of the same structures."""
         return AtomDataset(self._structures, self._features, rows, self._common)
 
+    def with_elements(self, elements: Sequence[int]) -> "AtomDataset":
+        """The same structures, their elements counted among other `elements`."""
+        columns = [element_indices(self._structures, elements), self._features[:, 1:]]
+        features = np.concatenate(columns, axis=1)
+        return AtomDataset(self._structures, features, self._rows, self._common)
+
     @property
     def sizes(self) -> Ints:
         """Number of atoms of each structure (len,)."""

@@ -46,9 +46,9 @@ class AtomHead(Head):
         return self.projection(states)
 
 
-def mean_over_atoms(values: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-    """Mean over the atoms of each structure, then over structures: no batch mate weighs more."""
-    return ((values * mask).sum(dim=1) / mask.sum(dim=1)).mean()
+def mean_over_atoms(values: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    """Mean over the atoms of each structure; a mean over structures then weighs them alike."""
+    return (values * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def random_rotations(normal: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3 3"]:

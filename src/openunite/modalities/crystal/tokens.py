@@ -26,9 +26,7 @@ class CrystalEmbedder(AtomEmbedder):
     """Packed crystals (B, N, 10) -> tokens (B, N, D); periodic in the fractional coordinates."""
 
     def forward(self, crystals: Float[Tensor, "b n 10"]) -> Float[Tensor, "b n d"]:
-        lattice = torch.cat([crystals[..., LENGTHS] / 10.0, crystals[..., ANGLES] / 90.0], dim=-1)
-        features = torch.cat([circle(crystals[..., FRACTIONAL]), lattice], dim=-1)
-        return self.tokens(crystals[..., 0], features)
+        return self.tokens(crystals[..., 0], lattice_features(crystals))
 
 
 class CrystalModality(Modality):
@@ -61,6 +59,10 @@ class CrystalModality(Modality):
         return AtomHead(self.max_atoms, len(self.elements) + 12, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {name: error.mean() for name, error in self.errors(output, batch).items()}
+
+    def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """The losses of each crystal."""
         data, mask = batch["data"], batch["mask"]
         logits, points, lengths, angles = self.split(output, mask)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
@@ -69,8 +71,8 @@ class CrystalModality(Modality):
         return {
             "elements": mean_over_atoms(types, mask),
             "fractional": 3.0 * mean_over_atoms(apart, mask),
-            "lengths": ((lengths - data[:, 0, LENGTHS]) / scale).abs().mean(),
-            "angles": 10.0 * ((angles - data[:, 0, ANGLES]) / _RIGHT_ANGLE).abs().mean(),
+            "lengths": ((lengths - data[:, 0, LENGTHS]) / scale).abs().mean(dim=1),
+            "angles": 10.0 * ((angles - data[:, 0, ANGLES]) / _RIGHT_ANGLE).abs().mean(dim=1),
         }
 
     def split(self, output: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -86,6 +88,12 @@ class CrystalModality(Modality):
         data = batch["data"]
         moved = (data[..., FRACTIONAL] + random.uniform(Stream.AUGMENT, 1, 3)) % 1.0
         return {**batch, "data": torch.cat([data[..., :1], moved, data[..., 4:]], dim=-1)}
+
+
+def lattice_features(crystals: Float[Tensor, "b n 10"]) -> Float[Tensor, "b n 12"]:
+    """Fractional coordinates as points of circles, then lengths / 10 A and angles / 90 degrees."""
+    lattice = torch.cat([crystals[..., LENGTHS] / 10.0, crystals[..., ANGLES] / 90.0], dim=-1)
+    return torch.cat([circle(crystals[..., FRACTIONAL]), lattice], dim=-1)
 
 
 def circle(fractional: Float[Tensor, "... 3"]) -> Float[Tensor, "... 6"]:

@@ -56,6 +56,10 @@ class MoleculeModality(Modality):
         return AtomHead(self.max_atoms, len(self.elements) + 3, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {name: error.mean() for name, error in self.errors(output, batch).items()}
+
+    def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """The losses of each molecule."""
         data, mask = batch["data"], batch["mask"]
         logits, found = output.float().split([len(self.elements), 3], dim=-1)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
@@ -73,11 +77,13 @@ class MoleculeModality(Modality):
         return {**batch, "data": torch.cat([data[..., :1], data[..., 1:] @ turn], dim=-1)}
 
 
-def distance_error(found: Tensor, truth: Tensor, mask: Tensor, cutoff: float = 3.0) -> Tensor:
+def distance_error(
+    found: Tensor, truth: Tensor, mask: Tensor, cutoff: float = 3.0
+) -> Float[Tensor, " b"]:
     """L1 of the distances between atoms that are closer than `cutoff` (Angstrom) in the truth."""
     apart = (truth[:, :, None] - truth[:, None]).square().sum(-1).clamp_min(1e-6).sqrt()
     predicted = (found[:, :, None] - found[:, None]).square().sum(-1).clamp_min(1e-6).sqrt()
     pairs = mask[:, :, None] & mask[:, None] & (apart < cutoff)
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     error = ((predicted - apart).abs() * pairs).sum(dim=(1, 2))
-    return (error / pairs.sum(dim=(1, 2)).clamp_min(1)).mean()
+    return error / pairs.sum(dim=(1, 2)).clamp_min(1)

@@ -1,0 +1,95 @@
+"""Molecules and crystals in one model: both ends of it.
+
+A structure is a packed tensor (N, 10) as for crystals; a molecule has x, y, z in Angstrom in the
+place of the fractional coordinates, and zeros for the lattice, which tells the two apart.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from openunite.flow.random import SlotRandom
+from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead
+from openunite.modalities.base import Batch, Modality
+from openunite.modalities.crystal.tokens import CrystalModality, lattice_features
+from openunite.modalities.molecule.tokens import MoleculeModality
+
+MOLECULE, CRYSTAL = 0, 1  # class labels: the dataset a structure comes from
+CLASS_NAMES = ("molecules", "crystals")
+_MOLECULE_OUTPUTS, _CRYSTAL_OUTPUTS = 3, 12
+
+
+class JointEmbedder(AtomEmbedder):
+    """Packed structures (B, N, 10) -> tokens (B, N, D)."""
+
+    def forward(self, structures: Float[Tensor, "b n 10"]) -> Float[Tensor, "b n d"]:
+        periodic = is_crystal(structures)[:, None, None].expand(*structures.shape[:2], 1)
+        here = torch.where(periodic, 0.0, structures[..., 1:4])
+        there = torch.where(periodic, lattice_features(structures), 0.0)
+        features = torch.cat([here, there, periodic.to(here.dtype)], dim=-1)
+        return self.tokens(structures[..., 0], features)
+
+
+class JointModality(Modality):
+    """Settings: `elements`, atomic numbers of both kinds; `max_atoms`.
+
+    Output of the head, for each atom: element logits, what `MoleculeModality` and what
+    `CrystalModality` read out, and a number whose mean over the atoms is the logit of being a
+    crystal. Each structure has the losses of its own kind, and the cross-entropy of the kind.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        known = {"elements", "max_atoms"}
+        if set(config) != known:
+            raise ValueError(f"expected the settings {sorted(known)}, got {sorted(config)}")
+        self.elements, self.max_atoms = tuple(config["elements"]), config["max_atoms"]
+        self.molecule, self.crystal = MoleculeModality(config), CrystalModality(config)
+
+    def embedder(self, width: int) -> JointEmbedder:
+        return JointEmbedder(len(self.elements), self.max_atoms, 3 + 12 + 1, width)
+
+    def head(self, width: int) -> AtomHead:
+        outputs = len(self.elements) + _MOLECULE_OUTPUTS + _CRYSTAL_OUTPUTS + 1
+        return AtomHead(self.max_atoms, outputs, width)
+
+    def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        as_molecule, as_crystal, kind = self.split(output, batch["mask"])
+        crystals, near = is_crystal(batch["data"]), batch["data"][..., :4]
+        parts = {
+            MOLECULE: self.molecule.errors(as_molecule, {**batch, "data": near}),
+            CRYSTAL: self.crystal.errors(as_crystal, batch),
+        }
+        losses = {"kind": F.binary_cross_entropy_with_logits(kind, crystals.float())}
+        for label, errors in parts.items():
+            ours = crystals == bool(label)
+            for name, error in errors.items():
+                share = torch.where(ours, error, 0.0).mean()
+                losses[name] = losses[name] + share if name in losses else share
+        return losses
+
+    def split(
+        self, output: Tensor, mask: Bool[Tensor, "b n"]
+    ) -> tuple[Tensor, Tensor, Float[Tensor, " b"]]:
+        """The output as a molecule's, as a crystal's, and the logit of being a crystal."""
+        sizes = [len(self.elements), _MOLECULE_OUTPUTS, _CRYSTAL_OUTPUTS, 1]
+        logits, positions, periodic, kind = output.float().split(sizes, dim=-1)
+        mean = (kind[..., 0] * mask).sum(dim=1) / mask.sum(dim=1)
+        return torch.cat([logits, positions], -1), torch.cat([logits, periodic], -1), mean
+
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
+        """Molecules are rotated, crystals are shifted."""
+        data = batch["data"]
+        turned = self.molecule.prepare({**batch, "data": data[..., :4]}, random)["data"]
+        turned = torch.cat([turned, data[..., 4:]], dim=-1)
+        shifted = self.crystal.prepare(batch, random)["data"]
+        crystals = is_crystal(data)[:, None, None]
+        return {**batch, "data": torch.where(crystals, shifted, turned)}
+
+
+def is_crystal(structures: Float[Tensor, "b n 10"]) -> Bool[Tensor, " b"]:
+    """Whether the first atom of each structure carries a lattice."""
+    return structures[:, 0, 4] > 0.0

@@ -1,0 +1,40 @@
+"""JointPipeline: one checkpoint for molecules and crystals."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from openunite.modalities.atoms.dataset import AtomDataset
+from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.base import get_modality
+from openunite.modalities.joint.data import JointDataset, joint_dataset
+from openunite.modalities.joint.tokens import JointModality
+from openunite.pipelines.atoms import AtomPipeline
+from openunite.pipelines.crystal import crystals_of
+from openunite.pipelines.molecule import molecules_of
+
+
+class JointPipeline(AtomPipeline):
+    """Molecules and crystals; the class, "molecules" or "crystals", says which to generate.
+
+    Without a class it generates either kind. Structures with a cell are encoded as crystals.
+    """
+
+    def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
+        return joint_dataset(structures, self.elements)
+
+    def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
+        modality = get_modality("joint", self.encoder.config.modality_config)
+        assert isinstance(modality, JointModality)
+        as_molecule, as_crystal, kind = modality.split(output, mask)
+        molecules = molecules_of(as_molecule, mask, self.elements)
+        crystals = crystals_of(modality.crystal, as_crystal, mask)
+        chosen = zip((kind > 0).tolist(), molecules, crystals, strict=True)
+        return [crystal if periodic else molecule for periodic, molecule, crystal in chosen]
+
+    def _histograms(self, labels: Int[Tensor, " b"]) -> Tensor:
+        """Of the class of each sample; the null class has the sum."""
+        rows = torch.tensor(self.config.size_histogram, dtype=torch.float64)
+        return torch.cat([rows, rows.sum(dim=0, keepdim=True)])[labels.cpu()]

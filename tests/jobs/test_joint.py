@@ -1,0 +1,50 @@
+"""Molecules and crystals together from the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.jobs.test_atoms import crystals, molecules, train
+
+from openunite.cli import main
+from openunite.modalities.atoms.cif import write_cif
+from openunite.modalities.atoms.xyz import write_xyz
+from openunite.modalities.molecule.readers import read_molecules
+
+pytest.importorskip("rdkit")
+pytest.importorskip("smact")
+
+
+def test_a_joint_run_makes_both_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_xyz(tmp_path / "m.xyz", molecules())
+    write_cif(tmp_path / "c.cif", crystals())
+    run, sources = tmp_path / "run", f"{tmp_path / 'm.xyz'},{tmp_path / 'c.cif'}"
+    train(["joint", "--data", sources, "--output", str(run)])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["molecules_real_atom_stability"] == 1.0
+    assert metrics["crystals_real_structural_validity"] == 1.0
+    assert {"molecules_sample_kind_accuracy", "crystals_match_rate", "seed"} <= metrics.keys()
+    for name in ("molecules/samples.png", "molecules/samples.xyz", "crystals/samples.cif"):
+        assert (run / name).is_file()
+    index = json.loads((run / "pipeline/model_index.json").read_text())
+    assert index["_class_name"] == "JointPipeline"
+    assert index["class_names"] == ["molecules", "crystals"]
+    assert [sum(row) for row in index["size_histogram"]] == [59, 38]
+
+    sample = ["sample", str(run), "--num-images", "4", "--output"]
+    main([*sample, str(tmp_path / "out.xyz"), "--classes", "molecules", "--num-atoms", "3"])
+    assert len(read_molecules(tmp_path / "out.xyz").structures) == 4
+    for arguments, message in (
+        ([str(tmp_path / "a.cif"), "--classes", "molecules"], "no cell"),
+        ([str(tmp_path / "a.sdf"), "--classes", "crystals"], "cannot be written"),
+        ([str(tmp_path / "a.xyz"), "--classes", "proteins"], "unknown class 'proteins'"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*sample, *arguments])
+        assert message in capsys.readouterr().err
+    files = [str(tmp_path / "m.xyz"), str(tmp_path / "c.cif")]
+    main(["encode", str(run), *files, "--output", str(tmp_path / "z.npz")])
+    sizes = np.load(tmp_path / "z.npz")["num_atoms"]
+    assert set(sizes.tolist()) == {2, 3}
+    assert len(sizes) == len(molecules()) + len(crystals())
