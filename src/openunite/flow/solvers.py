@@ -47,8 +47,9 @@ def solve(
     """Carry noise (B, K, C) at t = 0 to latents at t = 1.
 
     `euler` costs num_steps evaluations (order 1), `heun` 2 num_steps (order 2), `multistep`
-    num_steps (order 2, from the prediction before), `sde` num_steps; `dopri5` is the paper's adaptive protocol and ignores num_steps and shift. `eta` and `fresh`
-    belong to `sde`: see equation (8). Raises ValueError for another name, or what does not fit.
+    num_steps (order 2, from the prediction before), `sde` num_steps; `dopri5` is the paper's
+    adaptive protocol and ignores num_steps and shift. `eta` and `fresh` belong to `sde`: see
+    equation (8). Raises ValueError for another name, or what does not fit.
     """
     if solver == "dopri5":
         return _dopri5(denoiser, noise, callback)
