@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.conftest import perturb
 
+from openunite.flow.random import seeded_normal
 from openunite.modalities.atoms.structure import Structure
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
@@ -95,6 +96,25 @@ def test_saved_and_loaded_it_is_the_same(pipeline: AtomPipeline, tmp_path: Path)
     loaded = type(pipeline).from_pretrained(tmp_path)
     assert_same(loaded(1, seeds=[3], **FAST)[0], pipeline(1, seeds=[3], **FAST)[0], 1e-6)
     assert loaded.config.size_histogram == HISTOGRAM
+
+
+def test_temperature_scales_the_renewed_noise(pipeline: AtomPipeline) -> None:
+    labels, seeds = torch.zeros(4, dtype=torch.int64), torch.arange(4)
+    mask = torch.ones(4, 5, dtype=torch.bool)
+
+    def latents(**options: Any) -> torch.Tensor:
+        return pipeline.sample_latents(labels, seeds, mask, **FAST, **options)
+
+    assert torch.equal(latents(), latents(temperature=1.0))
+    assert not torch.allclose(latents(), latents(temperature=0.5), atol=1e-3)
+    # Two steps, (8) at eta 1: with noise of temperature 0, z_s is s z0^ plus what is kept of eps^.
+    seen: list[torch.Tensor] = []
+    options: dict[str, Any] = {"callback": lambda _n, _t, z: seen.append(z), "temperature": 0.0}
+    pipeline.sample_latents(labels, seeds, mask, num_inference_steps=2, **options)
+    first = pipeline.denoiser(labels, 1.0, (0.1, 1.0), mask)
+    noise = seeded_normal(seeds, 7, 6)[:, :5]
+    assert torch.allclose(seen[0], 0.5 * first(noise, torch.zeros(4)), atol=1e-5)
+    assert torch.equal(latents(solver="heun"), latents(solver="heun", temperature=0.0))
 
 
 def test_interpolation_has_the_ends(pipeline: AtomPipeline) -> None:

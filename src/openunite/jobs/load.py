@@ -17,12 +17,17 @@ from openunite.training.checkpoint import load_newest
 from openunite.training.config import RunConfig, load_config
 
 
-def load_pipeline(source: str) -> UnitePipeline:
+def load_pipeline(source: str, weights: str = "ema") -> UnitePipeline:
     """The pipeline of a finished run, else the newest checkpoint's EMA, a folder, or a hub id.
 
-    Raises FileNotFoundError, one sentence, if `source` is none of these.
+    `weights` "raw" are those of a run's newest checkpoint that are not averaged. Raises
+    FileNotFoundError, one sentence, if `source` is none of these.
     """
     path = Path(source)
+    if weights == "raw":
+        if not (path / "config.yaml").is_file():
+            raise ValueError(f"raw weights are in a run's checkpoints, {source} is no run folder")
+        return _from_checkpoint(path, "model")
     if (path / "pipeline" / "model_index.json").is_file():
         return _open(path / "pipeline")
     if (path / "model_index.json").is_file():
@@ -60,7 +65,7 @@ def _open(source: str | Path) -> UnitePipeline:
     return pipeline
 
 
-def _from_checkpoint(run: Path) -> UnitePipeline:
+def _from_checkpoint(run: Path, weights: str = "ema") -> UnitePipeline:
     config = load_config(run / "config.yaml")
     loaded, complaints = load_newest(run / "checkpoints")
     if loaded is None:
@@ -69,7 +74,7 @@ def _from_checkpoint(run: Path) -> UnitePipeline:
             f"{run} has no sound checkpoint yet{why}; let it train a little longer"
         )
     encoder, decoder = build_models(config)
-    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(loaded.tensors["ema"])
+    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(loaded.tensors[weights])
     return make_pipeline(encoder, decoder, config, _record(run))
 
 
@@ -92,6 +97,7 @@ def make_pipeline(
         num_inference_steps=sampling.num_inference_steps,
         time_shift=sampling.time_shift,
         eta=sampling.eta,
+        temperature=sampling.temperature,
         guidance_scale=sampling.guidance_scale if config.num_classes else 1.0,
         guidance_interval=sampling.guidance_interval,
         class_names=list(record.get("class_names", ())),

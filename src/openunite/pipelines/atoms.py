@@ -49,7 +49,7 @@ class AtomPipeline(UnitePipeline):
 
         `num_atoms` is one number for all, or one for each; by default it is drawn from the sizes
         of the training data. `options`: num_inference_steps, guidance_scale, guidance_interval,
-        solver, eta, callback. Raises ValueError for a size or a label out of range.
+        solver, eta, temperature, callback. Raises ValueError for a size or a label out of range.
         """
         count = num_structures if class_labels is None else len(class_labels)
         labels, given = self._labels(class_labels, count), self._seeds(count, generator, seeds)

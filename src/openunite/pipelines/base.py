@@ -29,6 +29,7 @@ class SamplingOptions(TypedDict, total=False):
     guidance_interval: tuple[float, float] | None
     solver: Solver | None
     eta: float | None
+    temperature: float | None
     callback: Callback | None
 
 
@@ -50,6 +51,7 @@ class UnitePipeline(DiffusionPipeline):
         num_inference_steps: int = 50,
         time_shift: float = 1.0,
         eta: float = 0.0,
+        temperature: float = 1.0,
         guidance_scale: float = 1.0,
         guidance_interval: tuple[float, float] | list[float] = (0.1, 1.0),
         class_names: list[str] | None = None,
@@ -68,6 +70,7 @@ class UnitePipeline(DiffusionPipeline):
             num_inference_steps=num_inference_steps,
             time_shift=time_shift,
             eta=eta,
+            temperature=temperature,
             guidance_scale=guidance_scale,
             guidance_interval=list(guidance_interval),
             class_names=list(class_names or ()),
@@ -106,9 +109,14 @@ class UnitePipeline(DiffusionPipeline):
         guidance_interval: tuple[float, float] | None = None,
         solver: Solver | None = None,
         eta: float | None = None,
+        temperature: float | None = None,
         callback: Callback | None = None,
     ) -> Float[Tensor, "b k c"]:
-        """Equation (6) from one seed per sample; latent i is a function of seed i and label i."""
+        """Equation (6) from one seed per sample; latent i is a function of seed i and label i.
+
+        `temperature` scales the noise that solver `sde` renews, equation (8): below 1, samples
+        are likelier and less various.
+        """
         settings = self.config
         registers = self.latent_shape[0] if mask is None else mask.shape[1]
 
@@ -116,6 +124,7 @@ class UnitePipeline(DiffusionPipeline):
             drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
             return drawn.to(self.device, self._state_dtype)
 
+        warmth = settings.temperature if temperature is None else temperature
         scale = settings.guidance_scale if guidance_scale is None else guidance_scale
         low, high = guidance_interval or settings.guidance_interval
         steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
@@ -126,7 +135,7 @@ class UnitePipeline(DiffusionPipeline):
             num_steps=steps,
             shift=settings.time_shift,
             eta=settings.eta if eta is None else eta,
-            fresh=noise,
+            fresh=lambda step: warmth * noise(step),
             callback=callback,
         )
 

@@ -34,9 +34,9 @@ class ImagePipeline(UnitePipeline):
 
         Labels are class indices or names. Image i is a function of its own seed (`seeds[i]`, or
         drawn from `generator`, or from the i-th of a list of generators), never of the batch.
-        `options`: num_inference_steps, guidance_scale, guidance_interval, solver, eta, callback.
-        Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an array
-        (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of range.
+        `options`: num_inference_steps, guidance_scale, guidance_interval, solver, eta, temperature,
+        callback. Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an
+        array (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of range.
         """
         count = num_images if class_labels is None else len(class_labels)
         chosen = self._seeds(count, generator, seeds).tolist()

@@ -87,13 +87,15 @@ class OptimizerConfig:
 class SamplingConfig:
     """How a run samples for its pictures and metrics, and the defaults of its pipeline.
 
-    `eta`, 0 to 1, is how much of the noise solver `sde` renews at each step.
+    `eta`, 0 to 1, is how much of the noise solver `sde` renews at each step, and `temperature`
+    scales the new noise: below 1, samples are likelier and less various.
     """
 
     solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] = "heun"
     num_inference_steps: int = 25
     time_shift: float = 1.0
     eta: float = 0.0
+    temperature: float = 1.0
     guidance_scale: float = 2.0
     guidance_interval: tuple[float, float] = (0.1, 1.0)
 
