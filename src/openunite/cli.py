@@ -1,4 +1,4 @@
-"""The command line: `openunite train | sample | reconstruct | encode | evaluate | convert | info`.
+"""The command line: `openunite train | sample | evaluate | ...`.
 
 Nothing heavy is imported until a command has been understood; its work is in `openunite.jobs`.
 """
@@ -10,11 +10,15 @@ from typing import Annotated, Union
 import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
-from openunite.commands import COMMANDS, Command
+from openunite.commands import COMMANDS, Command, Score
 
 
 def parse(arguments: list[str] | None = None) -> Command:
     """The command line as a dataclass; exits with 2 and the nearest option on a mistake."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["evaluate"] and given[1:2] in (["molecules"], ["crystals"]):
+        # Files, not a model: options of their own.
+        return tyro.cli(Score, prog="openunite evaluate", args=given[1:])
     kinds = tuple(
         Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
     )
@@ -22,14 +26,14 @@ def parse(arguments: list[str] | None = None) -> Command:
         OmitArgPrefixes[Union[kinds]],  # type: ignore[valid-type, misc]  # noqa: UP007
         prog="openunite",
         description="One network that tokenizes and generates, trained in one stage.",
-        args=arguments,
+        args=given,
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user is one sentence on stderr and exit status 2."""
     command = parse(arguments)
-    name = type(command).__name__.lower()
+    name = "evaluate" if isinstance(command, Score) else type(command).__name__.lower()
     jobs = import_module("openunite.jobs")
     try:
         jobs.run(command)

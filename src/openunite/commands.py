@@ -33,14 +33,15 @@ class Train:
 
     recipe: Positional[str] = ""
     """One of: fashion, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
-    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s."""
+    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s."""
     config: OptionalStr = None
     """A config.yaml to run instead of a recipe."""
     output: OptionalStr = None
     """Run folder; default runs/RECIPE."""
     data: OptionalStr = None
     """A folder (of class folders, or flat), a parquet file or hub id, an .npz, or the name of an
-    embedded set; for molecules SDF or xyz, for crystals CIF or CSV, files or folders."""
+    embedded set; for molecules SDF or xyz, for crystals CIF or CSV, files or folders; for both
+    MOLECULES,CRYSTALS."""
     max_bad_share: OptionalFloat = None
     """Share of unreadable images that stops the run."""
     minutes: OptionalFloat = None
@@ -199,6 +200,100 @@ class Convert:
 
 @dataclass(frozen=True)
 class Evaluate:
+    """Measure a model of images: samples and reconstructions, with a protocol card.
+
+    Frechet distance, KID, precision, recall, a score in the manner of the inception score and class
+    accuracy of samples, unguided beside guided; rFD, PSNR, SSIM, L1 and LPIPS of reconstructions.
+    card-EXTRACTOR.json holds them with everything that decides them. A stopped evaluation goes on
+    where it was; many processes (torchrun -m openunite.cli evaluate ...) give the same numbers.
+
+    Molecules and crystals in files: openunite evaluate molecules --help.
+
+    Commands to copy:
+
+      openunite evaluate runs/quickstart
+
+      openunite evaluate runs/photos --data photos/ --num-samples 10000 --guidance-scale 1.5
+
+      openunite evaluate runs/imagenet --extractor inception --split train --num-samples 50000
+
+      openunite evaluate runs/a/card-fashion.json --compare runs/b/card-fashion.json
+    """
+
+    source: Positional[str]
+    """A run, a pipeline folder or a hub id; or a card.json, to print and to compare."""
+    data: OptionalStr = None
+    """Images as for `train`; default the run's."""
+    split: Literal["test", "train"] = "test"
+    """Real images that samples are compared with; reconstructions are always of the test images."""
+    extractor: Literal["auto", "fashion", "efficientnet-lite0", "inception", "dinov2"] = "auto"
+    """What gives the features; auto is fashion for the embedded images, else efficientnet-lite0."""
+    extractor_weights: OptionalStr = None
+    """File of weights of inception or efficientnet-lite0, folder or hub id of dinov2."""
+    vgg16: OptionalStr = None
+    """torchvision's vgg16-397923af.pth, for LPIPS; without it LPIPS is left out."""
+    num_samples: int = 1000
+    """Samples to draw of each kind; the paper's protocol has 50,000."""
+    labels: Literal["balanced", "random"] = "balanced"
+    """Classes in turn, or drawn at random."""
+    guidance_scale: OptionalFloat = None
+    """Of the guided samples; default the pipeline's. Unguided samples are always drawn, too."""
+    num_inference_steps: OptionalInt = None
+    """Solver steps; default the pipeline's."""
+    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] | None = None
+    """Default the pipeline's."""
+    weights: Literal["ema", "raw"] = "ema"
+    """Of a run: the averaged weights, or those of its newest checkpoint."""
+    precision: Literal["no", "bf16"] = "no"
+    """float32, or matrix products in bfloat16."""
+    seed: int = 0
+    """Sample i uses seed + i."""
+    batch_size: int = 250
+    """Images at a time."""
+    compare: OptionalStr = None
+    """Another card.json: name what differs between the protocols; status 1 if anything does."""
+    output: OptionalStr = None
+    """The card to write; default card-EXTRACTOR.json in the run. Samples are kept beside it."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Measure samples at several guidance scales and print the whole curve.
+
+    On a split of its own: a random tenth of the training images (1,000 to 10,000), and seeds that
+    `evaluate` does not use. Choose a scale here, then evaluate it once on the test images.
+
+    Commands to copy:
+
+      openunite sweep runs/quickstart
+
+      openunite sweep runs/photos --scales 1 1.2 1.4 1.6 2 --num-samples 5000
+    """
+
+    source: Positional[str]
+    """A run, a pipeline folder or a hub id."""
+    scales: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
+    """Guidance scales; 1 is no guidance."""
+    data: OptionalStr = None
+    """Images as for `train`; default the run's."""
+    extractor: Literal["auto", "fashion", "efficientnet-lite0", "inception", "dinov2"] = "auto"
+    """As for `evaluate`."""
+    extractor_weights: OptionalStr = None
+    """As for `evaluate`."""
+    num_samples: int = 1000
+    """Samples at each scale."""
+    num_inference_steps: OptionalInt = None
+    """Solver steps; default the pipeline's."""
+    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] | None = None
+    """Default the pipeline's."""
+    batch_size: int = 250
+    """Images at a time."""
+    output: OptionalStr = None
+    """The .json to write; default sweep-EXTRACTOR.json in the run."""
+
+
+@dataclass(frozen=True)
+class Score:
     """Score molecules or crystals in files, whoever made them, beside real, held-out ones.
 
     Commands to copy:
@@ -323,6 +418,7 @@ COMMANDS = {
     "reconstruct": Reconstruct,
     "encode": Encode,
     "evaluate": Evaluate,
+    "sweep": Sweep,
     "analyze": Analyze,
     "report": Report,
     "convert": Convert,
@@ -330,5 +426,16 @@ COMMANDS = {
     "info": Info,
 }
 Command = (
-    Train | Sample | Reconstruct | Encode | Evaluate | Analyze | Report | Convert | Study | Info
+    Train
+    | Sample
+    | Reconstruct
+    | Encode
+    | Evaluate
+    | Score
+    | Sweep
+    | Analyze
+    | Report
+    | Convert
+    | Study
+    | Info
 )

@@ -21,7 +21,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class ProtocolCard:
-    """`model`: what was judged; `protocol`: how; `software`: by what; `metrics`: by set of images."""
+    """`model` was judged by `protocol`, with `software`; `metrics` has each set of images."""
 
     model: Values
     protocol: Values

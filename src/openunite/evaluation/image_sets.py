@@ -34,11 +34,15 @@ Reconstruct = Callable[[Tensor], Tensor]  # images in [0, 1] -> the same
 MANIFOLD = 10_000  # features that precision, recall and KID take of a larger set
 SETTINGS = {
     "pixels": "8 bits",
-    "kid": f"{KID_SUBSETS} subsets of {KID_SUBSET_SIZE}, seed 0",
     "precision_recall": f"{NEIGHBORS} neighbors, at most {MANIFOLD} images of each set",
     "inception_score": f"{IS_SPLITS} splits",
     "ssim": "Gaussian windows of 11 pixels, deviation 1.5",
 }
+
+
+def kid_settings(samples: int, reference: int) -> str:
+    """How KID was taken of so many images."""
+    return f"{KID_SUBSETS} subsets of {min(KID_SUBSET_SIZE, samples, reference)}, seed 0"
 
 
 def sample_shards(

@@ -14,6 +14,8 @@ _HOMES = {
     "Reconstruct": "openunite.jobs.use",
     "Encode": "openunite.jobs.use",
     "Evaluate": "openunite.jobs.evaluate",
+    "Score": "openunite.jobs.score",
+    "Sweep": "openunite.jobs.sweep",
     "Analyze": "openunite.jobs.analyze",
     "Report": "openunite.jobs.report",
     "Convert": "openunite.jobs.inspect",

@@ -1,75 +1,236 @@
-"""`openunite evaluate`: the metrics of structures in files, whoever made them."""
+"""`openunite evaluate RUN`: samples and reconstructions of a model of images, a card."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from openunite.commands import Evaluate
-from openunite.evaluation.crystals.report import crystal_report
-from openunite.evaluation.molecules.adit import adit_smiles_set
-from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
-from openunite.evaluation.molecules.report import (
-    PROTOCOLS,
-    molecule_report,
+from openunite.evaluation.card import (
+    ProtocolCard,
+    class_counts,
+    differences,
+    find_warnings,
+    load_card,
+    software,
+)
+from openunite.evaluation.image_sets import (
+    SETTINGS,
+    evaluations_in,
+    kid_settings,
+    reconstruct_shards,
     reconstruction_metrics,
 )
-from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.crystal.readers import read_crystals
-from openunite.modalities.molecule.readers import read_molecules
+from openunite.jobs.images_judged import (
+    Sampling,
+    Split,
+    Trial,
+    home_of,
+    open_trial,
+    trained_on,
+)
+from openunite.modalities.image.perceptual import MIN_SIDE, Lpips
 
-Metrics = dict[str, Any]
+NO_GUIDANCE = 1.0
 
 
 def evaluate(command: Evaluate) -> None:
-    """Print a table, samples beside real structures; write the numbers as JSON if asked to."""
-    metrics = _molecules(command) if command.kind == "molecules" else _crystals(command)
-    if command.output:
-        Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
-        print(f"\n-> {command.output}")
-
-
-def _molecules(command: Evaluate) -> Metrics:
-    if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
-        known = ", ".join(PROTOCOLS)
-        raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
-    samples = _read(command.samples, read_molecules)
-    reference = _read(command.reference, read_molecules)
-    train = _read(command.train, read_molecules) if command.train else None
-    adit = "adit" in command.protocols
-    report = molecule_report(
-        samples,
-        reference,
-        train_smiles=None if train is None else edm_smiles_set(train),
-        adit_train_smiles=adit_smiles_set(train) if train is not None and adit else None,
-        protocols=command.protocols,
+    """Draw, reconstruct, judge; write the card, print it and compare it if asked to."""
+    other = load_card(command.compare) if command.compare else None
+    if command.source.endswith(".json"):
+        _show(load_card(command.source), other, command.compare)
+        return
+    if command.num_samples < 10:
+        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
+    home = Path(command.output).parent if command.output else home_of(command.source)
+    trial = open_trial(
+        command.source,
+        command.data,
+        command.extractor,
+        command.extractor_weights,
+        home / "evaluation",
+        command.batch_size,
+        weights=command.weights,
+        precision=command.precision,
     )
-    print(report.table())
-    metrics: Metrics = dict(report.metrics)
-    if command.pairs:
-        pairs = reconstruction_metrics(samples, reference, adit=adit)
-        print("\n" + "\n".join(f"{name}  {value:.6g}" for name, value in pairs.items()))
-        metrics |= pairs
-    return metrics
+    card = judge_images(trial, command)
+    if not trial.crew.leads:
+        return
+    path = Path(command.output or home / f"card-{trial.extractor.name}.json")
+    card.save(path)
+    print(f"\n-> {path}\n")
+    _show(card, other, command.compare)
 
 
-def _crystals(command: Evaluate) -> Metrics:
-    samples = _read(command.samples, read_crystals)
-    report = crystal_report(
-        samples,
-        _read(command.reference, read_crystals),
-        train=_read(command.train, read_crystals) if command.train else None,
-        reconstructions=samples if command.pairs else None,
+def judge_images(trial: Trial, command: Evaluate) -> ProtocolCard:
+    """All metrics and the card; each process does its part of the work and returns the same."""
+    sampling = Sampling(
+        command.num_samples,
+        command.seed,
+        command.solver,
+        command.num_inference_steps,
+        command.labels,
     )
-    print(report.table())
-    return dict(report.metrics)
+    lpips = _lpips(trial, command.vgg16)
+    judge = trial.judge(command.split)
+    labels = trial.labels(sampling)
+    metrics: dict[str, dict[str, float]] = {}
+    drawn, found = trial.samples(sampling, NO_GUIDANCE)
+    metrics["unguided"] = judge.judge(found, labels)
+    scale = command.guidance_scale
+    scale = float(trial.pipeline.config.guidance_scale if scale is None else scale)
+    guided = trial.num_classes > 0 and scale != NO_GUIDANCE
+    if guided:
+        metrics["guided"] = judge.judge(trial.samples(sampling, scale)[1], labels)
+    others: Split = "train" if command.split == "test" else "test"
+    real, real_labels = trial.real(others, command.num_samples)
+    metrics["real images"] = judge.judge(real, real_labels)
+    metrics["reconstructions"] = _reconstructions(trial, lpips)
+    protocol = {
+        **_of_trial(trial, command),
+        **_of_samples(trial, sampling, command, evaluations_in(drawn)),
+        "guidance": {
+            "scale": scale if guided else NO_GUIDANCE,
+            "interval": list(trial.pipeline.config.guidance_interval),
+            "swept_on": _swept_on(trial),
+        },
+        "metrics": {
+            **SETTINGS,
+            "kid": kid_settings(sampling.count, len(judge.reference.features)),
+            "lpips": "none" if lpips is None else lpips.checksum,
+        },
+    }
+    warnings = find_warnings(protocol) + _data_warning(trial)
+    versions = software(str(trial.device), trial.crew.world) | {"batch_size": trial.batch_size}
+    return ProtocolCard(_of_model(trial), protocol, versions, metrics, warnings)
 
 
-def _read(source: str, read: Any) -> list[Structure]:
-    """All structures of a source; what cannot be read is named on stderr."""
-    reading = read(source)
-    for item in reading.skipped:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
-    if not len(reading.structures):
-        raise ValueError(f"no structure in {source} could be read")
-    return list(reading.structures)
+def _reconstructions(trial: Trial, lpips: Lpips | None) -> dict[str, float]:
+    def reconstruct(images: Tensor) -> Tensor:
+        return trial.pipeline.decode_tensor(trial.pipeline.encode(images))
+
+    test, count = trial.data.test, len(trial.data.test)
+    settings = {
+        "model": trial.checksum,
+        "data": trial.data.fingerprint,
+        "lpips": None if lpips is None else lpips.checksum,
+        "precision": str(trial.pipeline.dtype),
+    }
+    shards = reconstruct_shards(
+        reconstruct,
+        lambda positions: test.batch(list(positions))["data"],
+        trial.shards("reconstructions", settings, count),
+        trial.crew,
+        lpips,
+    )
+    found = trial.features(shards, "features of reconstructions")
+    return reconstruction_metrics(shards, found, trial.real("test")[0], trial.extractor.label)
+
+
+def _lpips(trial: Trial, vgg16: str | None) -> Lpips | None:
+    """LPIPS where its weights are at hand: never a reason to lose the other metrics."""
+    shape = trial.pipeline.encoder.config.modality_config
+    if min(shape["height"], shape["width"]) < MIN_SIDE:
+        return None
+    try:
+        return Lpips.load(vgg16)
+    except FileNotFoundError as error:
+        if vgg16 is not None:
+            raise
+        if trial.crew.leads:
+            print(f"no LPIPS: {error}", file=sys.stderr)
+        return None
+
+
+# ---- the card ---------------------------------------------------------------------------------
+
+
+def _of_model(trial: Trial) -> dict[str, Any]:
+    parts = (trial.pipeline.encoder, trial.pipeline.decoder)
+    return {
+        "source": Path(trial.source).name,
+        "weights": trial.weights,
+        "checksum": trial.checksum,
+        "parameters": sum(p.numel() for part in parts for p in part.parameters()),
+    }
+
+
+def _of_trial(trial: Trial, command: Evaluate) -> dict[str, Any]:
+    extractor, shape = trial.extractor, trial.pipeline.encoder.config.modality_config
+    dataset, rows = trial.rows(command.split)
+    classes = trial.data.num_classes
+    return {
+        "extractor": {
+            "name": extractor.name,
+            "label": extractor.label,
+            "checksum": extractor.checksum,
+            "dim": extractor.dim,
+        },
+        "reference": {
+            "data": trial.data.name,
+            "checksum": trial.data.fingerprint,
+            "split": command.split,
+            "images": len(rows),
+            "class_counts": class_counts(dataset.labels[rows].tolist(), classes),
+            "size": f"{shape['height']} x {shape['width']} x {shape['channels']}",
+        },
+        "reconstruction": {"split": "test", "images": len(trial.data.test)},
+    }
+
+
+def _of_samples(
+    trial: Trial, sampling: Sampling, command: Evaluate, evaluations: float
+) -> dict[str, Any]:
+    config, labels = trial.pipeline.config, trial.labels(sampling)
+    solver = sampling.solver or config.solver
+    steps = config.num_inference_steps if sampling.num_steps is None else sampling.num_steps
+    drawn = [] if labels is None else labels.tolist()
+    return {
+        "samples": {
+            "images": sampling.count,
+            "labels": "none" if labels is None else sampling.labels,
+            "class_counts": class_counts(drawn, trial.num_classes),
+            "seeds": f"{sampling.first_seed} to {sampling.first_seed + sampling.count - 1}",
+        },
+        "sampling": {
+            "solver": solver,
+            "steps": "adaptive" if solver == "dopri5" else steps,
+            "evaluations": evaluations,
+            "time_shift": config.time_shift,
+            "eta": config.eta if solver == "sde" else 0.0,
+            "weights": trial.weights,
+            "precision": "bfloat16" if command.precision == "bf16" else "float32",
+        },
+    }
+
+
+def _swept_on(trial: Trial) -> str:
+    """The split of the run's guidance sweep, "nothing" if there is none."""
+    swept = trial.folder.parent / f"sweep-{trial.extractor.name}.json"
+    return "sweep" if swept.is_file() else "nothing"
+
+
+def _data_warning(trial: Trial) -> list[str]:
+    known = trained_on(trial.source)
+    if known is None or known == trial.data.fingerprint:
+        return []
+    return [
+        "the run was trained on other images, or on another split of them: its training images may "
+        "be among the reference"
+    ]
+
+
+def _show(card: ProtocolCard, other: ProtocolCard | None, name: str | None) -> None:
+    print(card.table())
+    if other is None:
+        return
+    apart = differences(other, card)
+    print(f"\ncompared with {name}: {len(apart) or 'no'} settings of the protocol differ")
+    for line in apart:
+        print(f"  {line}")
+    for line in differences(other, card, "software"):
+        print(f"  (software) {line}")
+    if apart:
+        print("these numbers cannot be compared")
+        sys.exit(1)

@@ -24,9 +24,6 @@ class ImageTask:
 
     def open(self, config: RunConfig, *, progress: bool) -> ImageData:
         image, settings = config.modality_config, config.data
-        modality = ImageModality(image)
-        if modality.perceptual != "none":
-            modality.distance()  # weights that cannot be had stop the run before data are read
         return open_images(
             settings.source,
             height=image["height"],
@@ -40,7 +37,13 @@ class ImageTask:
         )
 
     def settle(self, config: RunConfig, data: ImageData) -> RunConfig:
-        """The number of classes: as configured, if the labels fit; else what the data have."""
+        """The number of classes: as configured, if the labels fit; else what the data have.
+
+        Weights of the perceptual loss that cannot be had are complained of here, before any step.
+        """
+        modality = ImageModality(config.modality_config)
+        if modality.perceptual != "none":
+            modality.distance()
         if config.num_classes is None:
             return replace(config, num_classes=data.num_classes)
         if data.num_classes > config.num_classes:

@@ -13,7 +13,6 @@ out: the choice depends neither on names nor on the order or the machine, and id
 fall on one side together.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from openunite.modalities.image.cache import cache_folder
 from openunite.modalities.image.pixels import BadImage, PixelSpec, decode, open_image
 from openunite.modalities.image.readers import read_source
 from openunite.modalities.image.scan import Record, scan
@@ -157,7 +157,7 @@ def open_images(
     """
     _check_options(holdout_share, holdout_max, max_bad_share, num_threads)
     spec = PixelSpec(height, width, channels, min_side)
-    cache = _cache_dir(cache_dir)
+    cache = cache_folder(cache_dir)
     found = read_source(source, cache)
     keep = len(found.items) * channels * height * width <= memory_limit
     seen = scan(found, spec, keep, cache, num_threads, progress)
@@ -180,7 +180,7 @@ def inspect_images(source: str | Path, *, cache_dir: str | Path | None = None) -
     content, not only in mode), else 3. Images that cannot be read are passed over; ValueError if
     that is all of them.
     """
-    found = read_source(source, _cache_dir(cache_dir))
+    found = read_source(source, cache_folder(cache_dir))
     count = len(found.items)
     sizes, grey, clear = [], [], []
     for i in np.unique(np.linspace(0, count - 1, min(count, _LOOK)).round().astype(int)):
@@ -230,12 +230,6 @@ def _check_options(share: float, maximum: int, bad_share: float, num_threads: in
         raise ValueError(f"max_bad_share must lie in [0, 1], got {bad_share}")
     if num_threads is not None and num_threads < 1:
         raise ValueError(f"num_threads must be at least 1, got {num_threads}")
-
-
-def _cache_dir(cache_dir: str | Path | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openunite"
 
 
 def _skipped(source: Source, records: list[Record], max_bad_share: float) -> tuple[Skipped, ...]:

@@ -1,6 +1,5 @@
 """Weights that others trained: found by path, in a cache or on the web, and checked before use."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from openunite.modalities.image.cache import cache_folder
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -23,8 +24,7 @@ class WeightFile:
 
 def weights_dir() -> Path:
     """Where files put there by hand are looked for: ~/.cache/openunite/weights."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "openunite" / "weights"
+    return cache_folder() / "weights"
 
 
 def locate(file: WeightFile, path: str | Path | None = None) -> Path:

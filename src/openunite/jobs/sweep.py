@@ -1,0 +1,75 @@
+"""`openunite sweep RUN`: samples at several guidance scales, on images kept for this alone."""
+
+import json
+from pathlib import Path
+
+from openunite.commands import Sweep
+from openunite.evaluation.card import software
+from openunite.jobs.images_judged import Sampling, Trial, home_of, open_trial
+
+FIRST_SEED = 1_000_000_000  # far from those of `evaluate`
+
+
+def sweep(command: Sweep) -> None:
+    """Print the whole curve and write it; nothing is selected."""
+    if command.num_samples < 10:
+        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
+    home = Path(command.output).parent if command.output else home_of(command.source)
+    trial = open_trial(
+        command.source,
+        command.data,
+        command.extractor,
+        command.extractor_weights,
+        home / "evaluation",
+        command.batch_size,
+    )
+    if trial.num_classes == 0:
+        raise ValueError(f"{command.source} was trained without classes: there is no guidance")
+    sampling = Sampling(
+        command.num_samples, FIRST_SEED, command.solver, command.num_inference_steps
+    )
+    curve = guidance_curve(trial, sampling, command.scales)
+    if not trial.crew.leads:
+        return
+    path = Path(command.output or home / f"sweep-{trial.extractor.name}.json")
+    record = {
+        "extractor": {"name": trial.extractor.name, "checksum": trial.extractor.checksum},
+        "reference": {
+            "data": trial.data.name,
+            "checksum": trial.data.fingerprint,
+            "split": "sweep",
+            "images": len(trial.rows("sweep")[1]),
+        },
+        "model": {"checksum": trial.checksum, "weights": trial.weights},
+        "samples": command.num_samples,
+        "first_seed": FIRST_SEED,
+        "curve": curve,
+        "software": software(str(trial.device), trial.crew.world),
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"\n{_table(curve)}\n-> {path}")
+    print(
+        "These are images of the training part. Choose a scale, then measure it once on the test\n"
+        f"images: openunite evaluate {command.source} --guidance-scale SCALE"
+    )
+
+
+def guidance_curve(
+    trial: Trial, sampling: Sampling, scales: tuple[float, ...]
+) -> list[dict[str, float]]:
+    """All metrics at every scale, against the split that is kept for sweeps."""
+    judge, labels = trial.judge("sweep"), trial.labels(sampling)
+    return [
+        {"scale": scale} | judge.judge(trial.samples(sampling, scale)[1], labels)
+        for scale in scales
+    ]
+
+
+def _table(curve: list[dict[str, float]]) -> str:
+    names = [name for name in curve[0] if not name.endswith("deviation")]
+    widths = [max(9, len(name)) for name in names]
+    lines = ["  ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
+    for row in curve:
+        cells = zip(names, widths, strict=True)
+        lines.append("  ".join(f"{row[name]:>{width}.5g}" for name, width in cells))
+    return "\n".join(lines)
