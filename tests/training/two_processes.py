@@ -1,16 +1,29 @@
 """Run by torchrun: a few steps of the tiny run, then what each rank ended with."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from tests.training.tiny import tiny_trainer
+from torch.distributed.tensor import DTensor
+
+from openunite.training.sharding import whole
 
 
-def main(folder: Path, micro_batch_size: int) -> None:
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None:
     trainer = tiny_trainer(
-        folder, steps=6, micro_batch_size=micro_batch_size, optimizer__muon_learning_rate=1e-3
+        folder,
+        steps=6,
+        micro_batch_size=micro_batch_size,
+        optimizer__muon_learning_rate=1e-3,
+        sharding=sharding,
     )
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     seen: list[int] = []
@@ -21,17 +34,23 @@ def main(folder: Path, micro_batch_size: int) -> None:
 
     def record(row: dict) -> None:
         if trainer.step == 3:
-            gradients.update({f"grad.{n}": p.grad.clone() for p, n in trainer.names.items()})
+            gradients.update({f"grad.{n}": whole(p.grad).clone() for p, n in trainer.names.items()})
         update(row)
+        if trainer.step + 1 == steps:
+            os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes the machine back
 
     trainer._update = record  # type: ignore[method-assign]
+    trainer.accelerator.end_training = lambda: None  # it ends the processes' group
     trainer.fit()
-    weights = {f"weight.{n}": p.detach().clone() for p, n in trainer.names.items()}
-    averages = {f"ema.{n}": p.clone() for n, p in trainer.ema.model.named_parameters()}
-    counts = {"world": torch.tensor(world), "seen": torch.tensor(seen)}
+    weights = {f"weight.{n}": whole(p.detach()).clone() for p, n in trainer.names.items()}
+    averages = {f"ema.{n}": p.clone() for n, p in trainer.average.named_parameters()}
+    held = sum(local(p).numel() for p in trainer.names)
+    sharded = sum(isinstance(p, DTensor) for p in trainer.names)
+    counts = {"world": world, "held": held, "sharded": sharded, "seen": seen}
+    counts = {name: torch.tensor(value) for name, value in counts.items()}
     save_file(weights | averages | gradients | counts, folder / f"rank{rank}.safetensors")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

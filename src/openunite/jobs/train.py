@@ -47,7 +47,7 @@ def train(command: Train) -> None:
         state.print(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
-        _finish(config, folder, task, data, trainer, result)
+        _finish(config, folder, task, data, trainer.average, result)
 
 
 def _timed(
@@ -135,10 +135,9 @@ def _preview(
 
 
 def _finish(
-    config: RunConfig, folder: Path, task: Task, data: Data, trainer: Trainer, result: TrainResult
+    config: RunConfig, folder: Path, task: Task, data: Data, ema: Any, result: TrainResult
 ) -> None:
     """Pipeline first, so that nothing later can lose it; then pictures and metrics."""
-    ema: Any = trainer.ema.model
     pipeline = make_pipeline(ema.encoder, ema.decoder, config, task.record(data))
     pipeline.save_pretrained(folder / "pipeline")
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
@@ -149,7 +148,7 @@ def _finish(
         "train_seconds": round(result.train_seconds, 2),
         f"{task.things}_per_second": round(rate, 1),
         "steps": config.steps,
-        "parameters": sum(p.numel() for p in trainer.names),
+        "parameters": sum(p.numel() for p in ema.parameters()),
         "seed": config.seed,
         "torch_version": torch.__version__,
     }

@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from openunite.training.sharding import shard_like
+
 FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -166,7 +168,7 @@ def restore_optimizer(
         name, field = key.split("|")
         parameter = parameters[name]
         # AdamW keeps its step counter on the CPU unless it is fused; everything else follows.
-        optimizer.state[parameter][field] = value.clone().to(parameter.device)
+        optimizer.state[parameter][field] = shard_like(value, parameter)
 
 
 def _prune(folder: Path, keep: int, newest: Path) -> None:

@@ -14,13 +14,13 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
-        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        self.decay, self._followed = decay, model
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the weights after optimizer step `step` (counted from 0)."""
-        averages = [average.detach() for average, _ in self._pairs]
-        weights = [weight.detach() for _, weight in self._pairs]
+        # Asked for anew each time: sharding replaces the parameters of both.
+        averages = [average.detach() for average in self.model.parameters()]
+        weights = [weight.detach() for weight in self._followed.parameters()]
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(averages, weights, 1.0 - decay)

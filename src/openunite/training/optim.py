@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from openunite.training.config import OptimizerConfig
+from openunite.training.sharding import stack_whole, unstack
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -115,9 +116,9 @@ class BatchedMuon(torch.optim.Optimizer):
             if updates[0].is_cuda
             else torch.promote_types(updates[0].dtype, torch.float32)
         )
-        direction = orthogonalize(torch.stack(updates).to(precision))
+        direction = orthogonalize(stack_whole(updates).to(precision))
         scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-        steps = list(direction.to(updates[0].dtype).unbind(0))
+        steps = unstack(direction.to(updates[0].dtype), updates)
         torch._foreach_add_(parameters, steps, alpha=-scale)
 
 

@@ -32,6 +32,14 @@ from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
 from openunite.training.optim import build_optimizers
 from openunite.training.schedule import learning_rate_factor
+from openunite.training.sharding import (
+    average_gradients,
+    gathered,
+    load_whole,
+    shard,
+    whole,
+    whole_on_cpu,
+)
 from openunite.training.signals import StopSignals
 
 MAX_BAD_STEPS = 20
@@ -86,9 +94,13 @@ class Trainer:
         device, world = self.accelerator.device, self.accelerator.num_processes
         model = {"encoder": objective.encoder, "decoder": objective.decoder}
         self.model = nn.ModuleDict(model).to(device).train()
+        self.ema = EMA(self.model, config.optimizer.ema_decay)
+        self.average: nn.Module = self.ema.model  # after `fit`: with whole weights
+        self.sharded = config.sharding == "full" and world > 1
+        if self.sharded:
+            shard(self.model, self.ema.model, device)
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
-        self.ema = EMA(self.model, config.optimizer.ema_decay)
         self.order = sample_order(config, dataset, world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
 
@@ -108,6 +120,7 @@ class Trainer:
                 bar.close()
         if self.step > first:
             self.save()
+        self.average = gathered(self.ema.model)
         self.accelerator.end_training()
         rate = (self.step - first) * self.config.batch_size / max(1e-9, self.seconds - before)
         return TrainResult(self.step, self.step >= self.config.steps, self.seconds, rate)
@@ -142,9 +155,10 @@ class Trainer:
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def _draw(self, preview: Callable[[nn.Module, int], None]) -> None:
+        average = gathered(self.ema.model)
         if self.accelerator.is_main_process:
             with torch.no_grad():
-                preview(self.ema.model, self.step)
+                preview(average, self.step)
         self.accelerator.wait_for_everyone()
 
     # ---- one optimizer step ---------------------------------------------------------------
@@ -156,11 +170,11 @@ class Trainer:
         for micro in range(self.order.accumulation):
             slots = self.order.slots(micro, self.accelerator.process_index)
             self._accumulate(next(batches), slots, scalars, latents)
-        self._average_gradients()
+        if self.accelerator.num_processes > 1 and not self.sharded:
+            average_gradients(self.names)
         row = self._row(scalars, *map(torch.cat, zip(*latents, strict=True)))
-        row["grad_norm"] = nn.utils.clip_grad_norm_(
-            list(self.names), self.config.optimizer.clip_norm
-        )
+        norm = nn.utils.clip_grad_norm_(list(self.names), self.config.optimizer.clip_norm)
+        row["grad_norm"] = whole(norm)
         self._update(row)
         self.step += 1
         return {"step": self.step, **row}
@@ -198,16 +212,6 @@ class Trainer:
         """The forward pass of one term runs under autocast, its backward pass does not."""
         with self.accelerator.autocast():
             return next(terms, None)
-
-    def _average_gradients(self) -> None:
-        if self.accelerator.num_processes == 1:
-            return
-        grads = [p.grad for p in self.names if p.grad is not None]
-        flat = torch.cat([grad.flatten() for grad in grads])  # one message: latency counts
-        torch.distributed.all_reduce(flat)
-        flat /= self.accelerator.num_processes
-        pieces = flat.split([grad.numel() for grad in grads])
-        torch._foreach_copy_(grads, [s.view_as(g) for s, g in zip(pieces, grads, strict=True)])
 
     def _row(
         self, scalars: dict[str, list[Tensor]], latents: Tensor, valid: Tensor
@@ -256,16 +260,12 @@ class Trainer:
 
     def save(self) -> Path | None:
         """Write a checkpoint of the present step; the main process writes, all wait."""
-        path = None
-        if self.accelerator.is_main_process:
-            tensors = {
-                "model": self.model.state_dict(),
-                "ema": self.ema.model.state_dict(),
-                **{
-                    f"optimizer_{name}": optimizer_tensors(optimizer, self.names)
-                    for name, optimizer in self.optimizers.items()
-                },
-            }
+        groups = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
+        for name, optimizer in self.optimizers.items():
+            groups[f"optimizer_{name}"] = optimizer_tensors(optimizer, self.names)
+        main, path = self.accelerator.is_main_process, None
+        tensors = {name: whole_on_cpu(group, keep=main) for name, group in groups.items()}
+        if main:
             state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
             path = save_checkpoint(
                 self.folder / "checkpoints", self.step, tensors, state, self.config.keep_checkpoints
@@ -280,16 +280,12 @@ class Trainer:
             self.accelerator.print(f"warning: {complaint}")
         if loaded is None:
             return
-        self.model.load_state_dict(loaded.tensors["model"])
-        self.ema.model.load_state_dict(loaded.tensors["ema"])
+        load_whole(self.model, loaded.tensors["model"])
+        load_whole(self.ema.model, loaded.tensors["ema"])
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, self.names, loaded.tensors[f"optimizer_{name}"])
-        state = loaded.state
-        self.step, self.seconds, self.bad_steps = (
-            state["step"],
-            state["seconds"],
-            state["bad_steps"],
-        )
+        names = ("step", "seconds", "bad_steps")
+        self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.accelerator.print(f"resuming {self.folder} at step {self.step}")
 
     def _track(self) -> list[Callable[[Row], None]]:

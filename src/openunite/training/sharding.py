@@ -1,0 +1,126 @@
+"""Parameters, gradients, optimizer state and EMA cut into rows, one share per process (FSDP2).
+
+What is computed stays the same: whole weights are gathered block by block when a pass needs them,
+gradients are averaged and cut by the backward pass. Files hold whole tensors, so a run goes on
+with any number of processes, sharded or not. Everything here but `shard_like` on plain tensors is
+collective: every process has to call it.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+
+def shard(model: nn.ModuleDict, average: nn.Module, device: torch.device) -> None:
+    """Cut both in place: `model` gathers itself in its passes, `average` only holds its shares."""
+    # The image decoder returns a cropped view, and nothing writes into it.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    for part in model.values():
+        for block in part.get_submodule("blocks").children():
+            fully_shard(block, mesh=mesh)
+        fully_shard(part, mesh=mesh)
+    _distribute(average, mesh)
+    assert all(isinstance(p, DTensor) for m in (model, average) for p in m.parameters())
+
+
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, as every process has it, where `like` is; cut as it is if it is cut."""
+    value = value.clone().to(like.device)
+    if not isinstance(like, DTensor) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor with the shares of all processes."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_on_cpu(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Whole tensors one after the other; only a process that should `keep` them does."""
+    gathered: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if keep:
+            gathered[name] = full.cpu() if isinstance(tensor, DTensor) else full
+    return gathered
+
+
+def load_whole(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """`load_state_dict` of whole tensors; each process keeps its share."""
+    own = model.state_dict()
+    model.load_state_dict({name: shard_like(t, own.get(name, t)) for name, t in tensors.items()})
+
+
+def gathered(module: nn.Module) -> nn.Module:
+    """A copy with whole parameters of a module whose parameters are cut; itself if none is."""
+    if not any(isinstance(p, DTensor) for p in module.parameters()):
+        return module
+    module = copy.deepcopy(module)
+    for owner, name, parameter in _places(module):
+        setattr(owner, name, nn.Parameter(whole(parameter), requires_grad=False))
+    return module
+
+
+def stack_whole(matrices: list[Tensor]) -> Tensor:
+    """Matrices as (n, rows, columns); of cut ones each process gets its share of n, whole ones.
+
+    One all-to-all per stack: nobody orthogonalizes what another process does.
+    """
+    first = matrices[0]
+    if not isinstance(first, DTensor):
+        return torch.stack(matrices)
+    rows = torch.stack([m.to_local() for m in matrices if isinstance(m, DTensor)])
+    stacked = _assemble(rows, first.device_mesh, Shard(1), (len(matrices), *first.shape))
+    return stacked.redistribute(placements=[Shard(0)]).to_local()
+
+
+def unstack(stack: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """The inverse of `stack_whole`: matrices cut as those of `like` are."""
+    first = like[0]
+    if not isinstance(first, DTensor):
+        return list(stack.unbind(0))
+    mesh = first.device_mesh
+    stacked = _assemble(stack, mesh, Shard(0), (len(like), *first.shape))
+    rows = stacked.redistribute(placements=[Shard(1)]).to_local()
+    return [_assemble(part, mesh, Shard(0), first.shape) for part in rows.unbind(0)]
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Mean over processes that hold whole gradients, in one message: latency counts."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([grad.flatten() for grad in grads])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    pieces = flat.split([grad.numel() for grad in grads])
+    torch._foreach_copy_(grads, [s.view_as(g) for s, g in zip(pieces, grads, strict=True)])
+
+
+def _assemble(local: Tensor, mesh: DeviceMesh, cut: Shard, shape: Sequence[int]) -> DTensor:
+    """A cut tensor of the given whole shape from everybody's `local` share."""
+    stride = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(
+        local, mesh, [cut], run_check=False, shape=torch.Size(shape), stride=stride
+    )
+
+
+def _distribute(module: nn.Module, mesh: DeviceMesh) -> None:
+    for owner, name, parameter in _places(module):
+        cut = distribute_tensor(parameter.detach(), mesh, [Shard(0)], src_data_rank=None)
+        setattr(owner, name, nn.Parameter(cut, requires_grad=parameter.requires_grad))
+
+
+def _places(module: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """Every parameter with the module and the name it hangs on."""
+    return [
+        (owner, name, parameter)
+        for owner in module.modules()
+        for name, parameter in owner.named_parameters(recurse=False)
+    ]
