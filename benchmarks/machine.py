@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
-from benchmarks.measure import seconds_of
+from benchmarks.measure import clock_of, seconds_of
 
 RESULTS = Path(__file__).parent / "results"
 # Published dense bf16 peaks, FLOP/s. A machine that is not named has no MFU against a peak.
@@ -25,6 +25,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "machine": _gpu(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "clock": clock_of(device),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
@@ -54,8 +55,8 @@ def save(name: str, result: Mapping[str, Any], table: Sequence[str]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     where = result["machine"]
     note = (
-        f"{where['machine']}, {where['threads']} threads, torch {where['torch']}, commit "
-        f"{where['commit']}{' with changes' if where['dirty'] else ''}"
+        f"{where['machine']} ({where['device']}, threads: {where['threads']}), {where['clock']}, "
+        f"torch {where['torch']}, commit {where['commit']}{' with changes' * where['dirty']}"
     )
     (RESULTS / f"{name}.md").write_text("\n".join([*table, "", note]) + "\n")
     print("\n".join([*table, "", note]))

@@ -57,9 +57,10 @@ def alternate(
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     """One call by the clock; on CUDA between two events of the stream, synchronized."""
     if device.type != "cuda":
-        started = time.perf_counter()
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        started = clock()
         call()
-        return time.perf_counter() - started
+        return clock() - started
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(device)
     start.record()
@@ -67,6 +68,14 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     end.record()
     torch.cuda.synchronize(device)
     return start.elapsed_time(end) * 1e-3
+
+
+def clock_of(device: torch.device) -> str:
+    """What `seconds_of` reads. On one thread the time of the processor itself: what other programs
+    take of a shared machine is not in it."""
+    if device.type == "cuda":
+        return "CUDA events"
+    return "processor time" if torch.get_num_threads() == 1 else "wall clock"
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

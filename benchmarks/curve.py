@@ -1,0 +1,161 @@
+"""Quality against network evaluations: the Frechet distance of samples, solver by solver.
+
+The judge is the packaged clothing classifier, so the model must be one of 28 x 28 grey images
+trained on the embedded set. All settings start from the same seeds, so they differ by the solver
+alone. What was measured is kept in the results file; the same command goes on where it stopped.
+"""
+
+import json
+import statistics as numbers
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openunite.evaluation.fashion_classifier import FashionClassifier, load_fashion_classifier
+from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
+from openunite.flow.random import seeded_normal
+from openunite.flow.solvers import solve
+from openunite.modalities.image.arrays import fashion_mnist_mini
+from openunite.pipelines.image import ImagePipeline
+
+REFERENCE = "heun 1 100"
+PER_STEP = {"euler": 1, "heun": 2, "multistep": 1}
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: a solver, its time shift and its evaluations (those of dopri5 are its own)."""
+
+    solver: str
+    shift: float
+    evaluations: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.solver} {self.shift:g} {self.evaluations}"
+
+
+class Judge:
+    """Frechet distance to the held-out images in the classifier's features."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.classifier: FashionClassifier = load_fashion_classifier().to(device)
+        source = fashion_mnist_mini()
+        assert source.held_out is not None
+        rows = [i for i, held in enumerate(source.held_out) if held]
+        pixels = torch.stack([torch.as_tensor(source.items.read(i)) for i in rows])
+        self.reference = self._statistics(pixels[:, None].float().to(device) / 255.0)
+
+    def distance(self, images: Tensor) -> float:
+        return frechet_distance(self._statistics(images), self.reference)
+
+    @torch.no_grad()
+    def _statistics(self, images: Tensor) -> GaussianStatistics:
+        return statistics(torch.cat([self.classifier.features(x) for x in images.split(250)]))
+
+
+@torch.no_grad()
+def draw(
+    pipeline: ImagePipeline, point: Point, seeds: Tensor, batch: int
+) -> tuple[Tensor, float, float]:
+    """Images of these seeds, classes in turn; solver evaluations and network passes per image.
+
+    A pass is the network on one image: an evaluation costs one, and two where guidance acts.
+    """
+    scale, interval = pipeline.config.guidance_scale, tuple(pipeline.config.guidance_interval)
+    images, evaluations, passes = [], 0, 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += len(part)
+
+    hook = pipeline.encoder.register_forward_hook(count)
+    for part in seeds.split(batch):
+        labels = (part % pipeline.encoder.config.num_classes).to(pipeline.device)
+        denoiser = pipeline.denoiser(labels, scale, interval)
+
+        def counted(z: Tensor, t: Tensor, inner: Any = denoiser) -> Tensor:
+            nonlocal evaluations
+            evaluations += len(z)
+            found: Tensor = inner(z, t)
+            return found
+
+        noise = seeded_normal(part, *pipeline.latent_shape).to(pipeline.device)
+        steps = point.evaluations // PER_STEP.get(point.solver, 1)
+        latents = solve(
+            counted, noise, solver=point.solver, num_steps=max(1, steps), shift=point.shift
+        )
+        images.append(pipeline.decode_tensor(latents))
+    hook.remove()
+    return torch.cat(images), evaluations / len(seeds), passes / len(seeds)
+
+
+def measure(
+    pipeline: ImagePipeline,
+    points: list[Point],
+    samples: int,
+    seeds: int,
+    batch: int,
+    file: Path,
+) -> dict[str, list[dict[str, float]]]:
+    """Rows by the key of a point, one per seed; kept in `file` as they come."""
+    found: dict[str, list[dict[str, float]]] = (
+        json.loads(file.read_text()) if file.is_file() else {}
+    )
+    judge = Judge(pipeline.device)
+    for seed in range(seeds):
+        for point in points:
+            rows = found.setdefault(point.key, [])
+            if len(rows) > seed:
+                continue
+            drawn = torch.arange(seed * samples, (seed + 1) * samples)
+            images, evaluations, passes = draw(pipeline, point, drawn, batch)
+            distance = judge.distance(images)
+            rows.append({"distance": distance, "evaluations": evaluations, "passes": passes})
+            file.write_text(json.dumps(found, indent=1) + "\n")
+            print(f"seed {seed} {point.key}: {distance:.4f} ({evaluations:.0f})", flush=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over seeds and its standard error."""
+
+    key: str
+    distance: float
+    error: float
+    evaluations: float
+    passes: float
+
+
+def means(rows: dict[str, list[dict[str, float]]]) -> dict[str, Mean]:
+    """Of points measured with at least two seeds."""
+    return {key: _mean(key, found) for key, found in rows.items() if len(found) > 1}
+
+
+def _mean(key: str, rows: list[dict[str, float]]) -> Mean:
+    distances = [row["distance"] for row in rows]
+    error = numbers.stdev(distances) / len(distances) ** 0.5
+    evaluations, passes = (numbers.mean(r[k] for r in rows) for k in ("evaluations", "passes"))
+    return Mean(key, numbers.mean(distances), error, evaluations, passes)
+
+
+def cheapest(found: dict[str, Mean], reference: str = REFERENCE) -> Mean:
+    """The fewest passes within 2 % of the reference, or one standard error where that is more."""
+    best = found[reference]
+    bound = best.distance + max(TOLERANCE * best.distance, best.error)
+    within = [mean for mean in found.values() if mean.distance <= bound]
+    return min(within, key=lambda mean: (mean.passes, mean.distance))
+
+
+def grid(solvers: list[str], shifts: list[float], evaluations: list[int]) -> Iterator[Point]:
+    """Every combination that can be: Heun takes two evaluations a step."""
+    for count in evaluations:
+        for solver in solvers:
+            if count % PER_STEP[solver] == 0:
+                yield from (Point(solver, shift, count) for shift in shifts)

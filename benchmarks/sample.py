@@ -1,0 +1,139 @@
+"""Sampling: `python -m benchmarks.sample --run RUN` measures speed, and quality per evaluation.
+
+    python -m benchmarks.sample --run runs/quickstart              speed alone
+    python -m benchmarks.sample --run runs/quickstart --curve      and the curve, 5 x 5,000 samples
+    python -m benchmarks.sample --run runs/quickstart --curve --samples 500 --seeds 3
+
+Writes benchmarks/results/sample_NAME.json and .md.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.curve import REFERENCE, Mean, Point, cheapest, grid, means, measure
+from benchmarks.machine import RESULTS, describe, save
+from benchmarks.measure import Timing, alternate
+from benchmarks.released import PlainEncoder, plain_guide
+from openunite.flow.random import seeded_normal
+from openunite.flow.solvers import solve
+from openunite.jobs.load import load_pipeline
+from openunite.pipelines.image import ImagePipeline
+from openunite.training.device import choose_device
+
+ADAPTIVE = Point("dopri5", 1.0, 0)
+
+
+def main() -> None:
+    options = _options()
+    pipeline: Any = load_pipeline(options.run)
+    pipeline.to(choose_device())
+    result: dict[str, Any] = {"machine": describe(pipeline.device), "options": vars(options)}
+    table = [f"# Sampling, {options.name}"]
+    if options.runs:
+        result["speed"], lines = speed(pipeline, options)
+        table += ["", *lines]
+    if options.curve:
+        result["curve"], lines = curve(pipeline, options)
+        table += ["", *lines]
+    save(f"sample_{options.name}", result, table)
+
+
+def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
+    """Tokenizing, decoding, and generating with the pipeline's defaults and as released."""
+    batch, device = options.batch_size, pipeline.device
+    shape = pipeline.encoder.config.modality_config
+    images = torch.rand(batch, shape["channels"], shape["height"], shape["width"], device=device)
+    latents = pipeline.tokenize(images)
+    seeds = torch.arange(batch)
+    labels = (seeds % max(1, pipeline.encoder.config.num_classes)).to(device)
+    calls = {
+        "tokenize": lambda: pipeline.tokenize(images),
+        "decode": lambda: pipeline.detokenize(latents),
+        "generate, default": lambda: pipeline.decode_tensor(pipeline.sample_latents(labels, seeds)),
+        "generate, as released": lambda: pipeline.detokenize(_released(pipeline, labels, seeds)),
+    }
+    if options.compile:
+        pipeline.encoder.compile(dynamic=False)
+        pipeline.decoder.compile(dynamic=False)
+    timings = alternate(calls, device, runs=options.runs, warmup=1)
+    lines = [f"## Speed, batch {batch}{', compiled' * options.compile}", ""]
+    lines += ["| what | median ms | lower quartile | spread | images/s |", "|---|---|---|---|---|"]
+    lines += [_row(name, timing, batch) for name, timing in timings.items()]
+    return {name: timing.as_dict() for name, timing in timings.items()}, lines
+
+
+@torch.no_grad()
+def _released(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
+    """Both branches at every evaluation of the adaptive solver, plain operations."""
+    config: Any = pipeline.config
+    denoiser = plain_guide(
+        PlainEncoder(pipeline.encoder), labels, config.guidance_scale, config.guidance_interval[0]
+    )
+    noise = seeded_normal(seeds, *pipeline.latent_shape).to(pipeline.device)
+    return solve(denoiser, noise, solver="dopri5")
+
+
+def curve(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
+    """The Frechet distance of every solver, shift and number of evaluations."""
+    points = [Point("heun", 1.0, 100), ADAPTIVE]
+    points += [
+        point
+        for point in grid(options.solvers, options.shifts, options.evaluations)
+        if point not in points
+    ]
+    file = RESULTS / f"curve_{options.name}_{options.samples}.json"
+    rows = measure(pipeline, points, options.samples, options.seeds, options.batch_size, file)
+    found = means(rows)
+    chosen, adaptive = cheapest(found), found[ADAPTIVE.key]
+    lines = [f"## Frechet distance, {options.seeds} seeds x {options.samples} samples", ""]
+    lines += ["| solver, shift, evaluations | distance | standard error | network passes |"]
+    lines += ["|---|---|---|---|"]
+    lines += [_point(mean) for mean in sorted(found.values(), key=lambda m: m.key)]
+    saved = adaptive.evaluations / chosen.evaluations
+    lines += [
+        "",
+        f"Cheapest within 2 % or one standard error of {REFERENCE}: **{chosen.key}**, "
+        f"{saved:.1f} times fewer evaluations than dopri5 "
+        f"({adaptive.evaluations:.0f}, distance {adaptive.distance:.3f}).",
+    ]
+    return {key: vars(mean) for key, mean in found.items()} | {"chosen": chosen.key}, lines
+
+
+def _row(name: str, timing: Timing, batch: int) -> str:
+    parts = (timing.median, timing.lower_quartile, timing.spread)
+    times = " | ".join(f"{1e3 * seconds:.1f}" for seconds in parts)
+    return f"| {name} | {times} | {batch / timing.median:.1f} |"
+
+
+def _point(mean: Mean) -> str:
+    return f"| {mean.key} | {mean.distance:.3f} | {mean.error:.3f} | {mean.passes:.1f} |"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, help="a run, a pipeline folder or a hub id")
+    parser.add_argument("--name", help="of the results; default the last part of --run")
+    parser.add_argument("--curve", action="store_true", help="models of the embedded images only")
+    parser.add_argument("--samples", type=int, default=5000, help="per seed and point")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--solvers", nargs="+", default=["euler", "heun", "multistep"])
+    parser.add_argument("--shifts", nargs="+", type=float, default=[0.5, 1.0, 2.0])
+    parser.add_argument(
+        "--evaluations", nargs="+", type=int, default=[4, 6, 8, 12, 16, 24, 32, 50, 100]
+    )
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--runs", type=int, default=7, help="measurements of each speed; 0 for none")
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    options.name = options.name or Path(options.run).name
+    return options
+
+
+if __name__ == "__main__":
+    main()
