@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from diffusers import ModelMixin  # noqa: F401  a pipeline is loaded through it: looked up by name
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
