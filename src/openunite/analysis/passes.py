@@ -1,5 +1,6 @@
 """Tokenizing and denoising beside each other, layer by layer: do the two tasks compute alike?"""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 TIMES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 LATENTS = "latents"  # name of the last activation: the normalized latents
+
+_WORDS = {"prenorm": "before norm"}
 
 Activations = Mapping[str, Tensor]  # in order of depth, each (B, K, width)
 Tokenize = Callable[[Tensor], Activations]  # data (B, ...)
@@ -130,9 +133,9 @@ class ResidualNorms(Analysis):
         return self.denoising / self.tokenizing.clamp_min(1e-12)
 
     def numbers(self) -> dict[str, Any]:
-        farthest = self.gap.clamp_min(1e-12).log().abs().max()
+        farthest = self.gap.clamp_min(1e-12).log().abs().flatten().tolist()
         return {
-            "largest ratio of norms": float(farthest.exp()),
+            "largest ratio of norms": math.exp(max(farthest, default=math.nan)),
             "layers": list(self.layers),
             "times": list(self.times),
             "tokenizing": self.tokenizing.tolist(),
@@ -195,7 +198,7 @@ def compare_passes(
     if not seen:
         raise ValueError(f"no batch has more than {max(neighbors, 4)} samples; give more images")
     means = {key: value / seen for key, value in totals.items() if key != "hsic"}
-    names = tuple(layer.replace("block.", "block ") for layer in layers)
+    names = tuple(_WORDS.get(layer, layer.replace("block.", "block ")) for layer in layers)
     depth = sum(layer.startswith("block.") for layer in layers)
     shown = tuple(times)
     return PassComparison(

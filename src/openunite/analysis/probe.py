@@ -35,8 +35,8 @@ class Probe(Analysis):
     title: ClassVar[str] = "What the latents know of the class"
     reading: ClassVar[str] = (
         "Accuracy on held-out images of a linear classifier and of 10 nearest neighbors: latents "
-        "that beat raw pixels have sorted the content by class, though no label was ever shown to "
-        "the tokenizer; chance is the dashed line."
+        "that beat raw pixels have sorted the content by class, though tokenizing sees no label; "
+        "the dashed line is the most frequent class."
     )
 
     linear: dict[str, float]

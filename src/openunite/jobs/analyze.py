@@ -5,10 +5,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 import openunite
@@ -60,7 +61,7 @@ def analyze(command: Analyze) -> None:
         entries += [_write(folder, found) for found in stage()]
     about = {
         "run": run.resolve().name,
-        "compared_with": command.compare,
+        "compared_with": command.compare and Path(command.compare).name,
         "num_images": command.num_images,
         "openunite": openunite.__version__,
         "analyses": entries,
@@ -83,10 +84,11 @@ def _stages(
     """What can be done with this run, and why the rest cannot."""
     run, stages = Path(command.source), list[Stage]()
     missing: dict[str, str] = {}
-    if (run / "metrics.jsonl").is_file():
-        stages.append(("training", lambda: [Found(training_dynamics(_rows(run)))]))
+    rows = read_rows(run / "metrics.jsonl") if (run / "metrics.jsonl").is_file() else []
+    if any({"loss_reconstruction", "loss_flow"} <= set(row) for row in rows):
+        stages.append(("training", lambda: [Found(training_dynamics(rows))]))
     else:
-        missing[Dynamics.title] = "the run has no metrics.jsonl"
+        missing[Dynamics.title] = "no metrics.jsonl with both losses"
     stages.append(("weights", lambda: [Found(_entropy(config, pipeline, other, command.compare))]))
     if not isinstance(pipeline, ImagePipeline):
         reason = f"made for images; this run has {config.modality}s"
@@ -97,26 +99,38 @@ def _stages(
         for name, stage in study.stages.items()
     ]
     if other is not None:
-        if not isinstance(other, ImagePipeline):
-            raise ValueError(f"--compare {command.compare} is no run on images")
-        beside = ImageStudy(config, other, study.data, command.num_images)
-        of = command.compare or ""
+        beside, of = _beside(study, other, command.compare or ""), Path(command.compare or "").name
         stages.append(("layers of the other", lambda: [Found(beside.similarity(), "_compare", of)]))
     return stages, missing | study.missing
+
+
+def _beside(study: ImageStudy, other: UnitePipeline, name: str) -> ImageStudy:
+    """The other model on the same data. ValueError if it takes none of them."""
+    shape = study.pipeline.encoder.config.modality_config
+    sides = ("height", "width", "channels")
+    found = other.encoder.config.modality_config
+    if not isinstance(other, ImagePipeline) or any(found[x] != shape[x] for x in sides):
+        raise ValueError(
+            f"--compare {name} was not trained on images of {shape['height']} x {shape['width']} "
+            f"with {shape['channels']} channels, as this run was; name another run"
+        )
+    return replace(study, pipeline=other)
 
 
 def _entropy(
     config: RunConfig, pipeline: UnitePipeline, other: UnitePipeline | None, name: str | None
 ) -> WeightEntropy:
+    """Of the encoders; where tokenizing has weights of its own, of both."""
     fresh, _ = build_models(config)
     models = {"random initialization": fresh, "this run": pipeline.encoder}
     if other is not None and name is not None:
         models[Path(name).name] = other.encoder
-    return weight_entropy({name: dict(model.named_parameters()) for name, model in models.items()})
-
-
-def _rows(run: Path) -> list[dict[str, float]]:
-    return read_rows(run / "metrics.jsonl")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for model, encoder in models.items():
+        for key, weight in encoder.named_parameters():
+            part = f"{model}, tokenizer" if key.startswith("tokenizer.") else model
+            parts.setdefault(part, {})[key] = weight
+    return weight_entropy(parts)
 
 
 def _write(folder: Path, found: Found) -> Entry:

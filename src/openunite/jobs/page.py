@@ -64,13 +64,14 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def tiles(values: Mapping[str, str]) -> str:
-    """A few numbers, large."""
+def tiles(values: Mapping[str, tuple[str, str]]) -> str:
+    """A few numbers, large, each with a note below it."""
     pairs = (
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in values.items()
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
+        f'<dd class="note">{escape(note)}</dd></div>'
+        for name, (value, note) in values.items()
     )
-    return f'<dl class="tiles">{"".join(pairs)}</dl>'
+    return f'<dl class="tiles">{"".join(pairs)}</dl>' if values else ""
 
 
 def picture(path: Path, alt: str, caption: str = "", *, chart: bool = False) -> str:
@@ -85,8 +86,13 @@ def picture(path: Path, alt: str, caption: str = "", *, chart: bool = False) -> 
     return f"<figure>{image_tag}{below}</figure>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
-    """Rows whose first cell names them; scrolls sideways where it does not fit."""
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", label: str = ""
+) -> str:
+    """Rows whose first cell names them; scrolls sideways where it does not fit.
+
+    `label` is for those who hear the page, where there is no caption.
+    """
     if not rows:
         return ""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
@@ -96,9 +102,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "")
         f'<tr><th scope="row">{escape(str(row[0]))}</th>{"".join(map(_cell, row[1:]))}</tr>'
         for row in rows
     )
-    label = escape(caption or "table")
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption or label)}">'
         f"<table>{title}{top}<tbody>{body}</tbody></table></div>"
     )
 
@@ -125,9 +130,9 @@ def shown(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    kind = ' class="number"' if number else ""
-    return f"<td{kind}>{escape(shown(value))}</td>"
+    text = shown(value)
+    kind = ' class="number"' if text[:1].isdigit() else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _anchor(name: str) -> str:

@@ -18,7 +18,7 @@ from openunite.training.config import RunConfig, load_config
 _PICTURES = {
     "samples.png": "Samples from noise. Look for variety within a row and for broken ones: nothing "
     "was picked by hand.",
-    "samples_2d.png": "The bonds that the sampled atoms imply.",
+    "samples_2d.png": "The bonds that the sampled atoms imply; a cross where no bonds make sense.",
     "reconstructions.png": "Held-out inputs above what the decoder makes of their latents: what "
     "the lower row lacks, no sample can have.",
 }
@@ -71,7 +71,7 @@ def run_page(run: Path) -> str:
 
 def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values) -> str:
     """What was trained on what, in words, and the first numbers to look at."""
-    things = {"image": "images"}.get(config.modality, f"{config.modality}s")
+    things = {"joint": "structures"}.get(config.modality, f"{config.modality}s")
     size = config.modality_config
     if config.modality == "image":
         things += f" of {size['height']} x {size['width']}"
@@ -83,7 +83,7 @@ def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values)
     if train is not None:
         text += f" ({shown(train)} {things}"
         text += f" in {config.num_classes} classes)" if config.num_classes else ")"
-    text += f" for {shown(config.steps)} steps of {config.batch_size}"
+    text += f" for {shown(config.steps)} steps of {config.batch_size} each"
     if "train_seconds" in metrics:
         text += f" in {metrics['train_seconds'] / 60:.1f} minutes"
     warnings = []
@@ -129,10 +129,9 @@ def _analysis(folder: Path, analysis: Values) -> str:
         figures = "".join(
             picture(folder / name, entry["title"], chart=entry["chart"]) for name in entry["files"]
         )
-        parts.append(
-            f'<div class="card">{heading(entry["title"])}{figures}'
-            f"{paragraph(entry['reading'], 'soft')}{table(('', ''), numbers, entry['title'])}</div>"
-        )
+        text = paragraph(entry["reading"], "soft")
+        values = table(("", ""), numbers, label=entry["title"])
+        parts.append(f'<div class="card">{heading(entry["title"])}{figures}{text}{values}</div>')
     for title, reason in analysis["missing"].items():
         parts.append(paragraph(f"{title}: left out, {reason}.", "soft"))
     return "".join(parts)

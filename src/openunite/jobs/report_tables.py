@@ -25,19 +25,21 @@ _WORDS = {
     "match_rate": "reconstructions that match their crystal",
     "match_rate_ceiling": "yardstick: the most that match rate can be",
 }
-# The first of these that a run has become tiles: name and how to print it.
-_TILES = {
-    "recon_psnr_db": ("reconstruction PSNR", "{:.1f} dB"),
-    "sample_accuracy_guided": ("guided samples recognized", "{:.1%}"),
-    "sample_accuracy": ("unguided samples recognized", "{:.1%}"),
-    "fd_samples_guided": ("Frechet distance, guided", "{:.3g}"),
-    "fd_samples": ("Frechet distance, unguided", "{:.3g}"),
-    "molecule_type_accuracy": ("reconstructed with all elements", "{:.1%}"),
-    "identity_rmsd": ("reconstruction RMSD", "{:.3f} \u00c5"),
-    "match_rate": ("reconstructions that match", "{:.1%}"),
-    "sample_validity": ("valid samples", "{:.1%}"),
-    "sample_atom_stability": ("stable atoms of samples", "{:.1%}"),
-    "sample_uniqueness": ("unique among valid", "{:.1%}"),
+# The first of these that a run has become tiles: words, how to print it, and its yardsticks.
+_RECOGNIZED = {"real images": "classifier_test_accuracy"}
+_DISTANCES = {"real": "fd_real", "blurred": "fd_blur"}
+_TILES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "recon_psnr_db": ("reconstruction PSNR", "{:.1f} dB", {}),
+    "sample_accuracy_guided": ("guided samples recognized", "{:.1%}", _RECOGNIZED),
+    "sample_accuracy": ("unguided samples recognized", "{:.1%}", _RECOGNIZED),
+    "fd_samples_guided": ("Frechet distance, guided", "{:.2f}", _DISTANCES),
+    "fd_samples": ("Frechet distance, unguided", "{:.2f}", _DISTANCES),
+    "molecule_type_accuracy": ("reconstructed with all elements", "{:.1%}", {}),
+    "identity_rmsd": ("reconstruction RMSD", "{:.3f} \u00c5", {}),
+    "match_rate": ("reconstructions that match", "{:.1%}", {"at most": "match_rate_ceiling"}),
+    "sample_validity": ("valid samples", "{:.1%}", {"real": "real_validity"}),
+    "sample_atom_stability": ("stable atoms", "{:.1%}", {"real": "real_atom_stability"}),
+    "sample_uniqueness": ("unique among valid", "{:.1%}", {"real": "real_uniqueness"}),
 }
 _MOST_TILES = 6
 _COLUMNS = {
@@ -48,13 +50,15 @@ _COLUMNS = {
 }
 
 
-def headlines(metrics: Values) -> dict[str, str]:
-    """The first numbers to look at."""
-    found = {
-        label: form.format(metrics[name])
-        for name, (label, form) in _TILES.items()
-        if isinstance(metrics.get(name), int | float)
-    }
+def headlines(metrics: Values) -> dict[str, tuple[str, str]]:
+    """The first numbers to look at, each with what real data get."""
+    found = {}
+    for name, (label, form, yardsticks) in _TILES.items():
+        if not isinstance(metrics.get(name), int | float):
+            continue
+        known = {word: metrics[key] for word, key in yardsticks.items() if key in metrics}
+        note = ", ".join(f"{word} {form.format(value)}" for word, value in known.items())
+        found[label] = (form.format(metrics[name]), note)
     return dict(list(found.items())[:_MOST_TILES])
 
 
@@ -67,7 +71,8 @@ def metric_tables(metrics: Values) -> str:
         if prefix is not None:
             stems.setdefault(name.removeprefix(prefix), {})[_COLUMNS[prefix]] = name
     paired = {stem: names for stem, names in stems.items() if {"samples", "real"} <= set(names)}
-    columns = list(dict.fromkeys(column for names in paired.values() for column in names))
+    found = {column for names in paired.values() for column in names}
+    columns = [column for column in dict.fromkeys(_COLUMNS.values()) if column in found]
     beside = [
         (
             stem.replace("_", " "),
@@ -77,12 +82,12 @@ def metric_tables(metrics: Values) -> str:
     ]
     used = {name for names in paired.values() for name in names.values()}
     rest = [
-        (_WORDS.get(name, name.replace("_", " ")), _with_error(metrics, name))
+        (_WORDS.get(name, name.removeprefix("num_").replace("_", " ")), _with_error(metrics, name))
         for name in metrics
         if name in main - used
     ]
     title = "Samples beside real, held-out ones, with standard errors"
-    return table(("", *columns), beside, title) + table(("", ""), rest, "Metrics")
+    return table(("", *columns), beside, title) + table(("", ""), rest, label="Metrics")
 
 
 def card_tables(title: str, card: Values) -> str:
