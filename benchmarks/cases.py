@@ -42,24 +42,25 @@ class RandomImages:
 
 def our_step(config: RunConfig, *, compiled: bool = False) -> Step:
     """The trainer's own step, batches and bookkeeping included."""
+    config = replace(config, compile=compiled)
     objective = build_objective(config, *build_models(config))
     trainer = Trainer(objective, RandomImages(config), config, Path(tempfile.gettempdir()))
-    if compiled:
-        for part in (objective.encoder, objective.decoder):
-            part.compile(dynamic=False)
     batches = iter(trainer.batches())
     return lambda: trainer._train_step(batches)
 
 
-def released_step(config: RunConfig, device: torch.device) -> Step:
-    """The step of `benchmarks.released`, as one graph, on the same numbers."""
+def released_step(config: RunConfig, device: torch.device, *, float32: bool = False) -> Step:
+    """The step of `benchmarks.released`, as one graph, on the same numbers.
+
+    `float32` has the matrices orthogonalized in float32, still one at a time.
+    """
     encoder, decoder = build_models(config)
     model = nn.ModuleDict({"encoder": encoder, "decoder": decoder}).to(device).train()
     plain: Any = PlainEncoder(encoder)
     objective = PlainObjective(replace(build_objective(config, encoder, decoder), encoder=plain))
     settings, average = config.optimizer, copy.deepcopy(model).requires_grad_(False)
     rates = settings.muon_learning_rate, settings.adamw_learning_rate
-    optimizers = plain_optimizers(model, *rates)
+    optimizers = plain_optimizers(model, *rates, float32=float32)
     data, slots = RandomImages(config), torch.arange(config.batch_size, device=device)
     half = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 

@@ -20,7 +20,7 @@ from openunite.flow.random import SlotRandom
 from openunite.modalities.base import Batch
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import LossTerm, UniteObjective, sum_of
-from openunite.training.optim import partition
+from openunite.training.optim import BatchedMuon, partition
 
 
 class PlainEncoder(nn.Module):
@@ -108,20 +108,38 @@ class PlainObjective:
         yield LossTerm("total", total, 1.0, parts, found[0].latents)
 
 
+class LoopedMuon(BatchedMuon):
+    """Our Muon one matrix at a time: what batching alone brings."""
+
+    def _apply(
+        self, parameters: list[Tensor], updates: list[Tensor], group: dict[str, Any]
+    ) -> None:
+        for parameter, update in zip(parameters, updates, strict=True):
+            super()._apply([parameter], [update], group)
+
+
+def plain_muon(matrices: list[Tensor], rate: float) -> torch.optim.Optimizer:
+    """torch's own: a matrix at a time, bfloat16 inside."""
+    return torch.optim.Muon(
+        matrices,
+        lr=rate,
+        weight_decay=0.0,
+        momentum=0.95,
+        nesterov=True,
+        adjust_lr_fn="match_rms_adamw",
+    )
+
+
 def plain_optimizers(
-    model: nn.Module, muon_rate: float, adamw_rate: float
+    model: nn.Module, muon_rate: float, adamw_rate: float, *, float32: bool = False
 ) -> list[torch.optim.Optimizer]:
-    """torch's own Muon, a matrix at a time, and AdamW, on our partition of the parameters."""
+    """Muon (torch's own, or ours in a loop in float32) and AdamW, on our partition."""
     groups = {name: [p for _, p in members] for name, members in partition(model).items()}
+    matrices = groups["muon"]
     return [
-        torch.optim.Muon(
-            groups["muon"],
-            lr=muon_rate,
-            weight_decay=0.0,
-            momentum=0.95,
-            nesterov=True,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        LoopedMuon(matrices, muon_rate, precision=torch.float32)
+        if float32
+        else plain_muon(matrices, muon_rate),
         torch.optim.AdamW(groups["adamw"], lr=adamw_rate, eps=1e-6, weight_decay=0.0),
     ]
 

@@ -128,7 +128,7 @@ def _options() -> argparse.Namespace:
         "--evaluations", nargs="+", type=int, default=[4, 6, 8, 12, 16, 24, 32, 50, 100]
     )
     parser.add_argument("--batch-size", type=int, default=250)
-    parser.add_argument("--runs", type=int, default=7, help="measurements of each speed; 0 for none")
+    parser.add_argument("--runs", type=int, default=7, help="of each speed; 0 for none")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     options.name = options.name or Path(options.run).name

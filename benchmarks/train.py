@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.cases import Step, denoiser_step, dit_step, our_step, released_step
 from benchmarks.machine import describe, product_ceiling, published_peak, save
 from benchmarks.measure import Timing, alternate, memory_by, peak_bytes
+from benchmarks.released import LoopedMuon, plain_muon
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
@@ -42,6 +43,7 @@ def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -
     """A whole optimizer step: forward, backward, clipping, optimizers, moving average."""
     steps: dict[str, Step] = {
         "as released": released_step(config, device),
+        "as released, Muon in float32": released_step(config, device, float32=True),
         "here": our_step(config),
     }
     if options.compile:
@@ -112,22 +114,10 @@ def memory(config: RunConfig, device: torch.device, options: argparse.Namespace)
     return found, lines
 
 
-class LoopedMuon(BatchedMuon):
-    """The same arithmetic and precision, one matrix at a time: what batching alone brings."""
-
-    def _apply(
-        self, parameters: list[Tensor], updates: list[Tensor], group: dict[str, Any]
-    ) -> None:
-        for parameter, update in zip(parameters, updates, strict=True):
-            super()._apply([parameter], [update], group)
-
-
 def muon(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
     """The optimizer of the matrices alone, on gradients of noise."""
     steps = {
-        "torch.optim.Muon (bf16 inside)": lambda p: torch.optim.Muon(
-            p, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-        ),
+        "torch.optim.Muon (bf16 inside)": lambda p: plain_muon(p, 1e-3),
         "float32, one matrix at a time": lambda p: LoopedMuon(p, precision=torch.float32),
         "float32, batched": lambda p: BatchedMuon(p, precision=torch.float32),
         "bf16, batched": lambda p: BatchedMuon(p, precision=torch.bfloat16),

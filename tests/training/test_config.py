@@ -170,6 +170,7 @@ def changed(value: Any) -> Any:
 
 LITERAL = {
     "precision": "bf16",
+    "sharding": "full",
     "sampling.solver": "euler",
     "init_from": "runs/other",
     "model.latent_norm": "rmsnorm",

@@ -116,6 +116,7 @@ class RunConfig:
     seed: int = 0
     precision: str = "no"
     sharding: str = "none"
+    compile: bool = False  # torch.compile of both networks
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -158,6 +159,7 @@ class RunConfig:
 OPERATIONAL = (
     "micro_batch_size",
     "sharding",
+    "compile",
     "checkpoint_every",
     "keep_checkpoints",
     "preview_every",

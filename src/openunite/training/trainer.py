@@ -101,6 +101,8 @@ class Trainer:
             shard(self.model, self.ema.model, device)
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
+        for part in self.model.values() if config.compile else ():
+            part.compile()  # in place: names in checkpoints stay
         self.order = sample_order(config, dataset, world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
 
@@ -189,7 +191,7 @@ class Trainer:
         """Back-propagate the loss terms of one micro-batch, each before the next is computed."""
         device = self.accelerator.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        random = SlotRandom(self.config.seed, self.step, slots.to(device))
+        random = SlotRandom(self.config.seed, self.step, slots.to(device, non_blocking=True))
         terms = self.objective.terms(batch, self.step, random)
         total = torch.zeros((), device=device)
         while (term := self._next(terms)) is not None:

@@ -1,0 +1,157 @@
+"""What keeps an optimizer step fast: whole graphs, no waiting for the device, memory flat in k."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.measure import peak_bytes
+from tests.training.tiny import TinyImages, tiny_config, tiny_trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from openunite.flow.random import SlotRandom
+from openunite.training.build import build_models, build_objective
+from openunite.training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select"}
+
+
+# ---- whole graphs ---------------------------------------------------------------------------
+
+
+def whole_graph(part: str, backend: str) -> dict[str, float]:
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "whole_graph.py"), part, backend],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [("networks", ["tokenize", "denoise", "decode"]), ("terms", ["reconstruction", "flow"])],
+)
+def test_each_part_of_a_step_is_one_graph(part: str, names: list[str]) -> None:
+    differences = whole_graph(part, "aot_eager")
+    assert list(differences) == names
+    assert max(differences.values()) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+def test_the_compiled_networks_compute_the_same() -> None:
+    assert max(whole_graph("networks", "inductor").values()) < 1e-3
+
+
+def test_compiling_changes_no_name_and_no_weight(tmp_path: Path) -> None:
+    plain, compiled = (tiny_trainer(tmp_path / str(c), compile=c) for c in (False, True))
+    assert list(compiled.names.values()) == list(plain.names.values())
+    expected = plain.model.state_dict()
+    found = compiled.model.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(m._compiled_call_impl is not None for m in compiled.model.values())
+    assert all(m._compiled_call_impl is None for m in compiled.ema.model.values())  # type: ignore
+
+
+# ---- waiting for the device -----------------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that make the host wait for a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if name in WAITING:
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_counter_sees_a_wait() -> None:
+    with Waits() as waits:
+        bool(torch.ones(2).sum() > 1)
+        torch.ones(2).max().item()
+    assert len(waits.seen) == 2
+
+
+def test_forward_and_backward_never_wait() -> None:
+    config = tiny_config()
+    objective = build_objective(config, *build_models(config))
+    batch, random = TinyImages().batch([0, 1, 2, 3]), SlotRandom(0, 3, torch.arange(4))
+    with Waits() as waits:
+        for term in objective.terms(batch, 3, random):
+            (term.value * term.weight).backward()
+    assert waits.seen == []
+
+
+def test_a_step_waits_once_to_see_that_it_is_finite(tmp_path: Path) -> None:
+    trainer, batches = ready(tmp_path, flow_draws=3)
+    trainer._train_step(batches)
+    trainer.optimizers["adamw"].step = lambda: None  # type: ignore[method-assign]  see below
+    with Waits() as waits:
+        trainer._train_step(batches)
+    # AdamW's fused step reads its counter on a CPU; on a GPU the counter stays there.
+    assert waits.seen == ["aten::_local_scalar_dense"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_on_a_gpu_waits_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    trainer, batches = ready(tmp_path, flow_draws=3)
+    trainer._train_step(batches)
+    torch.cuda.set_sync_debug_mode("warn")
+    recwarn.clear()
+    try:
+        trainer._train_step(batches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [w for w in recwarn if "synchroniz" in str(w.message)]
+    assert len(waits) <= 1
+
+
+# ---- memory ---------------------------------------------------------------------------------
+
+
+def ready(folder: Path, **objective: Any) -> tuple[Trainer, Iterator[Any]]:
+    changes = {f"objective__{name}": value for name, value in objective.items()}
+    trainer = tiny_trainer(folder, log_every=1000, **changes)
+    return trainer, iter(trainer.batches())
+
+
+def peak(folder: Path, draws: int) -> int:
+    trainer, batches = ready(folder, flow_draws=draws)
+    trainer._train_step(batches)  # optimizer state
+    return peak_bytes(lambda: trainer._train_step(batches), trainer.accelerator.device)
+
+
+def test_peak_memory_does_not_grow_with_the_number_of_draws(tmp_path: Path) -> None:
+    """Within 10 % between k = 1 and k = 14: a second draw kept alive would add most of one."""
+    one, many = peak(tmp_path / "1", 1), peak(tmp_path / "14", 14)
+    assert one > 100_000
+    assert many <= 1.1 * one
+
+
+def test_memory_of_a_step_sees_what_is_kept(tmp_path: Path) -> None:
+    """The measure itself: terms held until the last is computed take more."""
+    trainer, batches = ready(tmp_path, flow_draws=14)
+    trainer._train_step(batches)
+    lazy, device = trainer.objective.terms, trainer.accelerator.device
+    flat = peak_bytes(lambda: trainer._train_step(batches), device)
+    object.__setattr__(trainer.objective, "terms", lambda *given: iter(list(lazy(*given))))
+    assert peak_bytes(lambda: trainer._train_step(batches), device) > 1.5 * flat

@@ -1,0 +1,74 @@
+"""Run apart from pytest, whose shape checker would break every graph: what compiles as one graph.
+
+Prints a line of JSON: for each part the largest difference from eager mode, of outputs and of
+gradients. Any graph break raises.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+
+import torch
+from tests.training.tiny import TinyImages, tiny_config
+from torch import Tensor, nn
+
+from openunite.flow.random import SlotRandom
+from openunite.objective import UniteObjective, sum_of
+from openunite.training.build import build_models, build_objective
+
+
+def networks(objective: UniteObjective, backend: str) -> dict[str, float]:
+    """Both passes of the encoder, and the decoder."""
+    encoder, decoder = objective.encoder, objective.decoder
+    z, t, label = torch.randn(3, 4, 8), torch.rand(3), torch.tensor([0, 4, 10])
+    image = torch.rand(3, 1, 28, 28)
+    calls: dict[str, tuple[nn.Module, tuple[Tensor | None, ...]]] = {
+        "tokenize": (encoder, (z, t, None, image)),
+        "denoise": (encoder, (z, t, label)),
+        "decode": (decoder, (z,)),
+    }
+    return {
+        name: compare(module, lambda f, args=args: f(*args), module, backend)
+        for name, (module, args) in calls.items()
+    }
+
+
+def terms(objective: UniteObjective, backend: str) -> dict[str, float]:
+    """Equation (5) with its random numbers: the reconstruction, and one flow draw."""
+    model = nn.ModuleDict({"encoder": objective.encoder, "decoder": objective.decoder})
+    batch = objective.modality.prepare(TinyImages().batch([3, 1, 2]), None)
+    random, target = SlotRandom(0, 7, torch.arange(3)), torch.randn(3, 4, 8)
+
+    def reconstruction() -> Tensor:
+        z0 = objective.tokenize(batch, random)
+        output = objective.decoder(objective.perturb(z0, batch, random))
+        return sum_of(objective.modality.reconstruction_losses(output, batch))
+
+    def flow() -> Tensor:
+        return objective.flow_loss(target, batch, random, 2)
+
+    found = {"reconstruction": reconstruction, "flow": flow}
+    return {name: compare(call, lambda f: f(), model, backend) for name, call in found.items()}
+
+
+def compare(function: Callable, call: Callable, model: nn.Module, backend: str) -> float:
+    """Largest difference between one whole graph and eager mode."""
+    results = []
+    compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    for chosen in (compiled, function):
+        output = call(chosen)
+        (output if output.ndim == 0 else output.square().sum()).backward()
+        grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        model.zero_grad()
+        results.append([output.detach(), *grads])
+    return max(float((a - b).abs().max()) for a, b in zip(*results, strict=True))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    config = tiny_config()
+    made = build_objective(config, *build_models(config))
+    for parameter in (*made.encoder.parameters(), *made.decoder.parameters()):
+        parameter.data.add_(0.1 * torch.randn(parameter.shape))
+    part = networks if sys.argv[1] == "networks" else terms
+    print(json.dumps(part(made, sys.argv[2])))
