@@ -56,13 +56,13 @@ def held_out(data: ImageData) -> set[bytes]:
 def counted(monkeypatch) -> list[int]:
     """Grows by one entry per item that the scan reads."""
     reads: list[int] = []
-    original = scan_module._read
+    original = scan_module.read_item
 
-    def read(items, i, spec):
+    def read(source, i, spec):
         reads.append(i)
-        return original(items, i, spec)
+        return original(source, i, spec)
 
-    monkeypatch.setattr(scan_module, "_read", read)
+    monkeypatch.setattr(scan_module, "read_item", read)
     return reads
 
 

@@ -5,6 +5,7 @@ A source is one of
 - a folder with one folder per class, a flat folder of images, or a folder that holds `train` and
   `test` (or `val`, `valid`, `validation`) folders of either kind;
 - a .parquet file, a folder of them, or the id of a data set on the Hugging Face hub;
+- a folder of tar shards, webdataset's or those of `openunite prepare`, see `tars.py`;
 - an .npz file, see `arrays.py`.
 What happens to each image is stated in `pixels.py`.
 
@@ -233,22 +234,27 @@ def _check_options(share: float, maximum: int, bad_share: float, num_threads: in
 
 
 def _skipped(source: Source, records: list[Record], max_bad_share: float) -> tuple[Skipped, ...]:
-    """What cannot be used. ValueError if that is more than the share allows."""
+    """What cannot be used."""
     bad = [
         Skipped(source.items.name(i), record.reason)
         for i, record in enumerate(records)
         if record.reason
     ]
-    share = len(bad) / max(1, len(records))  # the quotient: 0.29 * 100 is less than 29
+    refuse_many(source.name, bad, len(records), max_bad_share)
+    return tuple(bad)
+
+
+def refuse_many(name: str, bad: Sequence[Skipped], total: int, max_bad_share: float) -> None:
+    """ValueError if more images of the source called `name` are bad than the share allows."""
+    share = len(bad) / max(1, total)  # the quotient: 0.29 * 100 is less than 29
     if share > max_bad_share:
         first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:5])
         raise ValueError(
-            f"{len(bad)} of {len(records)} images in {source.name} ({share:.2%}) cannot be used, "
+            f"{len(bad)} of {total} images in {name} ({share:.2%}) cannot be used, "
             f"more than max_bad_share = {max_bad_share:g} allows: {first}"
             f"{', ...' if len(bad) > 5 else ''}; remove them, or set max_bad_share to "
             f"{np.ceil(share * 1e4) / 1e4:g} or more"
         )
-    return tuple(bad)
 
 
 def _held_out(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openunite.modalities.image import arrays, tables
+from openunite.modalities.image import arrays, tables, tars
 from openunite.modalities.image.sources import TEST_NAMES, Ints, Source
 
 SUFFIXES = {
@@ -32,6 +32,8 @@ def read_source(source: str | Path, cache_dir: Path) -> Source:
         return _BUILT_IN[source]()
     path = Path(source).expanduser()
     if path.is_dir():
+        if shards := tars.tar_files(path):
+            return tars.read_tars(path, shards)
         parquet = tables.parquet_files(path)
         return tables.read_parquet(path, parquet, cache_dir) if parquet else read_folder(path)
     suffix = path.suffix.lower()

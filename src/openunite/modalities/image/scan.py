@@ -21,7 +21,7 @@ import PIL
 from tqdm import tqdm
 
 from openunite.modalities.image.pixels import BadImage, PixelSpec, decode
-from openunite.modalities.image.sources import Items, Pixels, Source
+from openunite.modalities.image.sources import Pixels, Source
 
 _CHUNK = 64  # items per task: a task of its own for each tiny image would cost more than the image
 
@@ -53,6 +53,8 @@ def scan(
 ) -> Scan:
     """Read what has to be read. With `keep` that is everything, else what the index lacks."""
     items, count = source.items, len(source.items)
+    if source.digests is not None and not keep:
+        return Scan([Record("", digest.tobytes().hex(), "") for digest in source.digests], None)
     index = _index_path(source, spec, cache_dir)
     known = {} if index is None or keep else _load(index)
     # Before reading: a file that changes meanwhile then has an outdated stamp, not a wrong record.
@@ -66,7 +68,7 @@ def scan(
     pixels = np.zeros((count, *spec.shape), dtype=np.uint8) if keep else None
 
     def take(i: int) -> None:
-        digest, reason, decoded = _read(items, i, spec)
+        digest, reason, decoded = read_item(source, i, spec)
         records[i] = Record(stamps[i], digest, reason)
         if pixels is not None and decoded is not None:
             pixels[i] = decoded
@@ -78,13 +80,16 @@ def scan(
     return Scan(complete, pixels)
 
 
-def _read(items: Items, i: int, spec: PixelSpec) -> tuple[str, str, Pixels | None]:
-    """Digest, reason and pixels of item i."""
+def read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixels | None]:
+    """Digest of the original, reason why it cannot be used ("": it can), and pixels of item i."""
     try:
-        content = items.read(i)
+        content = source.items.read(i)
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}", None
-    digest = sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()
+    if source.digests is not None:
+        digest = source.digests[i].tobytes().hex()
+    else:
+        digest = sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()
     try:
         return digest, "", decode(content, spec)
     except BadImage as error:

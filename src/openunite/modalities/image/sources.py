@@ -33,7 +33,9 @@ class Source:
     """Items with labels int64 (N,); `class_names` is empty for unconditional data.
 
     `held_out` bool (N,) marks the source's own test split, None if it has none. `location` tells
-    sources apart between runs; "" where remembering what was read would save nothing.
+    sources apart between runs; "" where remembering what was read would save nothing. `digests`
+    uint8 (N, 32), the sha256 of the originals, says that the source was checked when it was made:
+    all its items can be used.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Source:
     class_names: tuple[str, ...] = ()
     held_out: NDArray[np.bool_] | None = None
     location: str = ""
+    digests: Pixels | None = None
 
 
 @dataclass(frozen=True)
