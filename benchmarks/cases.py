@@ -40,11 +40,15 @@ class RandomImages:
         }
 
 
+def our_trainer(config: RunConfig) -> Trainer:
+    """A trainer of this config on images of noise; it writes nothing while it only steps."""
+    objective = build_objective(config, *build_models(config))
+    return Trainer(objective, RandomImages(config), config, Path(tempfile.gettempdir()))
+
+
 def our_step(config: RunConfig, *, compiled: bool = False) -> Step:
     """The trainer's own step, batches and bookkeeping included."""
-    config = replace(config, compile=compiled)
-    objective = build_objective(config, *build_models(config))
-    trainer = Trainer(objective, RandomImages(config), config, Path(tempfile.gettempdir()))
+    trainer = our_trainer(replace(config, compile=compiled))
     batches = iter(trainer.batches())
     return lambda: trainer._train_step(batches)
 

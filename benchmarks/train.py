@@ -17,6 +17,7 @@ from benchmarks.cases import Step, denoiser_step, dit_step, our_step, released_s
 from benchmarks.machine import describe, product_ceiling, published_peak, save
 from benchmarks.measure import Timing, alternate, memory_by, peak_bytes
 from benchmarks.released import LoopedMuon, plain_muon
+from benchmarks.undo import undone
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
@@ -32,7 +33,7 @@ def main() -> None:
     device, config = choose_device(), _config(options)
     result: dict[str, Any] = {**describe_run(options, config, device)}
     table = [f"# Training, {options.recipe}, {config.model.depth} x {config.model.width}"]
-    parts = {"step": step, "denoiser": denoiser, "memory": memory, "muon": muon}
+    parts = {"step": step, "denoiser": denoiser, "memory": memory, "muon": muon, "undo": undo}
     for name in options.parts or parts:
         result[name], lines = parts[name](config, device, options)
         table += ["", *lines]
@@ -146,6 +147,17 @@ def muon(config: RunConfig, device: torch.device, options: argparse.Namespace) -
     return {name: timing.as_dict() for name, timing in timings.items()}, lines
 
 
+def undo(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
+    """Our step with one change taken back at a time."""
+    timings = alternate(undone(config), device, runs=options.runs)
+    lines = ["## One change undone at a time, whole step", ""]
+    lines += ["| step | median ms | lower quartile | spread | times our step |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, timing in timings.items():
+        lines.append(f"| {name} | {_times(timing)} | {_ratio(timing, timings['here'])} |")
+    return {name: timing.as_dict() for name, timing in timings.items()}, lines
+
+
 def describe_run(
     options: argparse.Namespace, config: RunConfig, device: torch.device
 ) -> dict[str, Any]:
@@ -189,7 +201,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", help="any of step, denoiser, memory, muon; default all")
+    parser.add_argument(
+        "parts", nargs="*", help="parts to measure; default all"
+    )
     parser.add_argument("--recipe", default="fashion", help="the model and its images")
     parser.add_argument("--width", type=int, help="instead of the recipe's (heads of 32)")
     parser.add_argument("--depth", type=int, help="instead of the recipe's")
