@@ -101,14 +101,15 @@ class ImageModality(Modality):
     """Stored form: uint8 (B, channels, H, W). Model form: float in [0, 1], not normalized.
 
     Settings: height, width, channels, patch_size; `flip` (False) mirrors half of the training
-    images; `patch_positions` is "sincos" or, as in the release, "zero". `perceptual` adds a
-    distance of `perceptual.py` to the L1 loss, times `perceptual_weight` (1): "lpips", "gradients"
-    or "none" (the default); `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
+    images; `patch_positions` is "sincos" or, as in the release, "zero". The loss is `l1_weight`
+    (1) times the mean absolute error and `l2_weight` (0) times the mean squared one. `perceptual`
+    adds a distance of `perceptual.py`, times `perceptual_weight` (1): "lpips", "gradients" or
+    "none" (the default); `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         known = {"height", "width", "channels", "patch_size", "flip", "patch_positions"}
-        known |= {"perceptual", "perceptual_weight", "perceptual_path"}
+        known |= {"l1_weight", "l2_weight", "perceptual", "perceptual_weight", "perceptual_path"}
         if unknown := set(config) - known:
             raise ValueError(
                 f"unknown image settings {sorted(unknown)}, expected some of {sorted(known)}"
@@ -120,6 +121,9 @@ class ImageModality(Modality):
         )
         self.flip = config.get("flip", False)
         self.patch_positions = config.get("patch_positions", "sincos")
+        self.weights = {"l1": config.get("l1_weight", 1.0), "l2": config.get("l2_weight", 0.0)}
+        if min(self.weights.values()) < 0.0 or not any(self.weights.values()):
+            raise ValueError(f"expected l1_weight and l2_weight >= 0, one above, got {self.weights}")
         self.perceptual = config.get("perceptual", "none")
         if self.perceptual not in PERCEPTUAL:
             raise ValueError(f"perceptual must be one of {PERCEPTUAL}, got {self.perceptual!r}")
@@ -134,7 +138,9 @@ class ImageModality(Modality):
         return PixelHead(self.shape, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        losses = {"l1": (output.float() - batch["data"]).abs().mean()}
+        error = output.float() - batch["data"]
+        norms = {"l1": error.abs, "l2": error.square}
+        losses = {name: w * norms[name]().mean() for name, w in self.weights.items() if w}
         if self.perceptual != "none":
             distance = self.distance()(output, batch["data"]).mean()
             losses[self.perceptual] = self.perceptual_weight * distance
