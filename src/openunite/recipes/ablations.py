@@ -37,8 +37,12 @@ class Variant:
     paper: Paper
     model: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
-    staged: bool = False
     half_depth: bool = False
+
+    @property
+    def staged(self) -> bool:
+        """Two runs; `apply` gives the settings of the first."""
+        return "stage" in self.objective
 
     def apply(self, base: RunConfig) -> RunConfig:
         """`base` with this variant's settings. ValueError if there is no such setting."""
@@ -50,9 +54,8 @@ class Variant:
     def stages(self, base: RunConfig, steps: int, autoencoder: str) -> tuple[RunConfig, RunConfig]:
         """The two runs of a staged variant, `steps` each; the first is in folder `autoencoder`."""
         config = replace(self.apply(base), steps=steps)
-        first = replace(config, objective=replace(config.objective, stage="autoencoder"))
         second = replace(config.objective, stage="denoiser")
-        return first, replace(config, objective=second, init_from=autoencoder)
+        return config, replace(config, objective=second, init_from=autoencoder)
 
 
 def ablation_base() -> RunConfig:
@@ -82,6 +85,7 @@ def ablation_base() -> RunConfig:
 
 
 _SEPARATE = {"tokenizer": "separate"}
+_STAGED = {"stage": "autoencoder"}
 _CLAIM = Paper("no number; claim: one stage suffices", 1, 0)
 
 DEFAULT = Variant("default", "default", Paper("2.71 / 1.01", 0, 0))
@@ -106,13 +110,13 @@ VARIANTS: tuple[Variant, ...] = (
         model=_SEPARATE,
         objective={"stop_gradient": False},
     ),
-    Variant("staged_equal_compute", "stages", _CLAIM, model=_SEPARATE, staged=True),
+    Variant("staged_equal_compute", "stages", _CLAIM, model=_SEPARATE, objective=_STAGED),
     Variant(
         "staged_equal_parameters",
         "stages",
         _CLAIM,
         model=_SEPARATE,
-        staged=True,
+        objective=_STAGED,
         half_depth=True,
     ),
     Variant(
@@ -120,7 +124,7 @@ VARIANTS: tuple[Variant, ...] = (
         "stages",
         _CLAIM,
         model={"tokenizer": "posterior", "latent_norm": "none"},
-        staged=True,
+        objective=_STAGED,
     ),
     Variant(
         "layernorm_plain",

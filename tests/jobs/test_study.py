@@ -1,0 +1,166 @@
+"""The ablation study: what the grid holds, equal compute, and what is run, resumed or refused."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openunite.commands import Study
+from openunite.jobs import study as job
+from openunite.jobs.study import Cell, plan, stage_steps, study
+from openunite.recipes.ablations import SMALL, VARIANTS, ablation_base, grid
+from openunite.training.config import differences, save_config
+from openunite.training.cost import flops, num_parameters
+
+NAMED = {variant.name: variant for variant in VARIANTS}
+
+
+def test_the_grids_hold_what_is_asked_for() -> None:
+    assert [v.name for v in grid("small")] == list(SMALL)
+    assert len(SMALL) == 9
+    assert len(grid("full")) == len(NAMED) == 18
+    assert VARIANTS[0].name == "default"
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=NAMED)
+def test_a_variant_changes_its_own_settings_only(variant: Any) -> None:
+    base = ablation_base()
+    changed = {line.split(":")[0] for line in differences(base, variant.apply(base))}
+    own = {f"model.{n}" for n in variant.model} | {f"objective.{n}" for n in variant.objective}
+    assert changed == own | ({"model.depth"} if variant.half_depth else set())
+
+
+@pytest.mark.parametrize("name", ["staged_equal_compute", "staged_equal_parameters"])
+def test_two_stages_cost_what_one_costs(name: str) -> None:
+    base, variant = ablation_base(), NAMED[name]
+    steps = stage_steps(base, variant.apply(base))
+    shared = replace(variant.apply(base).model, tokenizer="shared")
+    own, joint = (flops(c, as_released=False) for c in (replace(base, model=shared), base))
+    autoencoder = own.tokenize + own.decode
+    denoiser = own.tokenize / 3 + 3 * own.flow_draw
+    cost = steps * (autoencoder + denoiser)
+    budget = base.steps * (joint.tokenize + joint.decode + 3 * joint.flow_draw)
+    assert cost == pytest.approx(budget, rel=1 / base.steps)
+    assert (steps < base.steps) == (name == "staged_equal_compute")
+
+
+def test_two_halves_have_about_the_parameters_of_the_default() -> None:
+    base = ablation_base()
+    ratios = {
+        name: num_parameters(NAMED[name].apply(base)) / num_parameters(base)
+        for name in ("staged_equal_parameters", "staged_equal_compute")
+    }
+    assert ratios["staged_equal_parameters"] == pytest.approx(1.0, abs=0.15)
+    assert ratios["staged_equal_compute"] > 1.7
+
+
+def cells_of(folder: Path, *names: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+    return plan([NAMED[n] for n in names], seeds, ablation_base(), folder)
+
+
+def test_a_staged_cell_is_two_runs_and_the_second_starts_from_the_first(tmp_path: Path) -> None:
+    (cell,) = cells_of(tmp_path, "staged_kl_vae")
+    (first, one), (second, two) = cell.runs
+    assert (one.objective.stage, two.objective.stage) == ("autoencoder", "denoiser")
+    assert two.init_from == str(first)
+    assert second == cell.folder
+    assert one.steps == two.steps
+
+
+def test_seeds_are_the_outer_loop(tmp_path: Path) -> None:
+    cells = cells_of(tmp_path, "default", "separate", seeds=(4, 5))
+    assert [c.folder.name for c in cells] == ["default-4", "separate-4", "default-5", "separate-5"]
+    assert [c.runs[0][1].seed for c in cells] == [4, 4, 5, 5]
+
+
+class FakeProcess:
+    """A run that has already ended."""
+
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
+
+    def poll(self) -> int:
+        return self.returncode
+
+    def terminate(self) -> None:
+        pass
+
+    wait = terminate
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs "end" at once: finished, but for those of separate weights, which collapse."""
+    names: list[str] = []
+
+    def start(cell: Cell) -> FakeProcess:
+        folder, config = cell.waiting()
+        names.append(folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, folder / "config.yaml")
+        if config.model.tokenizer == "separate" and config.objective.stage == "joint":
+            (folder / "collapsed.json").write_text("{}")
+            return FakeProcess(2)
+        metrics = {"fd_samples": 1.0 + config.seed, "train_seconds": 10.0}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return FakeProcess(0)
+
+    monkeypatch.setattr(job, "_start", start)
+    monkeypatch.setattr(job, "grid", lambda name: [NAMED[n] for n in ("default", *SMALL[2:5])])
+    return names
+
+
+def test_finished_and_collapsed_cells_are_not_run_again(tmp_path: Path, started: list[str]) -> None:
+    command = Study("ablations", output=str(tmp_path), seeds=(0, 1))
+    study(command)
+    assert len(started) == 2 * (1 + 1 + 1 + 2)
+    assert started.index("staged_equal_compute-0-autoencoder") < started.index(
+        "staged_equal_compute-0"
+    )
+    rows = {row["name"]: row for row in json.loads((tmp_path / "table.json").read_text())["rows"]}
+    assert rows["default"]["metrics"]["fd_samples"] == [1.0, 2.0]
+    assert rows["separate"]["collapsed"] == 2
+    assert rows["staged_equal_compute"]["metrics"]["train_seconds"] == [20.0, 20.0]  # both stages
+    again = list(started)
+    study(command)
+    assert started == again
+    (tmp_path / "default-1" / "metrics.json").unlink()
+    study(command)
+    assert started == [*again, "default-1"]
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path, started: list[str]) -> None:
+    study(Study("ablations", output=str(tmp_path), seeds=(0,)))
+    with pytest.raises(ValueError, match=r"default-0 holds a run with other settings \(steps: 7"):
+        study(Study("ablations", output=str(tmp_path), seeds=(0,), steps=7))
+
+
+def test_a_run_that_fails_is_named_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(cell: Cell) -> FakeProcess:
+        folder, _ = cell.waiting()
+        (folder.parent / f"{folder.name}.log").write_text("a\nno space left on device\n")
+        return FakeProcess(1)
+
+    monkeypatch.setattr(job, "_start", start)
+    with pytest.raises(ValueError, match=r"default-0 ended with status 1 \(no space left"):
+        study(Study("ablations", output=str(tmp_path), seeds=(0,)))
+
+
+def test_the_command_of_a_cell_is_openunite_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    record: Callable[..., Any] = lambda *a, **k: seen.append((a, k)) or FakeProcess(0)  # noqa: E731
+    monkeypatch.setattr(job.subprocess, "Popen", record)
+    (cell,) = cells_of(tmp_path, "default")
+    job._start(cell)
+    ((arguments,), options) = seen[0]
+    assert arguments[1:4] == ["-m", "openunite.cli", "train"]
+    assert arguments[-2:] == ["--output", str(tmp_path / "default-0")]
+    assert options["env"]["OMP_NUM_THREADS"] == "1"
+    assert (tmp_path / "default-0.yaml").is_file()
