@@ -1,5 +1,6 @@
 """How many bits the weights hold, split into norms and functions."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -99,7 +100,7 @@ def entropy_bits(weight: Tensor, bins: int = BINS) -> float:
     if not high > low:
         return 0.0
     shares = torch.histc(values, bins, low, high) / len(values)
-    return float(torch.special.entr(shares).sum()) / float(torch.log(torch.tensor(2.0)))
+    return float(torch.special.entr(shares).sum()) / math.log(2.0)
 
 
 def group_of(name: str) -> str:

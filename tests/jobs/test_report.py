@@ -1,0 +1,209 @@
+"""`openunite report`: a page that is valid, needs nothing outside itself, and escapes names."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.training.tiny import tiny_config
+
+from openunite.cli import main
+from openunite.jobs.page import shown
+from openunite.training.config import save_config
+
+VOID = {"meta", "link", "img", "br", "hr"}
+EVIL = "<script>alert('x')</script> & \"co\""
+
+
+class Checker(HTMLParser):
+    """Open and closed elements must match; collects what a test asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder as `train`, `evaluate` and `analyze` leave one, with names to be escaped."""
+    folder = tmp_path / "run <1> & co"
+    (folder / "analysis").mkdir(parents=True)
+    (folder / "previews").mkdir()
+    save_config(tiny_config(), folder / "config.yaml")
+    for name in (
+        "samples.png",
+        "reconstructions.png",
+        "curves.png",
+        "sweep.png",
+        "analysis/probe.png",
+        "analysis/probe.gif",
+        *(f"previews/step-{step:08d}.png" for step in range(500, 4500, 500)),
+    ):
+        Image.new("RGB", (6, 4), "red").save(folder / name)
+    write(folder / "data.json", {"name": EVIL, "train_size": 6000, "class_names": [EVIL, "b"]})
+    metrics = {
+        "recon_psnr_db": 23.456,
+        "sample_accuracy": 0.78,
+        "classifier_test_accuracy": 0.907,
+        "sample_validity": 0.5,
+        "sample_validity_se": 0.01,
+        "real_validity": 0.97,
+        "parameters": 1595681,
+        "train_seconds": 90.0,
+        "odd": None,
+    }
+    write(folder / "metrics.json", metrics)
+    write(
+        folder / "card.json", {"protocol": {"extractor": {"name": EVIL, "sha256": "abc"}}, "n": 5}
+    )
+    entry = {
+        "name": "dynamics",
+        "title": f"Title {EVIL}",
+        "reading": "How to read it.",
+        "chart": True,
+        "files": ["probe.png", "probe.gif"],
+        "numbers": {"verdict": "collapsed", "accuracy": 0.75, "long": [1, 2]},
+    }
+    missing = {"Latents": "it needs images"}
+    write(folder / "analysis" / "analysis.json", {"analyses": [entry], "missing": missing})
+    return folder
+
+
+def write(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values))
+
+
+def parsed(run: Path) -> tuple[str, Checker]:
+    main(["report", str(run)])
+    html = (run / "report.html").read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    return html, checker
+
+
+def test_the_page_is_whole_and_asks_for_nothing(run: Path) -> None:
+    html, page = parsed(run)
+    assert html.startswith("<!DOCTYPE html>")
+    assert not {tag for tag, _ in page.elements} & {"script", "iframe", "object", "video", "form"}
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "srcset", "data", "poster"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("data:", "#")), (tag, value)
+        assert not any(name.startswith("on") for name in attributes)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_pictures_are_inlined_with_a_text_and_a_size(run: Path) -> None:
+    _, page = parsed(run)
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert len(images) == 3 + 4 + 2 + 1  # pictures, four previews, analysis, the unknown one
+    for image in images:
+        kind, data = re.fullmatch(r"data:image/(png|gif);base64,(.*)", image["src"]).groups()
+        assert base64.b64decode(data)[:4] == {"png": b"\x89PNG", "gif": b"GIF8"}[kind]
+        assert image["alt"]
+        assert (image["width"], image["height"]) == ("6", "4")
+
+
+def test_names_are_escaped_and_shown(run: Path) -> None:
+    html, page = parsed(run)
+    assert "<script>" not in html
+    text = "".join(page.text)
+    assert "Run run <1> & co" in text
+    assert f"Title {EVIL}" in text
+    assert f"trained on {EVIL}" in text
+
+
+def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
+    html, page = parsed(run)
+    text = "".join(page.text)
+    for wanted in ("23.5 dB", "78.0%", "real images 90.7%", "1,595,681", "undefined"):
+        assert wanted in text, wanted
+    assert "0.5 ± 0.01" in text
+    assert "extractor.sha256" in text
+    assert "How to read it." in text
+    assert "Latents: left out, it needs images." in text
+    tables = html.count("<table")
+    assert tables == html.count('class="scroll"') >= 6
+    assert page.elements.count(("html", {"lang": "en"})) == 1
+
+
+def test_a_collapsed_run_says_so_at_the_top(run: Path) -> None:
+    html, _ = parsed(run)
+    assert "have collapsed" in html.split("<main>")[0]
+
+
+def test_links_lead_somewhere(run: Path) -> None:
+    _, page = parsed(run)
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {a["href"][1:] for tag, a in page.elements if tag == "a"}
+    assert links == targets
+    assert len(links) >= 6
+
+
+def test_a_bare_run_has_a_page_too(tmp_path: Path) -> None:
+    save_config(tiny_config(), tmp_path / "config.yaml")
+    html, page = parsed(tmp_path)
+    text = "".join(page.text)
+    assert "not finished" in text
+    assert "run `openunite analyze`" in text
+    assert "<img" not in html
+
+
+def test_light_and_dark(run: Path) -> None:
+    html, page = parsed(run)
+    assert "prefers-color-scheme: dark" in html
+    assert ("meta", {"name": "color-scheme", "content": "light dark"}) in page.elements
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1234567, "1,234,567"),
+        (2026, "2026"),
+        (0.123456, "0.1235"),
+        (float("nan"), "undefined"),
+        (True, "yes"),
+        ([1, 2.5], "1, 2.5"),
+        (list(range(20)), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (20)"),
+    ],
+)
+def test_values_as_shown(value: object, expected: str) -> None:
+    assert shown(value) == expected
+
+
+def test_mistakes_are_one_sentence(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, message in (
+        ([str(tmp_path)], "is no run"),
+        ([str(run), "--output", "page.pdf"], "must end in .html"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["report", *arguments])
+        assert message in capsys.readouterr().err
+    (run / "metrics.json").write_text("{")
+    with pytest.raises(SystemExit):
+        main(["report", str(run)])
+    assert "no sound JSON" in capsys.readouterr().err
