@@ -117,9 +117,15 @@ def measure(
             images, evaluations, passes = draw(pipeline, point, drawn, batch)
             distance = judge.distance(images)
             rows.append({"distance": distance, "evaluations": evaluations, "passes": passes})
-            file.write_text(json.dumps(found, indent=1) + "\n")
+            _write(file, found)
             print(f"seed {seed} {point.key}: {distance:.4f} ({evaluations:.0f})", flush=True)
     return found
+
+
+def _write(file: Path, found: dict[str, list[dict[str, float]]]) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(found, indent=1) + "\n")
+    temporary.replace(file)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", help="parts to measure; default all"
+        "parts", nargs="*", help="of step, denoiser, memory, muon, undo; all if none"
     )
     parser.add_argument("--recipe", default="fashion", help="the model and its images")
     parser.add_argument("--width", type=int, help="instead of the recipe's (heads of 32)")

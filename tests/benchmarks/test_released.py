@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.released import (
+    LoopedMuon,
     PlainEncoder,
     PlainObjective,
     plain_average,
@@ -21,7 +22,7 @@ from openunite.flow.random import SlotRandom
 from openunite.objective import UniteObjective
 from openunite.training.config import OptimizerConfig
 from openunite.training.ema import EMA
-from openunite.training.optim import build_optimizers
+from openunite.training.optim import BatchedMuon, build_optimizers
 
 Build = Callable[..., Any]
 
@@ -84,6 +85,22 @@ def test_the_optimizers_take_the_same_step(tiny_models: Build) -> None:
     for p, q, before in zip(ours.parameters(), plain.parameters(), start, strict=True):
         moved, other = p.detach() - before, q.detach() - before
         assert float((moved - other).norm() / moved.norm()) < 2.0**-7
+
+
+def test_batches_of_matrices_equal_a_loop_over_them() -> None:
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(24, 24), (24, 72), (64, 24), (24, 24), (24, 72)]
+    ours, looped = ([nn.Parameter(torch.zeros(s)) for s in shapes] for _ in range(2))
+    steps = BatchedMuon(ours, 1.0).step, LoopedMuon(looped, 1.0).step
+    for _ in range(4):
+        for p, q in zip(ours, looped, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+            p.detach().zero_(), q.detach().zero_()
+        for step in steps:
+            step()
+        for p, q in zip(ours, looped, strict=True):
+            assert float(((p - q).norm() / q.norm()).detach()) <= 1e-6
 
 
 def test_the_averages_agree() -> None:

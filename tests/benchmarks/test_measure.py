@@ -1,0 +1,49 @@
+"""Clocks and counters against what is known beforehand."""
+
+import time
+
+import pytest
+import torch
+from benchmarks.measure import Timing, alternate, peak_bytes
+
+CPU = torch.device("cpu")
+
+
+def test_variants_alternate_and_warm_up_apart() -> None:
+    called: list[str] = []
+    variants = {name: lambda name=name: called.append(name) for name in "ab"}
+    timings = alternate(variants, CPU, runs=3, warmup=2)
+    assert len(called) == 2 * 5
+    assert [set(called[i : i + 2]) for i in range(0, 10, 2)] == [{"a", "b"}] * 5
+    assert called[0] != called[2]  # the order turns
+    assert {timing.runs for timing in timings.values()} == {3}
+
+
+def test_a_longer_call_takes_longer() -> None:
+    """By the processor's clock: work, not waiting."""
+
+    def work(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    timings = alternate({"short": lambda: work(0.01), "long": lambda: work(0.03)}, CPU, runs=3)
+    assert timings["long"].median / timings["short"].median == pytest.approx(3.0, rel=0.3)
+
+
+def test_quartiles() -> None:
+    timing = Timing.of([1.0, 2.0, 3.0, 4.0, 100.0])
+    assert (timing.median, timing.lower_quartile, timing.minimum) == (3.0, 2.0, 1.0)
+    assert timing.spread == 2.0
+
+
+def test_peak_memory_counts_what_lives_at_once() -> None:
+    megabyte = 2**18  # of float32
+
+    def call() -> None:
+        for _ in range(5):
+            torch.zeros(2 * megabyte)
+        first, second = torch.zeros(megabyte), torch.zeros(3 * megabyte)
+        del first, second
+
+    assert peak_bytes(call, CPU) == pytest.approx(4 * 2**20, rel=0.01)
