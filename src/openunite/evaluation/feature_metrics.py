@@ -42,13 +42,13 @@ def kernel_distance(
 ) -> Spread:
     """KID (Binkowski et al., 2018): unbiased MMD^2 with the kernel (x.y / d + 1)^3.
 
-    The mean over random subsets of `subset_size` of each set (or all of the smaller set). It is
-    unbiased, so a value near zero can be negative.
+    The mean over random subsets of `subset_size` of each set, or of half of the smaller set: with
+    all of it there would be no spread. It is unbiased, so a value near zero can be negative.
     """
-    size = min(subset_size, len(samples), len(reference))
+    size = kid_subset_size(len(samples), len(reference), subset_size)
     if size < 2 or samples.shape[1] != reference.shape[1]:
         raise ValueError(
-            f"expected two sets of at least 2 features of one width, got {tuple(samples.shape)} "
+            f"expected two sets of at least 4 features of one width, got {tuple(samples.shape)} "
             f"and {tuple(reference.shape)}; use one extractor and more images"
         )
     x, y = samples.cpu().double(), reference.cpu().double()
@@ -59,6 +59,11 @@ def kernel_distance(
         columns = torch.from_numpy(random.choice(len(y), size, replace=False))
         values.append(unbiased_mmd(x[rows], y[columns]))
     return Spread(float(np.mean(values)), float(np.std(values)))
+
+
+def kid_subset_size(samples: int, reference: int, most: int = KID_SUBSET_SIZE) -> int:
+    """Images in each subset."""
+    return min(most, samples // 2, reference // 2)
 
 
 def unbiased_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:

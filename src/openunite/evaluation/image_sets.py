@@ -14,12 +14,12 @@ from torch import Tensor
 
 from openunite.evaluation.feature_metrics import (
     IS_SPLITS,
-    KID_SUBSET_SIZE,
     KID_SUBSETS,
     NEIGHBORS,
     class_accuracy,
     inception_score,
     kernel_distance,
+    kid_subset_size,
     precision_recall,
 )
 from openunite.evaluation.feature_sets import FeatureSet, Fetch, choose
@@ -42,7 +42,7 @@ SETTINGS = {
 
 def kid_settings(samples: int, reference: int) -> str:
     """How KID was taken of so many images."""
-    return f"{KID_SUBSETS} subsets of {min(KID_SUBSET_SIZE, samples, reference)}, seed 0"
+    return f"{KID_SUBSETS} subsets of {kid_subset_size(samples, reference)}, seed 0"
 
 
 def sample_shards(
