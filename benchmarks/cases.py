@@ -12,8 +12,12 @@ from torch import Tensor, nn
 
 from benchmarks.released import PlainEncoder, PlainObjective, plain_average, plain_optimizers
 from openunite.flow.random import SlotRandom
+from openunite.modalities.image.perceptual import Lpips
+from openunite.modalities.image.tokens import ImageModality
+from openunite.objective import UniteObjective
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import RunConfig
+from openunite.training.cost import uses_lpips
 from openunite.training.trainer import Trainer
 
 Step = Callable[[], object]
@@ -42,8 +46,17 @@ class RandomImages:
 
 def our_trainer(config: RunConfig) -> Trainer:
     """A trainer of this config on images of noise; it writes nothing while it only steps."""
+    folder = Path(tempfile.gettempdir())
+    return Trainer(_objective(config), RandomImages(config), config, folder)
+
+
+def _objective(config: RunConfig) -> UniteObjective:
+    """LPIPS with random weights, where the recipe has it: they take as long as real ones."""
     objective = build_objective(config, *build_models(config))
-    return Trainer(objective, RandomImages(config), config, Path(tempfile.gettempdir()))
+    if uses_lpips(config):
+        assert isinstance(objective.modality, ImageModality)
+        objective.modality.use_distance(Lpips.random(0))
+    return objective
 
 
 def our_step(config: RunConfig, *, compiled: bool = False) -> Step:
@@ -58,10 +71,10 @@ def released_step(config: RunConfig, device: torch.device, *, float32: bool = Fa
 
     `float32` has the matrices orthogonalized in float32, still one at a time.
     """
-    encoder, decoder = build_models(config)
-    model = nn.ModuleDict({"encoder": encoder, "decoder": decoder}).to(device).train()
-    plain: Any = PlainEncoder(encoder)
-    objective = PlainObjective(replace(build_objective(config, encoder, decoder), encoder=plain))
+    ours = _objective(config)
+    model = nn.ModuleDict({"encoder": ours.encoder, "decoder": ours.decoder}).to(device).train()
+    plain: Any = PlainEncoder(ours.encoder)
+    objective = PlainObjective(replace(ours, encoder=plain))
     settings, average = config.optimizer, copy.deepcopy(model).requires_grad_(False)
     rates = settings.muon_learning_rate, settings.adamw_learning_rate
     optimizers = plain_optimizers(model, *rates, float32=float32)

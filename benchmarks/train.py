@@ -21,7 +21,7 @@ from benchmarks.undo import undone
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
-from openunite.training.cost import flops
+from openunite.training.cost import flops, uses_lpips
 from openunite.training.device import choose_device
 from openunite.training.optim import BatchedMuon, partition
 
@@ -50,7 +50,7 @@ def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -
     if options.compile:
         steps["here, compiled"] = our_step(config, compiled=True)
     timings = alternate(steps, device, runs=options.runs)
-    counted = flops(config).step(config.objective.flow_draws, perceptual=False)
+    counted = flops(config).step(config.objective.flow_draws, perceptual=uses_lpips(config))
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     rates = {"peak": published_peak(device), "ceiling": product_ceiling(device, dtype)}
     found = {}
