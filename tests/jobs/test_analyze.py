@@ -120,8 +120,8 @@ def test_a_flat_folder_has_no_probe_and_says_so(
     main(["analyze", str(folder), "--num-images", "20", "--output", str(tmp_path / "out")])
     about = json.loads((tmp_path / "out" / "analysis.json").read_text())
     assert {entry["name"] for entry in about["analyses"]} == FIGURES - {"probe"}
-    assert list(about["missing"].values()) == ["it needs labels of at least two classes"]
-    assert "left out, it needs labels" in capsys.readouterr().out
+    assert list(about["missing"].values()) == ["the data have no labels of two or more classes"]
+    assert "Left out, for the data have no labels" in capsys.readouterr().out
 
 
 def test_other_data_are_refused(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,3 +155,15 @@ def test_names_of_analyses_are_unique() -> None:
 def test_undefined_numbers_become_null() -> None:
     values = {"a": float("nan"), "b": [1.0, float("inf")], "c": {"d": 2}}
     assert _plain(values) == {"a": None, "b": [1.0, None], "c": {"d": 2}}
+
+
+def test_molecules_get_training_and_weights(tmp_path: Path) -> None:
+    atoms = {"elements": [1, 6, 8], "max_atoms": 4}
+    config = tiny_config(modality="molecule", modality_config=atoms, num_classes=0)
+    make_pipeline(*build_models(config), config, {}).save_pretrained(tmp_path / "pipeline")
+    shutil.copy(LOG, tmp_path)
+    save_config(config, tmp_path / "config.yaml")
+    main(["analyze", str(tmp_path)])
+    assert set(entries(tmp_path)) == {"dynamics", "weight_entropy"}
+    about = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
+    assert set(about["missing"]) == {kind.title for kind in IMAGE_ANALYSES}

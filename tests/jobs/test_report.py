@@ -70,9 +70,14 @@ def run(tmp_path: Path) -> Path:
         "odd": None,
     }
     write(folder / "metrics.json", metrics)
-    write(
-        folder / "card.json", {"protocol": {"extractor": {"name": EVIL, "sha256": "abc"}}, "n": 5}
-    )
+    card = {
+        "warnings": ["few samples"],
+        "protocol": {"extractor": {"name": EVIL, "sha256": "abc"}, "scale": 2.0},
+        "metrics": {"guided": {"FD": 1.5, "recall": 0.25}, "real": {"FD": 0.125}},
+        "n": 5,
+    }
+    write(folder / "card-fashion.json", card)
+    write(folder / "sweep-fashion.json", {"curve": [{"scale": 1.0, "FD": 7.0}]})
     entry = {
         "name": "dynamics",
         "title": f"Title {EVIL}",
@@ -81,7 +86,7 @@ def run(tmp_path: Path) -> Path:
         "files": ["probe.png", "probe.gif"],
         "numbers": {"verdict": "collapsed", "accuracy": 0.75, "long": [1, 2]},
     }
-    missing = {"Latents": "it needs images"}
+    missing = {"Latents": "there are no images"}
     write(folder / "analysis" / "analysis.json", {"analyses": [entry], "missing": missing})
     return folder
 
@@ -142,8 +147,13 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
         assert wanted in text, wanted
     assert "0.5 ± 0.01" in text
     assert "extractor.sha256" in text
+    assert "few samples" in text
+    guided = '<th scope="col">guided</th><th scope="col">real</th>'
+    assert guided in html
+    assert '<th scope="row">FD</th><td class="number">1.5</td><td class="number">0.125</td>' in html
+    assert '<th scope="row">1</th><td class="number">7</td>' in html
     assert "How to read it." in text
-    assert "Latents: left out, it needs images." in text
+    assert "Left out, for there are no images: Latents." in text
     tables = html.count("<table")
     assert tables == html.count('class="scroll"') >= 6
     assert page.elements.count(("html", {"lang": "en"})) == 1

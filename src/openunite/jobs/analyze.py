@@ -21,6 +21,7 @@ from openunite.commands import Analyze
 from openunite.evaluation.pictures import read_rows
 from openunite.jobs.analyze_images import IMAGE_ANALYSES, ImageStudy
 from openunite.jobs.load import load_pipeline
+from openunite.jobs.report_tables import by_reason
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.build import build_models
@@ -88,10 +89,10 @@ def _stages(
     if any({"loss_reconstruction", "loss_flow"} <= set(row) for row in rows):
         stages.append(("training", lambda: [Found(training_dynamics(rows))]))
     else:
-        missing[Dynamics.title] = "no metrics.jsonl with both losses"
+        missing[Dynamics.title] = "there is no metrics.jsonl with both losses"
     stages.append(("weights", lambda: [Found(_entropy(config, pipeline, other, command.compare))]))
     if not isinstance(pipeline, ImagePipeline):
-        reason = f"made for images; this run has {config.modality}s"
+        reason = f"they are made for images and this run is on {config.modality}s"
         return stages, missing | {kind.title: reason for kind in IMAGE_ANALYSES}
     study = ImageStudy.open(run, config, pipeline, command.num_images)
     stages += [
@@ -183,5 +184,5 @@ def _print(entries: list[Entry], missing: dict[str, str]) -> None:
                 continue
             shown = f"{value:.4g}" if isinstance(value, float) else value
             print(f"  {name:<48} {'undefined' if value is None else shown}")
-    for title, reason in missing.items():
-        print(f"\n{title}: left out, {reason}")
+    for reason, titles in by_reason(missing).items():
+        print(f"\nLeft out, for {reason}: {', '.join(titles)}")

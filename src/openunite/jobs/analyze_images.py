@@ -94,7 +94,7 @@ class ImageStudy:
     @property
     def _left_out(self) -> dict[str, str]:
         few = self.data.num_classes < 2
-        return {"probe": "it needs labels of at least two classes"} if few else {}
+        return {"probe": "the data have no labels of two or more classes"} if few else {}
 
     # ---- analyses -------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def table(
     top = f"<thead><tr>{columns}</tr></thead>" if any(head) else ""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     body = "".join(
-        f'<tr><th scope="row">{escape(str(row[0]))}</th>{"".join(map(_cell, row[1:]))}</tr>'
+        f'<tr><th scope="row">{escape(shown(row[0]))}</th>{"".join(map(_cell, row[1:]))}</tr>'
         for row in rows
     )
     return (

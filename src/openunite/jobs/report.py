@@ -11,7 +11,7 @@ import yaml
 import openunite
 from openunite.commands import Report
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
-from openunite.jobs.report_tables import Values, card_tables, headlines, metric_tables
+from openunite.jobs.report_tables import Values, by_reason, card_tables, headlines, metric_tables
 from openunite.training.config import RunConfig, load_config
 
 # Known pictures and their captions, in order; others follow under their file names.
@@ -50,7 +50,8 @@ def run_page(run: Path) -> str:
     config = load_config(run / "config.yaml")
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
     analysis = _json(run / "analysis" / "analysis.json")
-    cards = {path.name: _json(path) for path in sorted(run.glob("*card*.json"))}
+    found = [*sorted(run.glob("*card*.json")), *sorted(run.glob("sweep*.json"))]
+    cards = {path.name: _json(path) for path in found}
     used = {*_PICTURES, _CURVES}
     sections = {
         "Pictures": "".join(_run_picture(run / name, text) for name, text in _PICTURES.items()),
@@ -132,8 +133,8 @@ def _analysis(folder: Path, analysis: Values) -> str:
         text = paragraph(entry["reading"], "soft")
         values = table(("", ""), numbers, label=entry["title"])
         parts.append(f'<div class="card">{heading(entry["title"])}{figures}{text}{values}</div>')
-    for title, reason in analysis["missing"].items():
-        parts.append(paragraph(f"{title}: left out, {reason}.", "soft"))
+    for reason, titles in by_reason(analysis["missing"]).items():
+        parts.append(paragraph(f"Left out, for {reason}: {', '.join(titles)}.", "soft"))
     return "".join(parts)
 
 

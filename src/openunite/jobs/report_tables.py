@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from openunite.jobs.page import shown, table
+from openunite.jobs.page import paragraph, shown, table
 
 Values = Mapping[str, Any]
 
@@ -91,13 +91,37 @@ def metric_tables(metrics: Values) -> str:
 
 
 def card_tables(title: str, card: Values) -> str:
-    """Any JSON object: one table of its plain values, then one for each part of it."""
-    plain = [(key, value) for key, value in card.items() if not isinstance(value, dict)]
-    parts = [table(("", ""), plain, title)]
+    """Any JSON object: warnings, tables of numbers side by side, then everything else."""
+    warnings = "".join(paragraph(line, "warning") for line in card.get("warnings", ()))
+    numbers, plain, rest = "", [], ""
     for key, value in card.items():
-        if isinstance(value, dict):
-            parts.append(table(("", ""), list(_flat(value)), f"{title}: {key}"))
-    return "".join(parts)
+        if key == "warnings":
+            continue
+        name = f"{title}: {key}"
+        if isinstance(value, dict) and value and all(map(_is_column, value.values())):
+            rows = dict.fromkeys(row for column in value.values() for row in column)
+            cells = [(row, *(column.get(row, "") for column in value.values())) for row in rows]
+            numbers += table(("", *value), cells, name)
+        elif isinstance(value, list) and value and all(map(_is_column, value)):
+            numbers += table(tuple(value[0]), [tuple(row.values()) for row in value], name)
+        elif isinstance(value, dict):
+            rest += table(("", ""), list(_flat(value)), name)
+        else:
+            plain.append((key, value))
+    return warnings + numbers + table(("", ""), plain, title) + rest
+
+
+def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is missing for the same reason, together."""
+    found: dict[str, list[str]] = {}
+    for title, reason in missing.items():
+        found.setdefault(reason, []).append(title)
+    return found
+
+
+def _is_column(value: Any) -> bool:
+    """A mapping of names to numbers."""
+    return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
 
 
 def _flat(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
