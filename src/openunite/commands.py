@@ -368,6 +368,28 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Finetune:
+    """Train the decoder of a finished image run on, against a discriminator: sharper images.
+
+    The encoder stays as it is, and with it all latents and what is generated in them; the
+    discriminator starts from the encoder. The result is a run of its own.
+
+    Commands to copy:
+
+      openunite finetune-decoder runs/quickstart
+    """
+
+    source: Positional[str]
+    """A finished run."""
+    output: OptionalStr = None
+    """Run folder; default SOURCE-decoder."""
+    steps: OptionalInt = None
+    """Optimizer steps; default a fifth of the run's."""
+    adversarial_weight: float = 0.1
+    """Weight of the discriminator's score beside the reconstruction loss."""
+
+
+@dataclass(frozen=True)
 class Study:
     """Run a grid of ablations and put a table of means and spreads beside the paper's.
 
@@ -422,6 +444,7 @@ COMMANDS = {
     "analyze": Analyze,
     "report": Report,
     "convert": Convert,
+    "finetune-decoder": Finetune,
     "study": Study,
     "info": Info,
 }
@@ -436,6 +459,7 @@ Command = (
     | Analyze
     | Report
     | Convert
+    | Finetune
     | Study
     | Info
 )

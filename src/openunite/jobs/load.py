@@ -74,7 +74,10 @@ def _from_checkpoint(run: Path, weights: str = "ema") -> UnitePipeline:
             f"{run} has no sound checkpoint yet{why}; let it train a little longer"
         )
     encoder, decoder = build_models(config)
-    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(loaded.tensors[weights])
+    tensors = {
+        n: t for n, t in loaded.tensors[weights].items() if not n.startswith("discriminator.")
+    }
+    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(tensors)
     return make_pipeline(encoder, decoder, config, _record(run))
 
 

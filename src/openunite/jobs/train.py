@@ -148,7 +148,7 @@ def _finish(
         "train_seconds": round(result.train_seconds, 2),
         f"{task.things}_per_second": round(rate, 1),
         "steps": config.steps,
-        "parameters": sum(p.numel() for p in ema.parameters()),
+        "parameters": sum(p.numel() for m in (ema.encoder, ema.decoder) for p in m.parameters()),
         "seed": config.seed,
         "torch_version": torch.__version__,
     }

@@ -1,10 +1,12 @@
 """From a `RunConfig` to models and objective, and from other weights into them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from openunite.adversarial import AdversarialDecoderObjective, Discriminator
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
 from openunite.baselines.objectives import (
     AutoencoderObjective,
@@ -66,7 +68,7 @@ def build_objective(
     """The UNITE objective, or that of a baseline, with this run's settings."""
     settings, posterior = config.objective, config.model.tokenizer == "posterior"
     kind: type[UniteObjective] = UniteObjective
-    own: dict[str, float] = {}
+    own: dict[str, Any] = {}
     if not settings.stop_gradient:
         kind = ThroughLatentsObjective
     elif settings.stage == "autoencoder":
@@ -76,6 +78,11 @@ def build_objective(
         kind = PosteriorDenoiserObjective if posterior else DenoiserObjective
         assert isinstance(encoder, SeparateEncoder)
         freeze_autoencoder(encoder, decoder)
+    elif settings.stage == "decoder":
+        kind = AdversarialDecoderObjective
+        own["discriminator"] = Discriminator(encoder)
+        own["adversarial_weight"] = settings.adversarial_weight
+        encoder.requires_grad_(False)
     return kind(
         encoder=encoder,
         decoder=decoder,

@@ -54,7 +54,8 @@ class ObjectiveConfig:
     """Settings of equation (5); `flow_ramp` is the share of the run over which w rises from 0.
 
     `stage` is "joint" in UNITE; the baseline of two stages trains an "autoencoder" and, in a run
-    that starts from it, a "denoiser". `kl_weight` counts where the tokenizer has a posterior.
+    that starts from it, a "denoiser"; "decoder" trains the decoder of another run against a
+    discriminator. `kl_weight` counts where the tokenizer has a posterior.
     """
 
     flow_draws: int = 3
@@ -66,8 +67,9 @@ class ObjectiveConfig:
     recon_noise_share: float = 0.5
     label_dropout: float = 0.1
     stop_gradient: bool = True
-    stage: Literal["joint", "autoencoder", "denoiser"] = "joint"
+    stage: Literal["joint", "autoencoder", "denoiser", "decoder"] = "joint"
     kl_weight: float = 1e-3
+    adversarial_weight: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ class RunConfig:
             raise ValueError(
                 "tokenizer posterior needs two stages and latent_norm none, got stage "
                 f"{stage!r} and latent_norm {self.model.latent_norm!r}"
+            )
+        if stage == "decoder" and (self.modality != "image" or self.init_from is None):
+            raise ValueError(
+                "stage decoder needs modality image and init_from, the run it starts from; got "
+                f"{self.modality!r} and {self.init_from!r}"
             )
         if not self.objective.stop_gradient and stage != "joint":
             raise ValueError(f"stop_gradient false needs stage joint, got {stage!r}")

@@ -46,7 +46,7 @@ MAX_BAD_STEPS = 20
 
 
 class Objective(Protocol):
-    """What the trainer needs of an objective."""
+    """What the trainer needs of an objective; `companions`, if it has any, are trained along."""
 
     @property
     def encoder(self) -> nn.Module: ...
@@ -93,7 +93,7 @@ class Trainer:
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
         model = {"encoder": objective.encoder, "decoder": objective.decoder}
-        self.model = nn.ModuleDict(model).to(device).train()
+        self.model = nn.ModuleDict(model | getattr(objective, "companions", {})).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
         self.average: nn.Module = self.ema.model  # after `fit`: with whole weights
         self.sharded = config.sharding == "full" and world > 1
