@@ -178,6 +178,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
         batch_size=options.batch_size,
         micro_batch_size=None,
         steps=1_000_000,
+        data=replace(config.data, workers=0),
         precision=options.precision,
     )
 
