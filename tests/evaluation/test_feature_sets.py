@@ -12,7 +12,9 @@ from openunite.evaluation.feature_sets import (
     cached_features,
     choose,
     extract,
+    gather,
     load_features,
+    read_features,
 )
 from openunite.evaluation.features.base import CallableExtractor
 from openunite.evaluation.frechet import statistics
@@ -41,12 +43,15 @@ class Fetch:
 
 def cached(fetch: Fetch, folder: Path, **what: object) -> feature_sets.FeatureSet:
     settings = {"data": "abc", "split": "test"} | what
-    return cached_features(EXTRACTOR, fetch, 40, settings, folder, Crew(), 16)
+    work = folder.parent / "work"
+    path = cached_features(EXTRACTOR, fetch, 40, settings, folder, work, Crew(), 16)
+    assert not any(work.iterdir())  # the shards are gone
+    return read_features(path)
 
 
 @pytest.mark.parametrize("size", [7, 40])
 def test_shards_give_what_all_at_once_gives(tmp_path: Path, size: int) -> None:
-    found = extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, size), Crew(), "pool")
+    found = gather(extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, size), Crew(), "pool"))
     values, logits = pool(IMAGES.float() / 255.0)
     expected = statistics(values)
     torch.testing.assert_close(found.features, values)
@@ -60,7 +65,7 @@ def test_of_many_images_a_part_is_kept_but_all_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_sets, "KEPT", 15)
-    found = extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, 7), Crew(), "pool")
+    found = gather(extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, 7), Crew(), "pool"))
     values, logits = pool(IMAGES.float() / 255.0)
     assert found.gaussian.count == 40
     assert len(found.rows) == 15
@@ -70,29 +75,29 @@ def test_of_many_images_a_part_is_kept_but_all_are_counted(
 
 def test_a_second_look_reads_no_image(tmp_path: Path) -> None:
     fetch = Fetch()
-    first = cached(fetch, tmp_path)
+    first = cached(fetch, tmp_path / "cache")
     assert fetch.count == 40
-    second = cached(fetch, tmp_path)
+    second = cached(fetch, tmp_path / "cache")
     assert fetch.count == 40
     assert torch.equal(first.gaussian.covariance, second.gaussian.covariance)
     assert torch.equal(first.features, second.features)
-    assert len(list(tmp_path.iterdir())) == 1  # the shards are gone
-    cached(fetch, tmp_path, split="train")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    cached(fetch, tmp_path / "cache", split="train")
     assert fetch.count == 80
 
 
 def test_an_altered_cache_is_not_believed(tmp_path: Path) -> None:
     fetch = Fetch()
-    honest = cached(fetch, tmp_path)
-    (path,) = tmp_path.iterdir()
+    honest = cached(fetch, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").iterdir()
     tensors = load_file(path)
     tensors["mean"] = tensors["mean"] + 1e-9
     save_file(tensors, path, metadata={"sha256": "0" * 64})
     assert load_features(path) is None
-    assert torch.equal(cached(fetch, tmp_path).gaussian.mean, honest.gaussian.mean)
+    assert torch.equal(cached(fetch, tmp_path / "cache").gaussian.mean, honest.gaussian.mean)
     assert fetch.count == 80
     path.write_bytes(b"no tensors")
-    cached(fetch, tmp_path)
+    cached(fetch, tmp_path / "cache")
     assert fetch.count == 120
 
 

