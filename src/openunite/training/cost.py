@@ -79,6 +79,11 @@ def num_parameters(config: RunConfig) -> int:
     return sum(p.numel() for model in meta_models(config) for p in model.parameters())
 
 
+def uses_lpips(config: RunConfig) -> bool:
+    """Whether the reconstruction loss runs VGG16."""
+    return config.modality == "image" and config.modality_config.get("perceptual") == "lpips"
+
+
 def vgg16_flops(height: int, width: int) -> float:
     """Forward pass of VGG16's convolutions on one color image."""
     total, before = 0.0, 3
