@@ -17,19 +17,21 @@ from openunite.objective import UniteObjective, sum_of
 from openunite.training.build import build_models, build_objective
 
 
+def denoiser(objective: UniteObjective, backend: str) -> dict[str, float]:
+    """The encoder on registers alone."""
+    given = torch.randn(3, 4, 8), torch.rand(3), torch.tensor([0, 4, 10])
+    encoder = objective.encoder
+    return {"denoise": compare(encoder, lambda f: f(*given), encoder, backend)}
+
+
 def networks(objective: UniteObjective, backend: str) -> dict[str, float]:
     """Both passes of the encoder, and the decoder."""
     encoder, decoder = objective.encoder, objective.decoder
-    z, t, label = torch.randn(3, 4, 8), torch.rand(3), torch.tensor([0, 4, 10])
-    image = torch.rand(3, 1, 28, 28)
-    calls: dict[str, tuple[nn.Module, tuple[Tensor | None, ...]]] = {
-        "tokenize": (encoder, (z, t, None, image)),
-        "denoise": (encoder, (z, t, label)),
-        "decode": (decoder, (z,)),
-    }
+    z, t, image = torch.randn(3, 4, 8), torch.rand(3), torch.rand(3, 1, 28, 28)
     return {
-        name: compare(module, lambda f, args=args: f(*args), module, backend)
-        for name, (module, args) in calls.items()
+        "tokenize": compare(encoder, lambda f: f(z, t, None, image), encoder, backend),
+        **denoiser(objective, backend),
+        "decode": compare(decoder, lambda f: f(z), decoder, backend),
     }
 
 
@@ -70,5 +72,5 @@ if __name__ == "__main__":
     made = build_objective(config, *build_models(config))
     for parameter in (*made.encoder.parameters(), *made.decoder.parameters()):
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
-    part = networks if sys.argv[1] == "networks" else terms
-    print(json.dumps(part(made, sys.argv[2])))
+    parts = {"denoiser": denoiser, "networks": networks, "terms": terms}
+    print(json.dumps(parts[sys.argv[1]](made, sys.argv[2])))
