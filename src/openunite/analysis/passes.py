@@ -154,6 +154,8 @@ class ResidualNorms(Analysis):
         sizes.set_title("root mean square", fontsize=11)
         sizes.set_ylim(bottom=0.0)
         gaps.set_title("denoising / tokenizing", fontsize=11)
+        low, high = gaps.get_ylim()
+        gaps.set_ylim(min(low, 0.8), max(high, 1.25))  # a percent is no gap
         for panel in (sizes, gaps):
             panel.set_xticks(range(len(self.layers)), self.layers, fontsize=8, rotation=30)
         sizes.legend(fontsize=8, frameon=False)

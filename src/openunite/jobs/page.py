@@ -98,10 +98,17 @@ def table(
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     top = f"<thead><tr>{columns}</tr></thead>" if any(head) else ""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    body = "".join(
-        f'<tr><th scope="row">{escape(shown(row[0]))}</th>{"".join(map(_cell, row[1:]))}</tr>'
-        for row in rows
-    )
+    cells = [[shown(value) for value in row] for row in rows]
+    numeric = [
+        all(text[:1].isdigit() or not text for text in column)
+        for column in zip(*cells, strict=True)
+    ]
+    kinds = [' class="number"' if number else "" for number in numeric[1:]]
+    body = ""
+    for name, *values in cells:
+        pairs = zip(kinds, values, strict=True)
+        line = "".join(f"<td{kind}>{escape(text)}</td>" for kind, text in pairs)
+        body += f'<tr><th scope="row">{escape(name)}</th>{line}</tr>'
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption or label)}">'
         f"<table>{title}{top}<tbody>{body}</tbody></table></div>"
@@ -127,12 +134,6 @@ def shown(value: Any) -> str:
         some = ", ".join(shown(item) for item in value[:_MOST_ITEMS])
         return some + (f", ... ({len(value)})" if len(value) > _MOST_ITEMS else "")
     return str(value)
-
-
-def _cell(value: Any) -> str:
-    text = shown(value)
-    kind = ' class="number"' if text[:1].isdigit() else ""
-    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _anchor(name: str) -> str:
