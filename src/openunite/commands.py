@@ -74,6 +74,8 @@ class Train:
     """Muon's rate; AdamW's follows in the recipe's ratio."""
     precision: Literal["no", "bf16"] | None = None
     """float32, or bfloat16 autocast."""
+    sharding: Literal["none", "full"] | None = None
+    """full: weights, optimizer and EMA in shares over the processes (FSDP2); the same numbers."""
     seed: OptionalInt = None
     """Seed of everything random."""
     workers: OptionalInt = None
@@ -385,7 +387,7 @@ class Finetune:
     """Run folder; default SOURCE-decoder."""
     steps: OptionalInt = None
     """Optimizer steps; default a fifth of the run's."""
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.5
     """Weight of the discriminator's score beside the reconstruction loss."""
 
 
@@ -420,18 +422,60 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Write resized copies of images as tar shards, for `train --data` at that size.
+
+    The same command again goes on after an interruption, and verifies what is finished. Copies are
+    PNG: a run on them sees the pixels, the order and the held-out images of a run on the source.
+
+    Commands to copy:
+
+      openunite prepare photos/ photos256/ --size 256
+
+      openunite prepare ILSVRC/imagenet-1k imagenet256/ --size 256 --jpeg-quality 95
+    """
+
+    source: Positional[str]
+    """What `train images --data` takes: a folder, parquet, tar shards, an .npz, a hub id."""
+    output: Positional[str]
+    """The folder to write, empty or begun by this command."""
+    size: int = 256
+    """Height and width in pixels."""
+    channels: OptionalInt = None
+    """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; default what the images need."""
+    jpeg_quality: OptionalInt = None
+    """JPEG of this quality (1 to 100) instead of PNG: smaller, not the same pixels."""
+    max_bad_share: float = 0.001
+    """Share of unreadable images that stops it."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Describe a run, a pipeline folder, a hub id or a recipe: sizes, parameters, state.
+
+    With --gpus: what a training run of a recipe or a run needs there, before it is started.
 
     Commands to copy:
 
       openunite info runs/quickstart
 
       openunite info imagenet256_b
+
+      openunite info --recipe imagenet256_l --gpus 8 --gpu h100 --batch-size 1024
     """
 
-    source: Positional[str]
+    source: Positional[str] = ""
     """A run, a pipeline folder, a hub id, or the name of a recipe."""
+    recipe: OptionalStr = None
+    """The name of a recipe; the same as giving it as SOURCE."""
+    gpus: OptionalInt = None
+    """Plan for so many GPUs: FLOPs, memory, time, and what to change if it does not fit."""
+    gpu: Literal["h200", "h100", "a100", "4090"] = "h200"
+    """Their kind."""
+    batch_size: OptionalInt = None
+    """Samples per optimizer step, over all GPUs."""
+    mfu: float = 0.4
+    """Share of the peak that training reaches; assumed."""
 
 
 COMMANDS = {
@@ -446,6 +490,7 @@ COMMANDS = {
     "convert": Convert,
     "finetune-decoder": Finetune,
     "study": Study,
+    "prepare": Prepare,
     "info": Info,
 }
 Command = (
@@ -461,5 +506,6 @@ Command = (
     | Convert
     | Finetune
     | Study
+    | Prepare
     | Info
 )

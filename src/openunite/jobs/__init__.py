@@ -20,6 +20,7 @@ _HOMES = {
     "Report": "openunite.jobs.report",
     "Convert": "openunite.jobs.inspect",
     "Info": "openunite.jobs.inspect",
+    "Prepare": "openunite.jobs.prepare",
     "Finetune": "openunite.jobs.finetune",
     "Study": "openunite.jobs.study",
 }

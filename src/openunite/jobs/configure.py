@@ -122,8 +122,8 @@ def _with_options(config: RunConfig, command: Train) -> RunConfig:
             adamw_learning_rate=command.learning_rate * ratio,
         )
         config = replace(config, optimizer=rates)
-    names = ["steps", "batch_size", "micro_batch_size", "precision", "seed", "init_from"]
-    names += ["checkpoint_every", "preview_every"]
+    names = ["steps", "batch_size", "micro_batch_size", "precision", "sharding"]
+    names += ["seed", "init_from", "checkpoint_every", "preview_every"]
     config = replace(config, **_given(**{name: getattr(command, name) for name in names}))
     return replace(config, trackers=command.trackers) if command.trackers else config
 

@@ -1,6 +1,7 @@
 """`openunite info` and `openunite convert`: looking at models without training them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from openunite.commands import Convert, Info
 from openunite.convert import convert as convert_checkpoint
 from openunite.jobs.load import load_pipeline
+from openunite.jobs.plan import plan
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
@@ -18,22 +20,38 @@ from openunite.training.config import RunConfig, load_config, to_dict
 
 
 def info(command: Info) -> None:
-    """Print what a recipe, a run, or a pipeline is."""
-    path = Path(command.source)
-    if command.source in RECIPES:
-        recipe = RECIPES[command.source]
+    """Print what a recipe, a run, or a pipeline is, or what training it would need."""
+    if bool(command.source) == bool(command.recipe):
+        raise ValueError("name one SOURCE or --recipe: openunite info imagenet256_b")
+    source = command.recipe or command.source
+    path = Path(source)
+    if command.gpus is not None:
+        print(plan(_plan_config(source, command), command.gpus, command.gpu, command.mfu))
+    elif source in RECIPES:
+        recipe = RECIPES[source]
         print(f"{(recipe.__doc__ or '').strip()}\n")
         describe_config(recipe())
     elif (path / "config.yaml").is_file():
         describe_config(load_config(path / "config.yaml"))
         _describe_run(path)
     else:
-        pipeline = load_pipeline(command.source)
+        pipeline = load_pipeline(source)
         for name in ("encoder", "decoder"):
             model = getattr(pipeline, name)
             _print_table(name, {k: v for k, v in model.config.items() if not k.startswith("_")})
             print(f"  parameters                 {_count(model):,}\n")
         _print_table("sampling", {k: v for k, v in pipeline.config.items() if k[0] != "_"})
+
+
+def _plan_config(source: str, command: Info) -> RunConfig:
+    """Of a recipe or a run. ValueError for anything else."""
+    path = Path(source) / "config.yaml"
+    if source not in RECIPES and not path.is_file():
+        raise ValueError(f"{source} is no recipe ({', '.join(RECIPES)}) and no run to plan for")
+    config = RECIPES[source]() if source in RECIPES else load_config(path)
+    if config.modality != "image" and "max_atoms" not in config.modality_config:
+        raise ValueError(f"the sizes of {source} follow from its data; plan for a run of it")
+    return replace(config, batch_size=command.batch_size or config.batch_size)
 
 
 def describe_config(config: RunConfig) -> None:

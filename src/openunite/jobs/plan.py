@@ -1,0 +1,101 @@
+"""`openunite info SOURCE --gpus N`: what a run would need, before it is started."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+from openunite.training.config import RunConfig
+from openunite.training.cost import flops, num_parameters, uses_lpips
+from openunite.training.memory import memory
+from openunite.training.scaling import DEVICES, Device, step_time
+
+RELEASE_MFU = 0.105  # 102.7 images/s per H200, UNITE-B with k = 3, as published
+_ROOM = 0.95  # of a device's memory that can be used
+
+
+def plan(config: RunConfig, gpus: int, gpu: str, mfu: float) -> str:
+    """Parameters, FLOPs, memory, time and advice as text. ValueError for numbers that cannot be."""
+    if gpus < 1 or not 0.0 < mfu <= 1.0:
+        raise ValueError(f"expected at least 1 GPU and an MFU in (0, 1], got {gpus} and {mfu}")
+    if config.batch_size % gpus:
+        raise ValueError(f"batch_size {config.batch_size} must be a multiple of {gpus} GPUs")
+    device = DEVICES[gpu]
+    lines = [
+        f"{config.recipe} on {gpus} x {gpu} ({device.peak / 1e12:.0f} TFLOP/s in bf16, "
+        f"{device.memory / 1e9:.0f} GB), batch {config.batch_size}, {config.steps:,} steps",
+        *_cost(config),
+        *_memory_table(config, gpus, device),
+        *_time(config, gpus, device, mfu),
+        *advice(config, gpus, device),
+    ]
+    return "\n".join(lines)
+
+
+def samples_at_once(config: RunConfig, gpus: int) -> int:
+    """Per device and loss term."""
+    share = config.batch_size // gpus
+    return min(share, config.micro_batch_size or share)
+
+
+def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
+    """Whether it fits, and what to change if it does not: the cheapest change that helps."""
+    samples, room = samples_at_once(config, gpus), _ROOM * device.memory
+    need = memory(config, samples, gpus)
+    if need.peak <= room:
+        most = need.most(room)
+        yield f"fits: {need.peak / 1e9:.1f} GB with {samples} at a time; up to {most} would"
+        return
+    yield f"does not fit: {need.peak / 1e9:.1f} of {device.memory / 1e9:.0f} GB. To change:"
+    for precision, sharding in product((config.precision, "bf16"), (config.sharding, "full")):
+        changed = replace(config, precision=precision, sharding=sharding)
+        most = memory(changed, 1, gpus).most(room)
+        size = next((n for n in range(samples, 0, -1) if most >= n and not samples % n), 0)
+        if size and (sharding != "full" or gpus > 1):
+            options = f"--micro-batch-size {size}" if size != samples else ""
+            options += f" --precision {precision}" if precision != config.precision else ""
+            options += f" --sharding {sharding}" if sharding != config.sharding else ""
+            yield f"  {options.strip()}: {memory(changed, size, gpus).peak / 1e9:.1f} GB"
+            return
+    yield "  a smaller --size, or GPUs with more memory: not even one sample fits"
+
+
+def _cost(config: RunConfig) -> Iterator[str]:
+    counted, draws = flops(config), config.objective.flow_draws
+    lpips = uses_lpips(config)
+    yield f"parameters    {num_parameters(config) / 1e6:.1f} M"
+    parts = f"tokenize {counted.tokenize / 1e9:.4g}, decode {counted.decode / 1e9:.4g}, "
+    parts += f"LPIPS {counted.perceptual / 1e9:.4g}, " if lpips else ""
+    total = counted.step(draws, perceptual=lpips) / 1e9
+    yield (
+        f"training      {total:,.4g} GFLOP per sample, forward and backward: {parts}"
+        f"{draws} draws of {counted.flow_draw / 1e9:.4g}"
+    )
+
+
+def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
+    """Samples at a time by precision and sharding."""
+    kinds = [("no", "none"), ("no", "full"), ("bf16", "none"), ("bf16", "full")]
+    needs = [
+        memory(replace(config, precision=precision, sharding=sharding), 1, gpus)
+        for precision, sharding in kinds
+    ]
+    yield "memory        GB per GPU, whatever k: one flow draw is in memory at a time"
+    yield "  at a time   " + "".join(f"{f'{p}, {s}':>12}" for p, s in kinds)
+    for samples in (1, 8, 16, 32, 64, 128, 256):
+        peaks = [replace(need, samples=samples).peak for need in needs]
+        shown = (f"{p / 1e9:.1f}{' ' if p <= _ROOM * device.memory else '!'}" for p in peaks)
+        yield f"  {samples:<12}" + "".join(f"{text:>12}" for text in shown)
+    yield "  (columns: precision, sharding; ! does not fit)"
+
+
+def _time(config: RunConfig, gpus: int, device: Device, mfu: float) -> Iterator[str]:
+    yield "time          in bf16; MFU is assumed until you have measured yours"
+    for share, why in ((mfu, "asked for"), (RELEASE_MFU, "of the authors' release")):
+        step = step_time(config, device, gpus, share)
+        rate, hours = config.batch_size / step.total, config.steps * step.total / 3600
+        yield (
+            f"  MFU {share:5.1%} ({why}): {rate:,.0f} samples/s, {rate / gpus:.1f} per GPU; "
+            f"{hours:,.1f} hours, {hours * gpus:,.0f} GPU-hours; communication "
+            f"{step.communication / step.total:.1%}, Muon {step.orthogonalization / step.total:.1%}"
+        )
+    yield "  the loader has to keep up with samples/s: python -m benchmarks.loader DATA"

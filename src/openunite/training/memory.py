@@ -1,0 +1,134 @@
+"""How much memory a run needs on one device, before it is started.
+
+Weights, gradients, optimizer state and EMA follow from the number of parameters. What a sample
+keeps for the backward pass is traced: one block of each kind runs on fake tensors, which have
+shapes and no contents, and the bytes it saves are summed. Since every loss term is back-propagated
+before the next, the largest term counts, whatever the number of flow draws k.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from openunite.nn.block import AdaptiveBlock, PlainBlock
+from openunite.training.config import RunConfig
+from openunite.training.cost import meta_models, uses_lpips
+from openunite.training.optim import partition
+
+_FLOAT = 4
+# Peak of a step per byte saved: 0.98 measured on a CPU (docs/LOG.md), for the backward pass frees
+# as it goes. The rest is room for what a GPU allocator leaves unused; assumed.
+_WORKING = 1.1
+_CONTEXT = 1.5e9  # CUDA context, libraries, workspaces; assumed
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. `peak` is what has to fit."""
+
+    states: float  # weights, gradients, momenta, EMA
+    update: float  # passing tensors of the optimizer step
+    copies: float  # weights gathered or cast for a pass
+    per_sample: float  # kept for the backward pass of the largest loss term
+    samples: int
+
+    @property
+    def peak(self) -> float:
+        """Activations and the update's tensors are never there together."""
+        activations = _WORKING * self.samples * self.per_sample
+        return _CONTEXT + self.states + max(self.update, self.copies + activations)
+
+    def most(self, room: float) -> int:
+        """How many samples at a time would stay within `room` bytes."""
+        left = room - _CONTEXT - self.states
+        if left < self.update:
+            return 0
+        return max(0, int((left - self.copies) // (_WORKING * self.per_sample)))
+
+
+def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
+    """With `samples` at a time on each of `world` devices."""
+    encoder, decoder = meta_models(config)
+    groups = partition(nn.ModuleDict({"encoder": encoder, "decoder": decoder}))
+    muon, adamw = (sum(p.numel() for _, p in groups[name]) for name in ("muon", "adamw"))
+    share = 1 / world if config.sharding == "full" else 1.0
+    # Weight, gradient, EMA; one momentum for Muon, two for AdamW.
+    states = share * _FLOAT * (3 * (muon + adamw) + muon + 2 * adamw)
+    message = _FLOAT * (muon + adamw) if world > 1 and config.sharding == "none" else 0.0
+    update = max(message, share * 2 * _FLOAT * muon)  # updates and their orthogonalized stack
+    tokenize, draw = _encoder_bytes(config, True), _encoder_bytes(config, False)
+    decode = _decoder_bytes(config)
+    copied = 2.0 * muon if config.precision == "bf16" else 0.0
+    if config.sharding == "full":
+        copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
+    first = tokenize + decode + _lpips_bytes(config)
+    return Memory(states, update, copied, max(first, draw), samples)
+
+
+def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
+    """What a forward pass keeps for the backward pass, without parameters, each storage once."""
+    own = {id(p) for p in block.parameters()}
+    found: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if id(tensor) not in own:
+            storage = tensor.untyped_storage()
+            found[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = block(*inputs)  # alive until counted: a freed storage lends its address
+        total = sum(found.values())
+    del output
+    return total
+
+
+def _per_sample(config: RunConfig, block: nn.Module, *shapes: tuple[int, ...]) -> int:
+    """Bytes that one more sample adds: the difference of two samples and one."""
+    counts = []
+    for batch in (1, 2):
+        inputs = [torch.empty(batch, *shape, requires_grad=True) for shape in shapes]
+        extra = (torch.empty(shapes[0][0], _head_width(block) // 2),) if len(shapes) == 2 else ()
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            counts.append(saved_bytes(block, *inputs, *extra))
+    return counts[1] - counts[0]
+
+
+def _encoder_bytes(config: RunConfig, observed: bool) -> int:
+    """All blocks on the registers, with or without as many observation tokens."""
+    size = config.model
+    tokens = meta_models(config)[0].embedder.num_tokens if observed else 0
+    first = size.num_registers + tokens
+    entered = size.context_start if size.num_context_tokens else size.depth
+    with FakeTensorMode():
+        block = AdaptiveBlock(size.width, size.num_heads)
+        before = _per_sample(config, block, (first, size.width), (size.width,))
+        length = first + size.num_context_tokens
+        after = _per_sample(config, block, (length, size.width), (size.width,))
+    return entered * before + (size.depth - entered) * after
+
+
+def _decoder_bytes(config: RunConfig) -> int:
+    size = config.model
+    decoder = meta_models(config)[1]
+    queries = 0 if decoder.query_tokens is None else decoder.head.num_tokens
+    length = 1 + size.num_registers + queries
+    with FakeTensorMode():
+        block = PlainBlock(size.decoder_width, size.decoder_heads, size.decoder_mlp_width)
+        return size.decoder_depth * _per_sample(config, block, (length, size.decoder_width))
+
+
+def _lpips_bytes(config: RunConfig) -> float:
+    """Outputs of VGG16's convolutions: 64 channels at full size, twice; then halved four times."""
+    if not uses_lpips(config):
+        return 0.0
+    pixels = config.modality_config["height"] * config.modality_config["width"]
+    values = pixels * (2 * 64 + 2 * 128 / 4 + 3 * 256 / 16 + 3 * 512 / 64 + 3 * 512 / 256)
+    return values * (2 if config.precision == "bf16" else _FLOAT)
+
+
+def _head_width(block: nn.Module) -> int:
+    assert isinstance(block, AdaptiveBlock)
+    return block.norm_attention.weight.shape[0] // block.attention.num_heads

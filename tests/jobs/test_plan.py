@@ -1,0 +1,52 @@
+"""`info --gpus`: numbers that follow from each other, and advice that is true when taken."""
+
+from dataclasses import replace
+
+import pytest
+
+from openunite.cli import main
+from openunite.jobs.plan import advice, plan, samples_at_once
+from openunite.recipes import RECIPES
+from openunite.training.memory import memory
+from openunite.training.scaling import DEVICES
+
+XL = RECIPES["imagenet256_xl"]()
+
+
+def test_the_command_prints_cost_memory_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info", "--recipe", "imagenet256_b", "--gpus", "8", "--batch-size", "512"])
+    printed = capsys.readouterr().out
+    for expected in ("8 x h200", "batch 512", "217.6 M", "2,668 GFLOP", "GPU-hours", "fits: "):
+        assert expected in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["info"], "name one SOURCE or --recipe"),
+        (["info", "nowhere", "--gpus", "8"], "no recipe"),
+        (["info", "imagenet256_b", "--gpus", "3"], "multiple of 3 GPUs"),
+        (["info", "imagenet256_b", "--gpus", "8", "--mfu", "40"], "MFU in"),
+        (["info", "molecules", "--gpus", "8"], "follow from its data"),
+    ],
+)
+def test_mistakes(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert reason in capsys.readouterr().err
+
+
+def test_advice_fits_when_taken() -> None:
+    gpus, small = 8, DEVICES["4090"]
+    first, second = advice(XL, gpus, small)
+    assert first.startswith("does not fit")
+    assert "--micro-batch-size 8 --sharding full" in second
+    changed = replace(XL, micro_batch_size=8, sharding="full")
+    assert memory(changed, samples_at_once(changed, gpus), gpus).peak < small.memory
+    assert next(advice(changed, gpus, small)).startswith("fits")
+
+
+def test_alone_nothing_can_be_shared() -> None:
+    _, second = advice(XL, 1, DEVICES["4090"])
+    assert "a smaller --size" in second
+    assert "MFU 100.0%" in plan(RECIPES["fashion"](), 1, "a100", 1.0)
