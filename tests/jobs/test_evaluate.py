@@ -225,6 +225,7 @@ def test_models_and_files_have_options_of_their_own() -> None:
     assert score == Score("molecules", "a.sdf", "b.sdf")
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     """The embedded images and classifier, through torchrun."""
     model = save_pipeline(tmp_path / "model", classes=10, side=28, channels=1)
@@ -233,7 +234,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
         output = tmp_path / str(processes) / "card.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc_per_node={processes}", "-m", "openunite.cli", "evaluate", model]
-        command += ["--data", "fashion-mnist-mini", "--num-samples", "100", *_to(output)]
+        command += ["--data", "fashion-mnist-mini", "--num-samples", "40", *_to(output)]
         cache = str(tmp_path / f"cache{processes}")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache}
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=240)
