@@ -83,7 +83,8 @@ def _multistep(
     The first step has one prediction, and so has the last, which ends on it: a line drawn beyond
     the data leaves what the latent norm allows.
     """
-    before, earlier = None, 0.0
+    before: Tensor | None = None
+    earlier = 0.0
     for number, (now, then) in enumerate(pairwise(grid), start=1):
         predicted = denoiser(z, z.new_full((len(z),), now))
         remaining = (1.0 - then) / (1.0 - now)
