@@ -87,13 +87,14 @@ def cached_features(
     anew; `read_features` reads it.
     """
     settings = {**what, "count": count, "extractor": extractor.name, "weights": extractor.checksum}
+    settings["batch"] = batch_size  # sums in another order differ in the last bits
     path = cache / f"{identity(settings)}.safetensors"
     crew.wait()  # so that all look before one writes
     known = load_features(path) is not None
     crew.wait()
     if known:
         return path
-    shards = Shards(work / f"real-{path.stem}-{batch_size}", count, batch_size)
+    shards = Shards(work / f"real-{path.stem}", count, batch_size)
     extract(extractor, fetch, shards, crew, f"real images, {what.get('split', 'all')}", device)
     if crew.leads:
         save_features(path, gather(shards))
