@@ -1,8 +1,8 @@
 """Sharper decoding afterwards: the decoder against a discriminator, the encoder frozen.
 
 The discriminator starts from the Generative Encoder and looks at images as the encoder does. The
-decoder's term goes through it without training it, the discriminator's term sees outputs detached:
-both go into one optimizer step, and the trainer needs to know nothing of it.
+decoder's term does not train it, and its own term sees outputs detached: both go into one optimizer
+step, and the trainer knows nothing of it.
 """
 
 import copy
@@ -32,9 +32,10 @@ class Discriminator(nn.Module):
         self.backbone.requires_grad_(True)
         size = tokenizer.config
         self.head = nn.Linear(size.latent_channels, 1)
+        noise = seeded_normal(torch.tensor([1]), size.latent_channels)
         with torch.no_grad():  # not from torch's generator: a run is a function of its seed
-            self.head.weight.fill_(0.0)
-            self.head.bias.fill_(0.0)
+            self.head.weight.copy_(noise / size.latent_channels**0.5)
+            self.head.bias.zero_()
         noise = seeded_normal(torch.tensor([0]), size.num_registers, size.latent_channels)
         self.register_buffer("noise", noise, persistent=False)
 
@@ -48,14 +49,16 @@ class Discriminator(nn.Module):
 
 @dataclass(frozen=True)
 class AdversarialDecoderObjective(UniteObjective):
-    """Reconstruction plus w (-score of the output), and the discriminator's hinge loss.
+    """Reconstruction, the discriminator's score of the output, and the discriminator's hinge loss.
 
-    Lim and Ye, "Geometric GAN", 2017. w rises from 0, as the flow weight does in UNITE, so that the
-    discriminator learns first.
+    Per image the gradient of the score with respect to pixels gets the norm of that of the
+    reconstruction, times w: the adaptive weight of Esser et al. ("Taming Transformers", 2021), for
+    one image at a time, so that batches can be cut anywhere. Until step `flow_ramp_steps` w is 0:
+    the discriminator learns first. Hinge loss: Lim and Ye, "Geometric GAN", 2017.
     """
 
     discriminator: Discriminator = field(kw_only=True)
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.5
 
     @property
     def companions(self) -> dict[str, nn.Module]:
@@ -70,17 +73,28 @@ class AdversarialDecoderObjective(UniteObjective):
             given = self.perturb(z0, batch, random)
         output = self.decoder(given)
         parts = self.modality.reconstruction_losses(output, batch)
-        untrained = {n: p.detach() for n, p in self.discriminator.named_parameters()}
-        score = torch.func.functional_call(self.discriminator, untrained, (output,)).mean()
         reconstruction = sum_of(parts)
-        total = reconstruction - self.flow_weight_at(step) * score
+        score, uphill = self._score(output, reconstruction)
+        # The gradient of this product is `uphill`; its value means nothing and is not shown.
+        pull = (output * uphill).sum()
+        total = reconstruction - self.flow_weight_at(step) * (pull - pull.detach())
         shown = {"reconstruction": reconstruction, "score": score, **parts}
         yield LossTerm("decoder", total, 1.0, shown, z0)
         real, fake = self.discriminator(batch["data"]), self.discriminator(output.detach())
         hinge = (1.0 - real).clamp_min(0.0).mean() + (1.0 + fake).clamp_min(0.0).mean()
         yield LossTerm("discriminator", hinge, 1.0, {})
 
+    def _score(
+        self, output: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, ""]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "b c h w"]]:
+        """Mean score, and its gradient by pixels at the norm of the reconstruction's, per image."""
+        pixels = output.detach().requires_grad_()
+        score = self.discriminator(pixels).mean(dim=1)
+        (uphill,) = torch.autograd.grad(score.sum(), pixels)
+        (against,) = torch.autograd.grad(reconstruction, output, retain_graph=True)
+        size, wanted = (g.flatten(1).norm(dim=1)[:, None, None, None] for g in (uphill, against))
+        return score.detach().mean(), uphill * wanted / size.clamp_min(1e-12)
+
     def flow_weight_at(self, step: int) -> float:
-        """The weight w of the score."""
-        rising = step < self.flow_ramp_steps
-        return self.adversarial_weight * (step / self.flow_ramp_steps if rising else 1.0)
+        """The weight w of the score, 0 at first."""
+        return self.adversarial_weight if step >= self.flow_ramp_steps else 0.0

@@ -20,7 +20,7 @@ def finetune(command: Finetune) -> None:
 
 
 def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:
-    """The run's settings with its decoder against a discriminator, at a tenth of its rates."""
+    """The run's settings with its decoder against a discriminator, at half of its rates."""
     rates = config.optimizer
     return replace(
         config,
@@ -31,7 +31,7 @@ def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:
         ),
         optimizer=replace(
             rates,
-            muon_learning_rate=rates.muon_learning_rate / 10,
-            adamw_learning_rate=rates.adamw_learning_rate / 10,
+            muon_learning_rate=rates.muon_learning_rate / 2,
+            adamw_learning_rate=rates.adamw_learning_rate / 2,
         ),
     )
