@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -49,7 +50,7 @@ def main() -> None:
     ]
     result = {
         "machine": describe(choose_device()),
-        "options": vars(options),
+        "options": {**vars(options), "data": Path(options.data).name},
         "decoded": {str(n): rate for n, rate in rates.items()},
         "trained": trained,
     }
