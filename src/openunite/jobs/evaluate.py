@@ -227,6 +227,7 @@ def _of_samples(
             "evaluations": evaluations,
             "time_shift": config.time_shift,
             "eta": config.eta if solver == "sde" else 0.0,
+            "temperature": config.temperature if solver == "sde" else 1.0,
             "weights": trial.weights,
             "precision": "bfloat16" if command.precision == "bf16" else "float32",
         },

@@ -174,7 +174,14 @@ class Trial:
         return Shards(self.folder / f"{kind}-{key}", count, self.batch_size)
 
 
-_DEFAULTS = ("solver", "num_inference_steps", "time_shift", "eta", "guidance_interval")
+_DEFAULTS = (
+    "solver",
+    "num_inference_steps",
+    "time_shift",
+    "eta",
+    "temperature",
+    "guidance_interval",
+)
 
 
 def open_trial(
