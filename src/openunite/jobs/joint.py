@@ -51,7 +51,7 @@ class JointTask:
     def finish(
         self, config: RunConfig, folder: Path, data: JointData, pipeline: JointPipeline
     ) -> Metrics:
-        """A folder with pictures, structures and a report for each kind, whose name leads metrics."""
+        """A folder with pictures, structures and a report for each kind; its name leads metrics."""
         metrics: Metrics = {}
         parts: dict[str, tuple[AtomTask, AtomData]]
         parts = {"molecules": (MoleculeTask(), data.molecules)}

@@ -156,7 +156,7 @@ def test_pixel_errors_are_weighed() -> None:
     assert {k: float(v) for k, v in losses.items()} == {"l1": 0.25, "l2": 1.5}
     squared = ImageModality({**settings, "l1_weight": 0.0, "l2_weight": 1.0})
     assert set(squared.reconstruction_losses(output, {"data": data})) == {"l2"}
-    with pytest.raises(ValueError, match="one above"):
+    with pytest.raises(ValueError, match="one above 0"):
         ImageModality({**settings, "l1_weight": 0.0})
 
 

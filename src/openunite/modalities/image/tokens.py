@@ -123,7 +123,9 @@ class ImageModality(Modality):
         self.patch_positions = config.get("patch_positions", "sincos")
         self.weights = {"l1": config.get("l1_weight", 1.0), "l2": config.get("l2_weight", 0.0)}
         if min(self.weights.values()) < 0.0 or not any(self.weights.values()):
-            raise ValueError(f"expected l1_weight and l2_weight >= 0, one above, got {self.weights}")
+            raise ValueError(
+                f"expected l1_weight and l2_weight >= 0, one above 0, got {self.weights}"
+            )
         self.perceptual = config.get("perceptual", "none")
         if self.perceptual not in PERCEPTUAL:
             raise ValueError(f"perceptual must be one of {PERCEPTUAL}, got {self.perceptual!r}")
