@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from tests.training.tiny import tiny_trainer
 from torch.distributed.tensor import DTensor
 
+from openunite.training.config import ModelConfig
 from openunite.training.sharding import whole
 
 
@@ -21,6 +22,7 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
     trainer = tiny_trainer(
         folder,
         steps=6,
+        model=ModelConfig(4, 8, 32, 2, 2, 32, 1, 2, 64, 0, 0),  # one parameter has no elements
         micro_batch_size=micro_batch_size,
         optimizer__muon_learning_rate=1e-3,
         sharding=sharding,
@@ -34,7 +36,8 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
 
     def record(row: dict) -> None:
         if trainer.step == 3:
-            gradients.update({f"grad.{n}": whole(p.grad).clone() for p, n in trainer.names.items()})
+            used = {n: p.grad for p, n in trainer.names.items() if p.grad is not None}
+            gradients.update({f"grad.{n}": whole(grad).clone() for n, grad in used.items()})
         update(row)
         if trainer.step + 1 == steps:
             os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes the machine back

@@ -26,7 +26,10 @@ def shard(model: nn.ModuleDict, average: nn.Module, device: torch.device) -> Non
         for block in part.get_submodule("blocks").children():
             fully_shard(block, mesh=mesh)
         fully_shard(part, mesh=mesh)
-    _distribute(average, mesh)
+    own = dict(model.named_parameters())
+    for owner, name, parameter in _places(average):
+        cut = own[name].detach().clone()  # an average starts as what it averages
+        setattr(owner, name.rpartition(".")[2], nn.Parameter(cut, parameter.requires_grad))
     assert all(isinstance(p, DTensor) for m in (model, average) for p in m.parameters())
 
 
@@ -35,6 +38,8 @@ def shard_like(value: Tensor, like: Tensor) -> Tensor:
     value = value.clone().to(like.device)
     if not isinstance(like, DTensor) or value.shape != like.shape:
         return value
+    if not value.numel():  # a table without rows: nothing to cut
+        return torch.zeros_like(like.detach())
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
@@ -65,7 +70,7 @@ def gathered(module: nn.Module) -> nn.Module:
         return module
     module = copy.deepcopy(module)
     for owner, name, parameter in _places(module):
-        setattr(owner, name, nn.Parameter(whole(parameter), requires_grad=False))
+        setattr(owner, name.rpartition(".")[2], nn.Parameter(whole(parameter), False))
     return module
 
 
@@ -111,16 +116,9 @@ def _assemble(local: Tensor, mesh: DeviceMesh, cut: Shard, shape: Sequence[int])
     )
 
 
-def _distribute(module: nn.Module, mesh: DeviceMesh) -> None:
-    for owner, name, parameter in _places(module):
-        cut = distribute_tensor(parameter.detach(), mesh, [Shard(0)], src_data_rank=None)
-        setattr(owner, name, nn.Parameter(cut, requires_grad=parameter.requires_grad))
-
-
 def _places(module: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
-    """Every parameter with the module and the name it hangs on."""
+    """Every parameter with the module it hangs on and its qualified name."""
     return [
-        (owner, name, parameter)
-        for owner in module.modules()
-        for name, parameter in owner.named_parameters(recurse=False)
+        (module.get_submodule(name.rpartition(".")[0]), name, parameter)
+        for name, parameter in module.named_parameters()
     ]
