@@ -1,9 +1,7 @@
 """What metrics need to know of a set of images: made in shards, and cached for real images."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from openunite.evaluation.features.base import Extractor
+from openunite.evaluation.features.base import Extractor, tensor_checksum
 from openunite.evaluation.frechet import FeatureAccumulator, GaussianStatistics
-from openunite.evaluation.shards import Crew, Shards, identity
+from openunite.evaluation.shards import Crew, Shards, identity, write_tensors
 
 KEPT = 50_000  # features kept of a larger set; the Gaussian is always that of all
 Fetch = Callable[[range], Tensor]  # positions -> images uint8 (B, C, H, W)
@@ -114,11 +111,8 @@ def save_features(path: Path, found: FeatureSet) -> None:
     }
     if found.logits is not None:
         tensors["logits"] = found.logits
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, unfinished, metadata={"sha256": _digest(tensors)})
-    os.replace(unfinished, path)
+    write_tensors(path, tensors, {"sha256": tensor_checksum(tensors)})
 
 
 def read_features(path: Path) -> FeatureSet:
@@ -138,7 +132,7 @@ def load_features(path: Path) -> FeatureSet | None:
             digest = (file.metadata() or {}).get("sha256")
     except (OSError, SafetensorError):
         return None
-    if digest != _digest(tensors):
+    if digest != tensor_checksum(tensors):
         return None
     gaussian = GaussianStatistics(tensors["mean"], tensors["covariance"], int(tensors["count"]))
     return FeatureSet(gaussian, tensors["features"], tensors["rows"], tensors.get("logits"))
@@ -150,11 +144,3 @@ def choose(count: int, most: int, seed: int = 0) -> Int[Tensor, " n"]:
         return torch.arange(count)
     chosen = np.random.default_rng(seed).choice(count, most, replace=False)
     return torch.from_numpy(np.sort(chosen))
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    total = sha256()
-    for name, tensor in sorted(tensors.items()):
-        total.update(name.encode())
-        total.update(tensor.numpy().tobytes())
-    return total.hexdigest()

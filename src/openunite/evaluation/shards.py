@@ -52,7 +52,7 @@ class Shards:
         bar = tqdm(mine, desc=words, unit="batch", disable=None if crew.leads else True)
         for number in bar:
             if not self._sound(number):
-                _write(self.path(number), make(self.positions(number)))
+                write_tensors(self.path(number), make(self.positions(number)))
         crew.wait()
         return self
 
@@ -95,8 +95,11 @@ def identity(settings: Mapping[str, Any]) -> str:
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Whole or not at all; the name of the unfinished file is this process's own."""
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, unfinished)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, unfinished, metadata)
     os.replace(unfinished, path)

@@ -1,8 +1,6 @@
 """`openunite analyze`: every analysis of a run, as figures, numbers and a table."""
 
-import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from openunite.analysis.trajectory import Trajectory
 from openunite.commands import Analyze
 from openunite.evaluation.pictures import read_rows
 from openunite.jobs.analyze_images import IMAGE_ANALYSES, ImageStudy
+from openunite.jobs.files import write_json
 from openunite.jobs.load import load_pipeline
 from openunite.jobs.report_tables import by_reason
 from openunite.pipelines.base import UnitePipeline
@@ -68,7 +67,7 @@ def analyze(command: Analyze) -> None:
         "analyses": entries,
         "missing": missing,
     }
-    _save(folder / "analysis.json", about)
+    write_json(folder / "analysis.json", about)
     _print(entries, missing)
     print(f"\n{len(entries)} analyses -> {folder}; next: openunite report {command.source}")
 
@@ -168,12 +167,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _save(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(temporary, path)
 
 
 def _print(entries: list[Entry], missing: dict[str, str]) -> None:

@@ -25,14 +25,7 @@ from openunite.evaluation.image_sets import (
     reconstruction_metrics,
 )
 from openunite.evaluation.shards import Shards
-from openunite.jobs.images_judged import (
-    Sampling,
-    Split,
-    Trial,
-    home_of,
-    open_trial,
-    trained_on,
-)
+from openunite.jobs.images_judged import Sampling, Split, Trial, open_trial, trained_on
 from openunite.modalities.image.perceptual import MIN_SIDE, Lpips
 
 NO_GUIDANCE = 1.0
@@ -44,24 +37,12 @@ def evaluate(command: Evaluate) -> None:
     if command.source.endswith(".json"):
         _show(load_card(command.source), other, command.compare)
         return
-    if command.num_samples < 10:
-        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
-    home = Path(command.output).parent if command.output else home_of(command.source)
-    trial = open_trial(
-        command.source,
-        command.data,
-        command.extractor,
-        command.extractor_weights,
-        home / "evaluation",
-        command.batch_size,
-        weights=command.weights,
-        precision=command.precision,
-    )
+    trial = open_trial(command, weights=command.weights, precision=command.precision)
     work = do_work(trial, command)
     if not trial.crew.leads:
         return
     card = make_card(trial, command, work)
-    path = Path(command.output or home / f"card-{trial.extractor.name}.json")
+    path = Path(command.output or trial.home / f"card-{trial.extractor.name}.json")
     card.save(path)
     print(f"\n-> {path}\n")
     _show(card, other, command.compare)
@@ -236,7 +217,7 @@ def _of_samples(
 
 def _swept_on(trial: Trial) -> str:
     """The split of the run's guidance sweep, "nothing" if there is none."""
-    swept = trial.folder.parent / f"sweep-{trial.extractor.name}.json"
+    swept = trial.home / f"sweep-{trial.extractor.name}.json"
     return "sweep" if swept.is_file() else "nothing"
 
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from openunite.commands import Evaluate, Sweep
 from openunite.evaluation.feature_sets import cached_features, choose, extract, read_features
 from openunite.evaluation.features import load_extractor
 from openunite.evaluation.features.base import Extractor, module_checksum
@@ -48,17 +49,21 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Trial:
-    """A model on trial: its pipeline, the data it is judged by, an extractor, a folder for work."""
+    """A model on trial: its pipeline, the data it is judged by, an extractor, where results go."""
 
     source: str
     pipeline: ImagePipeline
     data: ImageData
-    data_name: str
     extractor: Extractor
-    folder: Path
+    home: Path
     batch_size: int
     crew: Crew
     weights: str = "ema"
+
+    @property
+    def folder(self) -> Path:
+        """For work that a killed job goes on with."""
+        return self.home / "evaluation"
 
     @cached_property
     def checksum(self) -> str:
@@ -184,20 +189,14 @@ _DEFAULTS = (
 )
 
 
-def open_trial(
-    source: str,
-    data: str | None,
-    extractor: str,
-    extractor_weights: str | None,
-    folder: Path,
-    batch_size: int,
-    *,
-    weights: str = "ema",
-    precision: str = "no",
-) -> Trial:
+def open_trial(command: Evaluate | Sweep, *, weights: str = "ema", precision: str = "no") -> Trial:
     """Load everything. ValueError, FileNotFoundError, ImportError: what is wrong or missing."""
-    if batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
+    if command.num_samples < 10:
+        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
+    if command.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {command.batch_size}")
+    source = command.source
+    home = Path(command.output).parent if command.output else home_of(source)
     state = PartialState(cpu=on_cpu())
     crew = Crew(state.process_index, state.num_processes, state.wait_for_everyone)
     pipeline = load_pipeline(source, weights)
@@ -209,14 +208,13 @@ def open_trial(
     pipeline.to(state.device if state.num_processes > 1 else choose_device())
     if precision == "bf16":
         pipeline.to(torch.bfloat16)
-    name = data or run_data(source)
-    judge = ("fashion" if name == EMBEDDED else "efficientnet-lite0", extractor)[
-        extractor != "auto"
-    ]
+    name, judge = command.data or run_data(source), command.extractor
+    if judge == "auto":
+        judge = "fashion" if name == EMBEDDED else "efficientnet-lite0"
     with state.main_process_first():  # one fills the caches for all
-        found = load_extractor(judge, extractor_weights)
+        found = load_extractor(judge, command.extractor_weights)
         opened = _open_data(name, pipeline, source, progress=state.is_main_process)
-    return Trial(source, pipeline, opened, name, found, folder, batch_size, crew, weights)
+    return Trial(source, pipeline, opened, found, home, command.batch_size, crew, weights)
 
 
 def run_folder(source: str) -> Path | None:

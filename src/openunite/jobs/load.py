@@ -74,10 +74,10 @@ def _from_checkpoint(run: Path, weights: str = "ema") -> UnitePipeline:
             f"{run} has no sound checkpoint yet{why}; let it train a little longer"
         )
     encoder, decoder = build_models(config)
-    tensors = {
-        n: t for n, t in loaded.tensors[weights].items() if not n.startswith("discriminator.")
-    }
-    nn.ModuleDict({"encoder": encoder, "decoder": decoder}).load_state_dict(tensors)
+    parts = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    # Not of what was only trained along.
+    saved = loaded.tensors[weights].items()
+    parts.load_state_dict({n: t for n, t in saved if n.partition(".")[0] in parts})
     return make_pipeline(encoder, decoder, config, _record(run))
 
 

@@ -1,7 +1,6 @@
 """`openunite report`: one run as one HTML page."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 
 import openunite
 from openunite.commands import Report
+from openunite.jobs.files import write_text
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
 from openunite.jobs.report_tables import Values, by_reason, card_tables, headlines, metric_tables
 from openunite.training.config import RunConfig, load_config
@@ -39,9 +39,7 @@ def report(command: Report) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--output must end in .html, got {output}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_suffix(".tmp")
-    temporary.write_text(run_page(run), encoding="utf-8")
-    os.replace(temporary, output)
+    write_text(output, run_page(run))
     print(f"{output.stat().st_size / 1e6:.1f} MB -> {output}; it opens in any browser, offline")
 
 

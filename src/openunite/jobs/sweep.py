@@ -6,24 +6,14 @@ from pathlib import Path
 from openunite.commands import Sweep
 from openunite.evaluation.card import software
 from openunite.evaluation.feature_sets import gather
-from openunite.jobs.images_judged import Sampling, home_of, open_trial
+from openunite.jobs.images_judged import Sampling, open_trial
 
 FIRST_SEED = 1_000_000_000  # far from those of `evaluate`
 
 
 def sweep(command: Sweep) -> None:
     """Print the whole curve and write it; nothing is selected."""
-    if command.num_samples < 10:
-        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
-    home = Path(command.output).parent if command.output else home_of(command.source)
-    trial = open_trial(
-        command.source,
-        command.data,
-        command.extractor,
-        command.extractor_weights,
-        home / "evaluation",
-        command.batch_size,
-    )
+    trial = open_trial(command)
     if trial.num_classes == 0:
         raise ValueError(f"{command.source} was trained without classes: there is no guidance")
     sampling = Sampling(
@@ -38,7 +28,7 @@ def sweep(command: Sweep) -> None:
         {"scale": scale} | judge.judge(gather(found), labels)
         for scale, found in zip(command.scales, features, strict=True)
     ]
-    path = Path(command.output or home / f"sweep-{trial.extractor.name}.json")
+    path = Path(command.output or trial.home / f"sweep-{trial.extractor.name}.json")
     record = {
         "extractor": {"name": trial.extractor.name, "checksum": trial.extractor.checksum},
         "reference": {

@@ -1,7 +1,6 @@
 """`openunite train`: data, models, trainer; then evaluation, pictures, pipeline."""
 
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from openunite.commands import Train
 from openunite.evaluation.pictures import draw_curves
 from openunite.flow.random import SlotRandom
 from openunite.jobs.configure import configure, fit_to_minutes
+from openunite.jobs.files import write_json
 from openunite.jobs.inspect import describe_config
 from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.jobs.tasks import Data, Task, get_task
@@ -90,7 +90,7 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
         "skipped": skipped,
         "fingerprint": data.fingerprint,
     }
-    _write_json(record, about)
+    write_json(record, about)
     save_config(config, path)
     classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
     print(
@@ -115,7 +115,7 @@ def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[Train
         return trainer.fit(), trainer
     except CollapseError as error:
         if trainer.accelerator.is_main_process:
-            _write_json(folder / "collapsed.json", {"message": str(error)})
+            write_json(folder / "collapsed.json", {"message": str(error)})
         raise
 
 
@@ -152,7 +152,7 @@ def _finish(
         "seed": config.seed,
         "torch_version": torch.__version__,
     }
-    _write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     _summarize(folder, task, metrics)
 
 
@@ -175,9 +175,3 @@ def _summarize(folder: Path, task: Task, metrics: dict[str, Any]) -> None:
     print(f"\nPictures in {folder}: {pictures}. Next:")
     for line in task.next_commands(folder):
         print(f"  {line}")
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(temporary, path)

@@ -8,7 +8,7 @@ collective: every process has to call it.
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,8 @@ def shard(model: nn.ModuleDict, average: nn.Module, device: torch.device) -> Non
             fully_shard(block, mesh=mesh)
         fully_shard(part, mesh=mesh)
     own = dict(model.named_parameters())
-    for owner, name, parameter in _places(average):
-        cut = own[name].detach().clone()  # an average starts as what it averages
-        setattr(owner, name.rpartition(".")[2], nn.Parameter(cut, parameter.requires_grad))
+    # An average starts as what it averages.
+    _replace(average, lambda name, _: own[name].detach().clone())
     assert all(isinstance(p, DTensor) for m in (model, average) for p in m.parameters())
 
 
@@ -69,9 +68,8 @@ def gathered(module: nn.Module) -> nn.Module:
     if not any(isinstance(p, DTensor) for p in module.parameters()):
         return module
     module = copy.deepcopy(module)
-    for owner, name, parameter in _places(module):
-        setattr(owner, name.rpartition(".")[2], nn.Parameter(whole(parameter), False))
-    return module
+    _replace(module, lambda _, parameter: whole(parameter))
+    return module.requires_grad_(False)
 
 
 def stack_whole(matrices: list[Tensor]) -> Tensor:
@@ -116,9 +114,9 @@ def _assemble(local: Tensor, mesh: DeviceMesh, cut: Shard, shape: Sequence[int])
     )
 
 
-def _places(module: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
-    """Every parameter with the module it hangs on and its qualified name."""
-    return [
-        (module.get_submodule(name.rpartition(".")[0]), name, parameter)
-        for name, parameter in module.named_parameters()
-    ]
+def _replace(module: nn.Module, value: Callable[[str, nn.Parameter], Tensor]) -> None:
+    """New parameters in the place of all, by qualified name and what each was."""
+    for name, parameter in list(module.named_parameters()):
+        owner, _, leaf = name.rpartition(".")
+        new = nn.Parameter(value(name, parameter), parameter.requires_grad)
+        setattr(module.get_submodule(owner), leaf, new)

@@ -1,6 +1,6 @@
 """What every feature extractor is: a name, a checksum, a width, and images -> features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -74,8 +74,13 @@ class CallableExtractor:
 
 def module_checksum(module: nn.Module) -> str:
     """sha256 over names and values of a module's state."""
+    return tensor_checksum(module.state_dict())
+
+
+def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names and values, by name."""
     total = sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         total.update(name.encode())
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()

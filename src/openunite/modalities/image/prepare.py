@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from openunite.modalities.image.readers import read_source
 from openunite.modalities.image.scan import read_item
 from openunite.modalities.image.sources import Pixels, Source
 from openunite.modalities.image.tars import FORMAT_VERSION, INDEX, read_index
+from openunite.modalities.image.weights import checksum
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _is_sound(path: Path, key: str) -> bool:
     """Whether the shard is there, is what it should be, and its checksum fits."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            return bool(arrays["key"] == key and arrays["sha256"] == _sha256(path))
+            return bool(arrays["key"] == key and arrays["sha256"] == checksum(path))
     except Exception:  # whatever a damaged file makes numpy raise: it is written anew
         return False
 
@@ -186,7 +187,7 @@ def _write(
     held_out = np.zeros(len(at), dtype=bool) if source.held_out is None else source.held_out[at]
     arrays: dict[str, Any] = {
         "key": key,
-        "sha256": _sha256(temporary),
+        "sha256": checksum(temporary),
         "names": np.array([_member(i, target).encode() for i in at], dtype="S16"),
         "offsets": np.array([offset for _, offset, _, _ in kept], dtype=np.int64),
         "lengths": np.array([length for _, _, length, _ in kept], dtype=np.int64),
@@ -236,8 +237,3 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, BytesIO(content))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import torch
@@ -55,11 +55,8 @@ def locate(file: WeightFile, path: str | Path | None = None) -> Path:
 
 def checksum(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
-    total = sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
+        return file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Tensor]:
