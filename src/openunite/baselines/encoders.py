@@ -42,7 +42,10 @@ class SeparateEncoder(GenerativeEncoder):
         """Equation (1) by the tokenizer, equation (4) by the network itself."""
         if observation is None:
             return super().forward(z_t, t, condition, None, mask, intermediates)
-        return self.tokenizer(z_t, t, condition, observation, mask, intermediates)
+        return self._tokenize(z_t, t, condition, observation, mask, intermediates)
+
+    def _tokenize(self, *given: Any) -> Float[Tensor, "b k c"]:
+        return self.tokenizer(*given)
 
 
 class PosteriorEncoder(SeparateEncoder):
@@ -58,19 +61,9 @@ class PosteriorEncoder(SeparateEncoder):
             **settings | {"latent_channels": 2 * settings["latent_channels"]},
         )
 
-    def forward(
-        self,
-        z_t: Float[Tensor, "b k c"],
-        t: Float[Tensor, " b"],
-        condition: Int[Tensor, " b"] | None = None,
-        observation: Tensor | None = None,
-        mask: Bool[Tensor, "b k"] | None = None,
-        intermediates: dict[str, Tensor] | None = None,
-    ) -> Float[Tensor, "b k c"]:
-        """The posterior's mean for equation (1), the network itself for equation (4)."""
-        if observation is None:
-            return super().forward(z_t, t, condition, None, mask, intermediates)
-        return self.posterior(z_t, t, condition, observation, mask)[0]
+    def _tokenize(self, *given: Any) -> Float[Tensor, "b k c"]:
+        """The posterior's mean; the intermediates have 2 C channels and are not handed out."""
+        return self.posterior(*given[:5])[0]
 
     def posterior(
         self,

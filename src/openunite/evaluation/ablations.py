@@ -103,6 +103,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def draw(rows: Sequence[Row], out_png: Path) -> None:
     """One panel per judged metric: every seed a dot, the mean a bar, the default a line."""
     from matplotlib.figure import Figure  # with a canvas of its own; pyplot would keep state
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     judged = [c for c in COLUMNS if c[1] in JUDGED and any(c[1] in row.metrics for row in rows)]
     if not judged:
@@ -118,6 +119,9 @@ def draw(rows: Sequence[Row], out_png: Path) -> None:
         if rows[0].metrics.get(metric):
             panel.axvline(mean(rows[0].metrics[metric]), color="0.6", linestyle="--", linewidth=1)
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_title(f"{title}: smaller is better", fontsize=11)
         panel.grid(color="0.9", linewidth=0.8)
         panel.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from openunite.evaluation.crystals.averages import Average
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.convert import to_pymatgen
 from openunite.modalities.atoms.structure import Floats, Structure
 

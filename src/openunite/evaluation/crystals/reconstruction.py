@@ -12,7 +12,7 @@ import numpy as np
 from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.crystals.matching import check_pairs
 from openunite.evaluation.crystals.periodic import cell_of
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.lattice import parameters_from_cell
 from openunite.modalities.atoms.structure import Floats, Structure
 

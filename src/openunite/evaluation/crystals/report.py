@@ -26,7 +26,7 @@ from openunite.evaluation.crystals.validity import (
     CrystalValidity,
     crystal_validity,
 )
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Structure
 
 Metrics = dict[str, float | int]

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openunite.evaluation.molecules.optional import optional
-from openunite.evaluation.molecules.rates import Rate
 from openunite.evaluation.molecules.smiles import (
     SmilesScores,
     molecule_smiles,
     smiles_scores,
     smiles_set,
 )
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Floats, Structure
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Floats, Ints, Structure
 
 H, C, N, O, F = 1, 6, 7, 8, 9  # noqa: E741

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from openunite.evaluation.molecules.adit import adit_molecule
 from openunite.evaluation.molecules.optional import optional
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Structure
 
 if TYPE_CHECKING:

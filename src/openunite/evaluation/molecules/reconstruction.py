@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Floats, Structure
 
 

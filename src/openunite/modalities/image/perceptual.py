@@ -173,8 +173,10 @@ def _check(output: Tensor, target: Tensor, min_side: int = MIN_SIDE) -> None:
             f"expected sides of at least {min_side} pixels, got {tuple(output.shape[2:])}; "
             "choose another perceptual loss for smaller images"
         )
-    low, high = (float(bound) for bound in target.detach().aminmax())
-    if not (low >= 0.0 and high <= 1.0):
+    low, high = target.detach().aminmax()
+    if target.is_cuda:  # reading the bounds would make every training step wait for the device
+        torch._assert_async((low >= 0.0) & (high <= 1.0), "expected target images in [0, 1]")
+    elif not (low >= 0.0 and high <= 1.0):
         raise ValueError(
             f"expected target images in [0, 1], got {low:.3g} to {high:.3g}; the scaling to "
             "[-1, 1] is done inside, do not normalize the images"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from openunite.evaluation.molecules.rates import Rate
+from openunite.evaluation.rates import Rate
 
 
 def test_binomial_error() -> None:
