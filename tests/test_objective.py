@@ -130,25 +130,24 @@ class DoubleImages(ImageModality):
         return {**batch, "data": batch["data"].double() / 255.0}
 
 
-def test_term_by_term_is_the_gradient_of_the_sum(tiny_models: Build) -> None:
+@pytest.mark.parametrize("draws_per_pass", [1, 3])
+def test_term_by_term_is_the_gradient_of_the_sum(tiny_models: Build, draws_per_pass: int) -> None:
     models = tiny_models(num_registers=3)
-    encoder, decoder = models.encoder.double(), models.decoder.double()
+    both = nn.ModuleList([models.encoder.double(), models.decoder.double()])
     modality = DoubleImages(models.settings["image"])
-    objective = UniteObjective(encoder, decoder, modality, flow_draws=4, flow_weight=0.7)
     random = DoubleRandom(seed=1, step=STEP, slots=torch.arange(6))
-    both = nn.ModuleList([encoder, decoder])
-    grads = []
-    for backward_each in (True, False):
-        both.zero_grad()
-        terms = objective.terms(models.batch, STEP, random)
-        if backward_each:
-            for term in terms:
-                (term.weight * term.value).backward()
-        else:
-            total(terms).backward()
-        grads.append({n: p.grad.clone() for n, p in both.named_parameters()})
-    for name, grad in grads[0].items():
-        assert (grad - grads[1][name]).norm() <= 1e-12 * grads[1][name].norm(), name
+
+    def terms(**settings: int) -> Iterable[LossTerm]:
+        objective = UniteObjective(*both, modality, flow_draws=4, flow_weight=0.7, **settings)
+        return objective.terms(models.batch, STEP, random)
+
+    total(terms()).backward()
+    expected = {n: p.grad.clone() for n, p in both.named_parameters()}
+    both.zero_grad()
+    for term in terms(draws_per_pass=draws_per_pass):
+        (term.weight * term.value).backward()
+    for name, parameter in both.named_parameters():
+        assert (parameter.grad - expected[name]).norm() <= 1e-12 * expected[name].norm(), name
 
 
 # ---- weights and draws ----------------------------------------------------------------------
@@ -173,6 +172,19 @@ def test_the_loss_does_not_grow_with_the_number_of_draws(tiny_models: Build, dra
         for k in (1, draws)
     )
     torch.testing.assert_close(many, one)
+
+
+@pytest.mark.parametrize(("per_pass", "shares"), [(2, [2, 2, 1]), (5, [5]), (9, [5])])
+def test_draws_that_share_a_pass_are_the_same_draws(
+    tiny_models: Build, per_pass: int, shares: list[int]
+) -> None:
+    models = tiny_models()
+    (_, *alone), (_, *together) = (
+        objective_of(models, flow_draws=5, draws_per_pass=size).terms(models.batch, STEP, slots())
+        for size in (1, per_pass)
+    )
+    assert [term.weight for term in together] == pytest.approx([0.3 * n / 5 for n in shares])
+    torch.testing.assert_close(total(together), total(alone))
 
 
 def test_draws_differ(tiny_models: Build) -> None:

@@ -5,7 +5,7 @@ so the trainer can back-propagate each one and forget it before the next is comp
 is that of the sum, the memory that of one term.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,12 +32,16 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class UniteObjective:
-    """Equations (1) to (5). `flow_weight` is w, the weight of the mean over the k flow draws."""
+    """Equations (1) to (5). `flow_weight` is w, the weight of the mean over the k flow draws.
+
+    `draws_per_pass` of them share a pass: memory grows with it, and small networks gain time.
+    """
 
     encoder: GenerativeEncoder
     decoder: Decoder
     modality: Modality
     flow_draws: int = 3
+    draws_per_pass: int = 1
     flow_weight: float = 0.3
     flow_ramp_steps: int = 0
     time_shift: float = 0.5
@@ -47,7 +51,7 @@ class UniteObjective:
     label_dropout: float = 0.1
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """Yield the reconstruction term, then one flow term per draw. Equation (5)."""
+        """Yield the reconstruction term, then the flow terms. Equation (5)."""
         batch = self.modality.prepare(batch, random)
         z0 = self.tokenize(batch, random)
         output = self.decoder(self.perturb(z0, batch, random), batch.get("mask"))
@@ -55,9 +59,17 @@ class UniteObjective:
         target = z0.detach()  # sg: the flow loss never reaches the tokenizing pass
         yield LossTerm("reconstruction", sum_of(parts), 1.0, parts, target)
         del z0, output, parts
-        weight = self.flow_weight_at(step) / self.flow_draws
-        for draw in range(self.flow_draws):
-            yield LossTerm("flow", self.flow_loss(target, batch, random, draw), weight, {})
+        yield from self.flow_terms(target, batch, step, random)
+
+    def flow_terms(
+        self, target: Float[Tensor, "b k c"], batch: Batch, step: int, random: SlotRandom
+    ) -> Iterator[LossTerm]:
+        """One term per pass; their weights sum to w."""
+        weight, draws = self.flow_weight_at(step), range(self.flow_draws)
+        for start in range(0, self.flow_draws, self.draws_per_pass):
+            part = draws[start : start + self.draws_per_pass]
+            value = self.flow_loss(target, batch, random, part)
+            yield LossTerm("flow", value, weight * len(part) / self.flow_draws, {})
 
     def tokenize(self, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
         """Equation (1): pure noise registers, the observation, t near 0, the null class."""
@@ -76,14 +88,18 @@ class UniteObjective:
         return torch.where(chosen[:, None, None], noisy, z0)
 
     def flow_loss(
-        self, target: Float[Tensor, "b k c"], batch: Batch, random: SlotRandom, draw: int
+        self, target: Float[Tensor, "b k c"], batch: Batch, random: SlotRandom, draws: Sequence[int]
     ) -> Float[Tensor, ""]:
-        """Equations (3) to (5) for one draw of t, eps and label dropout."""
-        t = logit_normal_time(random.normal(Stream.FLOW_TIME, draw=draw), self.time_shift)
-        noise = self.noise(Stream.FLOW_NOISE, random, batch, draw)
-        dropped = random.uniform(Stream.LABEL_DROPOUT, draw=draw) < self.label_dropout
-        label = torch.where(dropped, self.encoder.config.num_classes, batch["label"])
-        return self.flow_error(target, label, t, noise, batch.get("mask")).mean()
+        """Equations (3) to (5), the mean over some draws of t, eps and label dropout."""
+        normal = torch.cat([random.normal(Stream.FLOW_TIME, draw=draw) for draw in draws])
+        noise = torch.cat([self.noise(Stream.FLOW_NOISE, random, batch, draw) for draw in draws])
+        chance = torch.cat([random.uniform(Stream.LABEL_DROPOUT, draw=draw) for draw in draws])
+        times = len(draws)
+        label = batch["label"].repeat(times)
+        label = torch.where(chance < self.label_dropout, self.encoder.config.num_classes, label)
+        mask = batch["mask"].repeat(times, 1) if "mask" in batch else None
+        t = logit_normal_time(normal, self.time_shift)
+        return self.flow_error(target.repeat(times, 1, 1), label, t, noise, mask).mean()
 
     def flow_error(
         self, target: Tensor, label: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None

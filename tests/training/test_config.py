@@ -132,6 +132,7 @@ def test_whole_numbers_pass_for_floats_and_none_for_optional(values: dict[str, A
         ("log_every", 0, "log_every must be at least 1"),
         ("precision", "fp16", "'no' .*or 'bf16', got 'fp16'"),
         ("objective.flow_draws", 0, "flow_draws must be at least 1, got 0"),
+        ("objective.draws_per_pass", 0, "draws_per_pass must be at least 1, got 0"),
     ],
 )
 def test_impossible_values_are_refused(

@@ -55,6 +55,15 @@ def test_flow_draws_need_no_memory_of_their_own() -> None:
     assert memory(many, 32) == memory(DEEP, 32)
 
 
+def test_draws_of_one_pass_are_counted_together() -> None:
+    alone = replace(DEEP, objective=replace(DEEP.objective, flow_draws=50))
+    found = [
+        memory(replace(alone, objective=replace(alone.objective, draws_per_pass=n)), 1).per_sample
+        for n in (25, 50)
+    ]
+    assert memory(DEEP, 1).per_sample < 2 * found[0] == found[1]
+
+
 def test_states_by_hand() -> None:
     """Weight, gradient and EMA, one momentum for a matrix of Muon and two for the rest."""
     config = RECIPES["imagenet256_b"]()

@@ -47,7 +47,7 @@ def terms(objective: UniteObjective, backend: str) -> dict[str, float]:
         return sum_of(objective.modality.reconstruction_losses(output, batch))
 
     def flow() -> Tensor:
-        return objective.flow_loss(target, batch, random, 2)
+        return objective.flow_loss(target, batch, random, (2,))
 
     found = {"reconstruction": reconstruction, "flow": flow}
     return {name: compare(call, lambda f: f(), model, backend) for name, call in found.items()}

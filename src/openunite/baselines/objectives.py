@@ -5,7 +5,7 @@ Separate weights in one stage need no objective of their own: that is `UniteObje
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -27,8 +27,8 @@ class ThroughLatentsObjective(UniteObjective):
         z0 = self.tokenize(batch, random)
         output = self.decoder(self.perturb(z0, batch, random), batch.get("mask"))
         parts = self.modality.reconstruction_losses(output, batch)
-        draws = [self.flow_loss(z0, batch, random, draw) for draw in range(self.flow_draws)]
-        reconstruction, flow = sum_of(parts), torch.stack(draws).mean()
+        reconstruction = sum_of(parts)
+        flow = self.flow_loss(z0, batch, random, range(self.flow_draws))
         total = reconstruction + self.flow_weight_at(step) * flow
         shown = {"reconstruction": reconstruction, "flow": flow, **parts}
         yield LossTerm("total", total, 1.0, shown, z0.detach())
@@ -48,14 +48,12 @@ class DenoiserObjective(UniteObjective):
     """The second of two stages: the flow loss on latents of a frozen tokenizer."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """One flow term per draw, as in UNITE."""
+        """The flow terms of UNITE."""
         batch = self.modality.prepare(batch, random)
         with torch.no_grad():
             target = self.tokenize(batch, random)
-        for draw in range(self.flow_draws):
-            value = self.flow_loss(target, batch, random, draw)
-            weight = self.flow_weight_at(step) / self.flow_draws
-            yield LossTerm("flow", value, weight, {}, None if draw else target)
+        for i, term in enumerate(self.flow_terms(target, batch, step, random)):
+            yield replace(term, latents=None if i else target)
 
     def flow_weight_at(self, step: int) -> float:
         """Nothing competes with the flow loss."""

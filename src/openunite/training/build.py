@@ -88,6 +88,7 @@ def build_objective(
         decoder=decoder,
         modality=get_modality(config.modality, config.modality_config),
         flow_draws=settings.flow_draws,
+        draws_per_pass=settings.draws_per_pass,
         flow_weight=settings.flow_weight,
         flow_ramp_steps=round(settings.flow_ramp * config.steps),
         time_shift=settings.time_shift,

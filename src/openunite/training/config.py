@@ -53,12 +53,15 @@ class ModelConfig:
 class ObjectiveConfig:
     """Settings of equation (5); `flow_ramp` is the share of the run over which w rises from 0.
 
+    `draws_per_pass` flow draws go through the network together, the last pass with what is left:
+    1 keeps the memory of a single draw, more spares small networks the start of many operations.
     `stage` is "joint" in UNITE; the baseline of two stages trains an "autoencoder" and, in a run
     that starts from it, a "denoiser"; "decoder" trains the decoder of another run against a
     discriminator. `kl_weight` counts where the tokenizer has a posterior.
     """
 
     flow_draws: int = 3
+    draws_per_pass: int = 1
     flow_weight: float = 0.3
     flow_ramp: float = 0.3
     time_shift: float = 0.5
@@ -137,8 +140,9 @@ class RunConfig:
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
         if self.sharding not in ("none", "full"):
             raise ValueError(f"sharding must be 'none' or 'full' (FSDP2), got {self.sharding!r}")
-        if self.objective.flow_draws < 1:
-            raise ValueError(f"flow_draws must be at least 1, got {self.objective.flow_draws}")
+        for name in ("flow_draws", "draws_per_pass"):
+            if (value := getattr(self.objective, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self._check_stages()
 
     def _check_stages(self) -> None:

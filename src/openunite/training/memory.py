@@ -3,7 +3,7 @@
 Weights, gradients, optimizer state and EMA follow from the number of parameters. What a sample
 keeps for the backward pass is traced: one block of each kind runs on fake tensors, which have
 shapes and no contents, and the bytes it saves are summed. Since every loss term is back-propagated
-before the next, the largest term counts, whatever the number of flow draws k.
+before the next, the largest term counts, whatever the number of passes of flow draws.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,8 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     if config.sharding == "full":
         copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
     first = tokenize + decode + _lpips_bytes(config)
-    return Memory(states, update, copied, max(first, draw), samples)
+    flow = config.objective.draws_per_pass * draw
+    return Memory(states, update, copied, max(first, flow), samples)
 
 
 def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
