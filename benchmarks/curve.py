@@ -160,7 +160,7 @@ def cheapest(found: dict[str, Mean], reference: str = REFERENCE) -> Mean:
 
 
 def grid(solvers: list[str], shifts: list[float], evaluations: list[int]) -> Iterator[Point]:
-    """Every combination that can be: Heun takes two evaluations a step."""
+    """Every combination that can be: Heun takes two evaluations a step, but one in the last."""
     for count in evaluations:
         for solver in solvers:
             if count % PER_STEP[solver] == 0:

@@ -100,7 +100,7 @@ def test_a_card_of_everything(
         "class_counts": [10, 10, 10],
         "seeds": "0 to 29",
     }
-    assert protocol["sampling"]["evaluations"] == 4.0  # two steps of heun
+    assert protocol["sampling"]["evaluations"] == 3.0  # two steps of heun
     assert protocol["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
     assert protocol["extractor"]["checksum"] == "sum of efficientnet-lite0"
     printed = capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_wrong_protocols_are_named(
         (["--labels", "random"], "samples.class_counts: [10, 10, 10] -> "),
         (["--seed", "7"], "samples.seeds: 0 to 29 -> 7 to 36"),
         (["--guidance-scale", "3"], "guidance.scale: 2.0 -> 3.0"),
-        (["--solver", "euler"], "sampling.evaluations: 4.0 -> 2.0"),
+        (["--solver", "euler"], "sampling.evaluations: 3.0 -> 2.0"),
     ):
         with pytest.raises(SystemExit) as stop:
             card(second, model, "--data", images, "--compare", str(first), *arguments)

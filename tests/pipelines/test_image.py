@@ -231,4 +231,4 @@ def test_unconditional_models_take_no_labels(tmp_path: Path) -> None:
 def test_callback_sees_every_step(pipeline: ImagePipeline) -> None:
     seen: list[tuple[int, float]] = []
     pipeline([0], seeds=[0], callback=lambda n, t, z: seen.append((n, t)))
-    assert seen == [(2, 0.25), (4, 0.5), (6, 0.75), (8, 1.0)]
+    assert seen == [(2, 0.25), (4, 0.5), (6, 0.75), (7, 1.0)]

@@ -46,10 +46,11 @@ def solve(
 ) -> Float[Tensor, "b k c"]:
     """Carry noise (B, K, C) at t = 0 to latents at t = 1.
 
-    `euler` costs num_steps evaluations (order 1), `heun` 2 num_steps (order 2), `multistep`
-    num_steps (order 2, from the prediction before), `sde` num_steps; `dopri5` is the paper's
-    adaptive protocol and ignores num_steps and shift. `eta` and `fresh` belong to `sde`: see
-    equation (8). Raises ValueError for another name, or what does not fit.
+    `euler` costs num_steps evaluations (order 1), `heun` 2 num_steps - 1 (order 2, the last step
+    Euler's), `multistep` num_steps (order 2, from the prediction before), `sde` num_steps; none of
+    them asks the denoiser about t = 1, which training hardly ever shows it. `dopri5` is the
+    paper's adaptive protocol, does, and ignores num_steps and shift. `eta` and `fresh` belong to
+    `sde`: see equation (8). Raises ValueError for another name, or what does not fit.
     """
     if solver == "dopri5":
         return _dopri5(denoiser, noise, callback)
@@ -64,7 +65,7 @@ def solve(
         step, t = then - now, z.new_full((len(z),), now)
         slope = velocity(denoiser, z, t)
         evaluations += 1
-        if solver == "heun":
+        if solver == "heun" and then < 1.0:
             end = velocity(denoiser, z + step * slope, z.new_full((len(z),), then))
             slope = (slope + end) / 2
             evaluations += 1
