@@ -51,6 +51,7 @@ class Attention(nn.Module):
         qk, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split([2, 1], dim=2)
         if angles is not None:
             weight = torch.stack([self.q_norm, self.k_norm])[:, None, :]
+            weight = weight.expand(2, self.num_heads, -1)  # its gradient: one sum over rows first
             qk = rotate(unit_rms(qk) * weight, angles[:, None, None, :]).to(v.dtype)
         q, k = qk.unbind(dim=2)
         q, k, v = (part.transpose(1, 2) for part in (q[:, queries], k, v.squeeze(2)))
