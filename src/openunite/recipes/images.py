@@ -46,7 +46,7 @@ def fashion() -> RunConfig:
             recon_noise_start=0.77,
         ),
         optimizer=OptimizerConfig(muon_learning_rate=7e-3),
-        sampling=SamplingConfig("sde", 20, 3.0, eta=1.0, guidance_scale=1.8),
+        sampling=SamplingConfig("sde", 20, 3.0, eta=1.0, guidance_scale=1.7),
         checkpoint_every=500,
         preview_every=500,
     )
