@@ -49,7 +49,10 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensors]:
 
 
 def assert_equal(folder: Path, ranks: list[Tensors], one: tuple[Path, Tensors]) -> None:
-    torch.testing.assert_close(losses(folder), losses(one[0]), rtol=1e-6, atol=1e-6)
+    found, known = losses(folder), losses(one[0])
+    torch.testing.assert_close(found[:, :-1], known[:, :-1], rtol=1e-6, atol=1e-6)
+    # The norm of the gradients at weights that differ by 1e-6 already: 1.3e-6 was seen.
+    torch.testing.assert_close(found[:, -1], known[:, -1], rtol=3e-6, atol=0.0)
     for rank in ranks:
         for name in (n for n in one[1] if n.startswith(("weight.", "ema.", "grad."))):
             if name in rank:  # a resumed run may have passed the step of the gradients
