@@ -29,7 +29,7 @@ class JointPipeline(AtomPipeline):
         modality = get_modality("joint", self.encoder.config.modality_config)
         assert isinstance(modality, JointModality)
         as_molecule, as_crystal, kind = modality.split(output, mask)
-        molecules = molecules_of(as_molecule, mask, self.elements)
+        molecules = molecules_of(modality.molecule, as_molecule, mask)
         crystals = crystals_of(modality.crystal, as_crystal, mask)
         chosen = zip((kind > 0).tolist(), molecules, crystals, strict=True)
         return [crystal if periodic else molecule for periodic, molecule, crystal in chosen]

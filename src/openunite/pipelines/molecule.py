@@ -8,7 +8,9 @@ from torch import Tensor
 from openunite.modalities.atoms.arrays import pack
 from openunite.modalities.atoms.dataset import AtomDataset
 from openunite.modalities.atoms.structure import Structure
+from openunite.modalities.base import get_modality
 from openunite.modalities.molecule.data import molecule_dataset
+from openunite.modalities.molecule.tokens import MoleculeModality
 from openunite.pipelines.atoms import AtomPipeline, numbers_of
 
 
@@ -19,14 +21,16 @@ class MoleculePipeline(AtomPipeline):
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        return molecules_of(output, mask, self.elements)
+        modality = get_modality("molecule", self.encoder.config.modality_config)
+        assert isinstance(modality, MoleculeModality)
+        return molecules_of(modality, output, mask)
 
 
-def molecules_of(output: Tensor, mask: Tensor, elements: Sequence[int]) -> list[Structure]:
-    """What the head says (B, N, E + 3) as molecules."""
-    logits, positions = output.split([len(elements), 3], dim=-1)
-    places = positions.double().cpu().numpy()
+def molecules_of(modality: MoleculeModality, output: Tensor, mask: Tensor) -> list[Structure]:
+    """What the head says (B, N, E + 6) as molecules."""
+    logits, found, _, _ = modality.split(output)
+    places = found.double().cpu().numpy()
     return [
-        Structure(found, place[: len(found)])
-        for found, place in zip(numbers_of(logits, mask, elements), places, strict=True)
+        Structure(numbers, place[: len(numbers)])
+        for numbers, place in zip(numbers_of(logits, mask, modality.elements), places, strict=True)
     ]

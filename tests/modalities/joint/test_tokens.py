@@ -65,8 +65,8 @@ def test_the_lattice_tells_the_kinds_apart() -> None:
 def test_each_kind_has_its_own_losses_and_moves() -> None:
     batch, modality = stored(SETTINGS, 8), JointModality(SETTINGS)
     crystals = is_crystal(batch["data"])
-    output = torch.randn(8, 6, 3 + 3 + 12 + 1, generator=torch.Generator().manual_seed(1))
-    as_molecule, as_crystal = output[..., :6], torch.cat([output[..., :3], output[..., 6:18]], -1)
+    output = torch.randn(8, 6, 3 + 6 + 12 + 1, generator=torch.Generator().manual_seed(1))
+    as_molecule, as_crystal = output[..., :9], torch.cat([output[..., :3], output[..., 9:21]], -1)
     found = modality.reconstruction_losses(output, batch)
     alone = {
         False: MoleculeModality(SETTINGS).reconstruction_losses(

@@ -9,7 +9,13 @@ from tests.modalities.contract import ModalityContract, Settings
 from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import random_rotations
 from openunite.modalities.base import Batch
-from openunite.modalities.molecule.tokens import MoleculeModality, distance_error
+from openunite.modalities.molecule.anchors import find_anchors, vectors_from
+from openunite.modalities.molecule.tokens import (
+    MoleculeModality,
+    distance_error,
+    is_heavy,
+    places_of,
+)
 
 ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
 
@@ -68,9 +74,23 @@ def test_training_molecules_are_turned_each_by_its_own_rotation() -> None:
 def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
     modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
     logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
-    losses = modality.reconstruction_losses(torch.cat([logits, batch["data"][..., 1:]], 2), batch)
-    assert set(losses) == {"elements", "positions", "distances"}
+    truth = torch.cat([logits, *places_of(batch["data"], modality.elements)], dim=2)
+    losses = modality.reconstruction_losses(truth, batch)
+    assert set(losses) == {"elements", "places", "positions", "vectors", "distances"}
     assert all(float(loss) < 1e-6 for loss in losses.values())
+
+
+def test_places_follow_bonds_more_than_positions() -> None:
+    modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
+    logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
+    positions, vectors = places_of(batch["data"], modality.elements)
+    noise = torch.randn(positions.shape, generator=torch.Generator().manual_seed(2))
+    blurred = positions + 1e-3 * noise  # too little to move an atom to another anchor
+    _, places, *_ = modality.split(torch.cat([logits, blurred, vectors], dim=2))
+    anchors = find_anchors(positions, is_heavy(batch["data"][..., 0], modality.elements))
+    off = (vectors_from(places, anchors) - vectors).abs().mean()
+    blur = (vectors_from(blurred, anchors) - vectors).abs().mean()
+    assert float(off) < 0.5 * float(blur)
 
 
 def test_distances_count_near_pairs_only() -> None:

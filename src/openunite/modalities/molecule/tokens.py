@@ -4,11 +4,11 @@ A molecule is a packed tensor (N, 4): the index of its element among `elements`,
 Angstrom, centered on the mean of its atoms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,21 +20,35 @@ from openunite.modalities.atoms.tokens import (
     random_rotations,
 )
 from openunite.modalities.base import Batch, Modality
+from openunite.modalities.molecule.anchors import (
+    assemble,
+    find_anchors,
+    guess_anchors,
+    vectors_from,
+)
+
+_HYDROGEN = 1
 
 
 class MoleculeEmbedder(AtomEmbedder):
-    """Packed molecules (B, N, 4) -> tokens (B, N, D)."""
+    """Packed molecules (B, N, 4) -> tokens (B, N, D), from elements, positions, bond vectors."""
+
+    def __init__(self, elements: Sequence[int], max_atoms: int, width: int) -> None:
+        super().__init__(len(elements), max_atoms, 6, width)
+        self.elements = tuple(elements)
 
     def forward(self, molecules: Float[Tensor, "b n 4"]) -> Float[Tensor, "b n d"]:
-        return self.tokens(molecules[..., 0], molecules[..., 1:])
+        positions, vectors = places_of(molecules, self.elements)
+        return self.tokens(molecules[..., 0], torch.cat([positions, vectors], dim=-1))
 
 
 class MoleculeModality(Modality):
     """Settings: `elements`, atomic numbers; `max_atoms`; `rotate` (True) turns training data.
 
-    Output of the head: element logits, then x, y, z in Angstrom. The loss is the sum of the
-    cross-entropy of elements, 3 times the L1 of positions, and the L1 of distances between
-    atoms closer than 3 Angstrom, which decides whether two atoms look bonded.
+    Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
+    makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements, 3
+    times the L1 of places and of vectors, the L1 of the positions alone, and the L1 of distances
+    between atoms closer than 3 Angstrom, which decides whether two atoms look bonded.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -50,10 +64,10 @@ class MoleculeModality(Modality):
         self.rotate = config.get("rotate", True)
 
     def embedder(self, width: int) -> MoleculeEmbedder:
-        return MoleculeEmbedder(len(self.elements), self.max_atoms, 3, width)
+        return MoleculeEmbedder(self.elements, self.max_atoms, width)
 
     def head(self, width: int) -> AtomHead:
-        return AtomHead(self.max_atoms, len(self.elements) + 3, width)
+        return AtomHead(self.max_atoms, len(self.elements) + 6, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {name: error.mean() for name, error in self.errors(output, batch).items()}
@@ -61,20 +75,51 @@ class MoleculeModality(Modality):
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """The losses of each molecule."""
         data, mask = batch["data"], batch["mask"]
-        logits, found = output.float().split([len(self.elements), 3], dim=-1)
+        logits, places, positions, vectors = self.split(output)
+        true_places, true_vectors = places_of(data, self.elements)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
-        positions = (found - data[..., 1:]).abs().mean(dim=-1)
         return {
             "elements": mean_over_atoms(types, mask),
-            "positions": 3.0 * mean_over_atoms(positions, mask),
-            "distances": distance_error(found, data[..., 1:], mask),
+            "places": 3.0 * _l1(places, true_places, mask),
+            "positions": _l1(positions, true_places, mask),
+            "vectors": 3.0 * _l1(vectors, true_vectors, mask),
+            "distances": distance_error(places, true_places, mask),
         }
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Element logits (B, N, E), places (B, N, 3), and the positions and vectors behind them."""
+        logits, positions, vectors = output.float().split([len(self.elements), 3, 3], dim=-1)
+        with torch.no_grad():  # which atom is the anchor is a choice, without a gradient
+            heavy = is_heavy(logits.argmax(dim=-1), self.elements)
+            anchors = guess_anchors(positions, vectors, heavy)
+        return logits, assemble(positions, vectors, anchors), positions, vectors
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
         if random is None or not self.rotate:
             return dict(batch)
         data, turn = batch["data"], random_rotations(random.normal(Stream.AUGMENT, 4))
         return {**batch, "data": torch.cat([data[..., :1], data[..., 1:] @ turn], dim=-1)}
+
+
+def places_of(
+    molecules: Float[Tensor, "b n 4"], elements: Sequence[int]
+) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
+    """Positions and bond vectors of packed molecules, Angstrom."""
+    positions = molecules[..., 1:4]
+    anchors = find_anchors(positions, is_heavy(molecules[..., 0], elements))
+    return positions, vectors_from(positions, anchors)
+
+
+def is_heavy(index: Num[Tensor, "b n"], elements: Sequence[int]) -> Bool[Tensor, "b n"]:
+    """Whether atoms, given by the index of their element, are other than hydrogen."""
+    heavy = torch.tensor([number != _HYDROGEN for number in elements], device=index.device)
+    return heavy[index.long()]
+
+
+def _l1(
+    found: Float[Tensor, "b n 3"], truth: Float[Tensor, "b n 3"], mask: Bool[Tensor, "b n"]
+) -> Float[Tensor, " b"]:
+    return mean_over_atoms((found - truth).abs().mean(dim=-1), mask)
 
 
 def distance_error(
