@@ -84,7 +84,7 @@ def joint_s() -> RunConfig:
 def joint() -> RunConfig:
     """Your own molecules and crystals in one small model: `--data MOLECULES,CRYSTALS`.
 
-    Cost: with the 1,100 steps it has, about ten minutes on two CPU cores.
+    Cost: with the 1,900 steps it has, about ten minutes on two CPU cores.
     """
     return replace(_small("joint", "joint", {}, ""), num_classes=2)
 
