@@ -23,7 +23,7 @@ from openunite.modalities.image.arrays import fashion_mnist_mini
 from openunite.pipelines.image import ImagePipeline
 
 REFERENCE = "heun 1 100"
-PER_STEP = {"euler": 1, "heun": 2, "multistep": 1}
+PER_STEP = {"euler": 1, "heun": 2, "multistep": 1, "sde": 1}
 TOLERANCE = 0.02
 
 
@@ -85,10 +85,18 @@ def draw(
             found: Tensor = inner(z, t)
             return found
 
-        noise = seeded_normal(part, *pipeline.latent_shape).to(pipeline.device)
+        def noise(draw: int, seeds: Tensor = part) -> Tensor:
+            return seeded_normal(seeds, *pipeline.latent_shape, draw=draw).to(pipeline.device)
+
         steps = point.evaluations // PER_STEP.get(point.solver, 1)
         latents = solve(
-            counted, noise, solver=point.solver, num_steps=max(1, steps), shift=point.shift
+            counted,
+            noise(0),
+            solver=point.solver,
+            num_steps=max(1, steps),
+            shift=point.shift,
+            eta=1.0,
+            fresh=noise,
         )
         images.append(pipeline.decode_tensor(latents))
     hook.remove()

@@ -122,7 +122,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--curve", action="store_true", help="models of the embedded images only")
     parser.add_argument("--samples", type=int, default=5000, help="per seed and point")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--solvers", nargs="+", default=["euler", "heun", "multistep"])
+    parser.add_argument("--solvers", nargs="+", default=["euler", "heun", "multistep", "sde"])
     parser.add_argument("--shifts", nargs="+", type=float, default=[0.5, 1.0, 2.0])
     parser.add_argument(
         "--evaluations", nargs="+", type=int, default=[4, 6, 8, 12, 16, 24, 32, 50, 100]
