@@ -47,9 +47,14 @@ def crystals() -> RunConfig:
     78 % compositionally valid (real 100 % and 90 %).
     """
     recipe = _small("crystals", "crystal", {}, "quickstart-crystals")
-    objective = replace(recipe.objective, flow_draws=3, flow_weight=1.0)
-    optimizer = OptimizerConfig(muon_learning_rate=5e-3)
-    return replace(recipe, steps=1100, objective=objective, optimizer=optimizer)
+    objective = replace(recipe.objective, flow_draws=3, flow_weight=1.0, recon_noise_start=0.9)
+    return replace(
+        recipe,
+        steps=1100,
+        model=replace(recipe.model, latent_channels=_LATENT_CHANNELS),
+        objective=objective,
+        optimizer=OptimizerConfig(muon_learning_rate=5e-3),
+    )
 
 
 def qm9_s() -> RunConfig:
@@ -99,7 +104,7 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
         data=DataConfig(source),
         model=ModelConfig(
             num_registers=settings.get("max_atoms", 1),
-            latent_channels=_LATENT_CHANNELS,
+            latent_channels=24,
             width=128,
             depth=4,
             num_heads=4,
@@ -113,7 +118,7 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
         steps=2000,
         batch_size=32,
         objective=ObjectiveConfig(
-            flow_draws=1, flow_weight=0.5, flow_ramp=0.15, time_shift=1.0, recon_noise_start=0.9
+            flow_draws=1, flow_weight=0.5, flow_ramp=0.15, time_shift=1.0, recon_noise_start=0.7
         ),
         optimizer=OptimizerConfig(muon_learning_rate=1e-2),
         sampling=SamplingConfig("sde", 50, eta=1.0, guidance_scale=1.0),

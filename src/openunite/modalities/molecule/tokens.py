@@ -47,8 +47,8 @@ class MoleculeModality(Modality):
 
     Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
     makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements, 3
-    times the L1 of places and of vectors, the L1 of the positions alone, and 6 times the L1 of
-    distances between atoms closer than 3 Angstrom, which decides whether two atoms look bonded.
+    times the L1 of places and of vectors, the L1 of the positions alone, and the L1 of distances
+    between atoms closer than 3 Angstrom, which decides whether two atoms look bonded.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ class MoleculeModality(Modality):
             "places": 3.0 * _l1(places, true_places, mask),
             "positions": _l1(positions, true_places, mask),
             "vectors": 3.0 * _l1(vectors, true_vectors, mask),
-            "distances": 6.0 * distance_error(places, true_places, mask),
+            "distances": distance_error(places, true_places, mask),
         }
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
