@@ -28,7 +28,7 @@ class MoleculePipeline(AtomPipeline):
 
 def molecules_of(modality: MoleculeModality, output: Tensor, mask: Tensor) -> list[Structure]:
     """What the head says (B, N, E + 6) as molecules."""
-    logits, found, _, _ = modality.split(output)
+    logits, found = modality.split(output)
     places = found.double().cpu().numpy()
     return [
         Structure(numbers, place[: len(numbers)])

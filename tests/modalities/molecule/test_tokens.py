@@ -76,7 +76,7 @@ def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
     logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
     truth = torch.cat([logits, *places_of(batch["data"], modality.elements)], dim=2)
     losses = modality.reconstruction_losses(truth, batch)
-    assert set(losses) == {"elements", "places", "positions", "vectors", "distances"}
+    assert set(losses) == {"elements", "positions", "vectors", "distances"}
     assert all(float(loss) < 1e-6 for loss in losses.values())
 
 
@@ -86,7 +86,7 @@ def test_places_follow_bonds_more_than_positions() -> None:
     positions, vectors = places_of(batch["data"], modality.elements)
     noise = torch.randn(positions.shape, generator=torch.Generator().manual_seed(2))
     blurred = positions + 1e-3 * noise  # too little to move an atom to another anchor
-    _, places, *_ = modality.split(torch.cat([logits, blurred, vectors], dim=2))
+    _, places = modality.split(torch.cat([logits, blurred, vectors], dim=2))
     anchors = find_anchors(positions, is_heavy(batch["data"][..., 0], modality.elements))
     off = (vectors_from(places, anchors) - vectors).abs().mean()
     blur = (vectors_from(blurred, anchors) - vectors).abs().mean()

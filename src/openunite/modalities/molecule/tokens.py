@@ -46,9 +46,9 @@ class MoleculeModality(Modality):
     """Settings: `elements`, atomic numbers; `max_atoms`; `rotate` (True) turns training data.
 
     Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
-    makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements, 3
-    times the L1 of places and of vectors, the L1 of the positions alone, and the L1 of distances
-    between atoms closer than 3 Angstrom, which decides whether two atoms look bonded.
+    makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements,
+    twice the L1 of positions, 3 times that of vectors, and the L1 of distances between positions
+    closer than 3 Angstrom, which decide whether two atoms look bonded.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -75,24 +75,25 @@ class MoleculeModality(Modality):
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """The losses of each molecule."""
         data, mask = batch["data"], batch["mask"]
-        logits, places, positions, vectors = self.split(output)
-        true_places, true_vectors = places_of(data, self.elements)
+        logits, positions, vectors = self._outputs(output)
+        true_positions, true_vectors = places_of(data, self.elements)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
         return {
             "elements": mean_over_atoms(types, mask),
-            "places": 3.0 * _l1(places, true_places, mask),
-            "positions": _l1(positions, true_places, mask),
+            "positions": 2.0 * _l1(positions, true_positions, mask),
             "vectors": 3.0 * _l1(vectors, true_vectors, mask),
-            "distances": distance_error(places, true_places, mask),
+            "distances": distance_error(positions, true_positions, mask),
         }
 
-    def split(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Element logits (B, N, E), places (B, N, 3), and the positions and vectors behind them."""
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Element logits (B, N, E) and places (B, N, 3) that agree with positions and vectors."""
+        logits, positions, vectors = self._outputs(output)
+        heavy = is_heavy(logits.argmax(dim=-1), self.elements)
+        return logits, assemble(positions, vectors, guess_anchors(positions, vectors, heavy))
+
+    def _outputs(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, positions, vectors = output.float().split([len(self.elements), 3, 3], dim=-1)
-        with torch.no_grad():  # which atom is the anchor is a choice, without a gradient
-            heavy = is_heavy(logits.argmax(dim=-1), self.elements)
-            anchors = guess_anchors(positions, vectors, heavy)
-        return logits, assemble(positions, vectors, anchors), positions, vectors
+        return logits, positions, vectors
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
         if random is None or not self.rotate:
