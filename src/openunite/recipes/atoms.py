@@ -26,10 +26,10 @@ _LATENT_CHANNELS = 16
 def qm9() -> RunConfig:
     """QM9, 130,831 molecules with hydrogens, in ten minutes: `make quickstart-molecules`.
 
-    Cost: nine and a half minutes on two CPU cores without AVX-512; needs the extra `molecules`, whose
-    package qm9pack carries the data. Measured, seed 0 (docs/LOG.md): RMSD of reconstructions 0.025
-    A, 83 % of them stable (real 95 %); 65 % of the samples' atoms stable (real 99 %), hydrogens 93
-    %, no stable molecule yet.
+    Cost: nine and a half minutes on two CPU cores without AVX-512; needs the extra `molecules`,
+    whose package qm9pack carries the data. Measured, seed 0 (docs/LOG.md): RMSD of reconstructions
+    0.025 A, 83 % of them stable (real 95 %); 65 % of the samples' atoms stable (real 99 %), 93 % of
+    the hydrogens, no stable molecule yet.
     """
     return _small("qm9", "molecule", _QM9, "qm9")
 
