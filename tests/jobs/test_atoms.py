@@ -112,7 +112,7 @@ def test_reconstruct_and_encode(
         ]
     )
     found = np.load(tmp_path / "z.npz")
-    assert found["latents"].shape == (12, 16)
+    assert found["latents"].shape == (12, 24)
     assert found["num_atoms"].tolist() == [3, 3, 3, 3]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 SLACK = 0.4  # Angstrom; bonds of one atom differ by less, its second neighbors are farther
-TRUST = 0.9  # weight of the vectors against the positions
+TRUST = 0.8  # weight of the vectors against the positions
 
 
 def find_anchors(
