@@ -28,7 +28,7 @@ def qm9() -> RunConfig:
 
     Cost: nine and a half minutes on two CPU cores without AVX-512; needs the extra `molecules`,
     whose package qm9pack carries the data. Measured, seed 0 (docs/LOG.md): RMSD of reconstructions
-    0.025 A, 83 % of them stable (real 95 %); 65 % of the samples' atoms stable (real 99 %), 93 % of
+    0.022 A, 85 % of them stable (real 95 %); 63 % of the samples' atoms stable (real 99 %), 90 % of
     the hydrogens, no stable molecule yet.
     """
     return _small("qm9", "molecule", _QM9, "qm9")
