@@ -146,7 +146,7 @@ def _paper(
         objective=ObjectiveConfig(
             flow_draws=4, flow_weight=1.0, time_shift=1.0, recon_noise_start=0.9
         ),
-        optimizer=OptimizerConfig(1e-3, 3e-4, warmup_steps=1900, ema_decay=0.9999),
+        optimizer=OptimizerConfig(1e-3, 3e-4, warmup_steps=2000, ema_decay=0.9999),
         sampling=SamplingConfig("sde", 100, eta=1.0, guidance_scale=1.0),
         checkpoint_every=5000,
         preview_every=5000,
