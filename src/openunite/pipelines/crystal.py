@@ -10,7 +10,6 @@ from openunite.modalities.atoms.arrays import pack
 from openunite.modalities.atoms.dataset import AtomDataset
 from openunite.modalities.atoms.lattice import cell_from_parameters, reduce_cells, wrap
 from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.base import get_modality
 from openunite.modalities.crystal.data import crystal_dataset
 from openunite.modalities.crystal.tokens import CrystalModality, fractional_of
 from openunite.pipelines.atoms import AtomPipeline, numbers_of
@@ -27,8 +26,7 @@ class CrystalPipeline(AtomPipeline):
         return crystal_dataset(reduce_cells(pack(structures), rows), rows, self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        modality = get_modality("crystal", self.encoder.config.modality_config)
-        assert isinstance(modality, CrystalModality)
+        modality = CrystalModality(self.encoder.config.modality_config)
         return crystals_of(modality, output, mask)
 
 

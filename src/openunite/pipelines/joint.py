@@ -8,7 +8,6 @@ from torch import Tensor
 
 from openunite.modalities.atoms.dataset import AtomDataset
 from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.base import get_modality
 from openunite.modalities.joint.data import JointDataset, joint_dataset
 from openunite.modalities.joint.tokens import JointModality
 from openunite.pipelines.atoms import AtomPipeline
@@ -26,8 +25,7 @@ class JointPipeline(AtomPipeline):
         return joint_dataset(structures, self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        modality = get_modality("joint", self.encoder.config.modality_config)
-        assert isinstance(modality, JointModality)
+        modality = JointModality(self.encoder.config.modality_config)
         as_molecule, as_crystal, kind = modality.split(output, mask)
         molecules = molecules_of(modality.molecule, as_molecule, mask)
         crystals = crystals_of(modality.crystal, as_crystal, mask)

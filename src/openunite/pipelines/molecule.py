@@ -8,7 +8,6 @@ from torch import Tensor
 from openunite.modalities.atoms.arrays import pack
 from openunite.modalities.atoms.dataset import AtomDataset
 from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.base import get_modality
 from openunite.modalities.molecule.data import molecule_dataset
 from openunite.modalities.molecule.tokens import MoleculeModality
 from openunite.pipelines.atoms import AtomPipeline, numbers_of
@@ -21,8 +20,7 @@ class MoleculePipeline(AtomPipeline):
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        modality = get_modality("molecule", self.encoder.config.modality_config)
-        assert isinstance(modality, MoleculeModality)
+        modality = MoleculeModality(self.encoder.config.modality_config)
         return molecules_of(modality, output, mask)
 
 

@@ -14,7 +14,7 @@ from openunite.modalities.molecule.tokens import (
     MoleculeModality,
     distance_error,
     is_heavy,
-    places_of,
+    positions_and_vectors,
 )
 
 ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
@@ -74,7 +74,7 @@ def test_training_molecules_are_turned_each_by_its_own_rotation() -> None:
 def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
     modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
     logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
-    truth = torch.cat([logits, *places_of(batch["data"], modality.elements)], dim=2)
+    truth = torch.cat([logits, *positions_and_vectors(batch["data"], modality.elements)], dim=2)
     losses = modality.reconstruction_losses(truth, batch)
     assert set(losses) == {"elements", "positions", "vectors", "distances"}
     assert all(float(loss) < 1e-6 for loss in losses.values())
@@ -83,7 +83,7 @@ def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
 def test_places_follow_bonds_more_than_positions() -> None:
     modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
     logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
-    positions, vectors = places_of(batch["data"], modality.elements)
+    positions, vectors = positions_and_vectors(batch["data"], modality.elements)
     noise = torch.randn(positions.shape, generator=torch.Generator().manual_seed(2))
     blurred = positions + 1e-3 * noise  # too little to move an atom to another anchor
     _, places = modality.split(torch.cat([logits, blurred, vectors], dim=2))

@@ -1,5 +1,7 @@
 """Atoms as tokens: one per atom, tied by its index to a register."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -14,10 +16,13 @@ class AtomEmbedder(Embedder):
     tied = True
     positions: Tensor
 
-    def __init__(self, num_elements: int, max_atoms: int, num_features: int, width: int) -> None:
+    def __init__(
+        self, elements: Sequence[int], max_atoms: int, num_features: int, width: int
+    ) -> None:
         super().__init__()
+        self.elements = tuple(elements)  # atomic numbers
         self.num_tokens = max_atoms
-        self.element = nn.Embedding(num_elements, width)
+        self.element = nn.Embedding(len(elements), width)
         self.features_in = nn.Linear(num_features, width)
         self.features_out = nn.Linear(width, width)
         table = sincos_table(torch.arange(max_atoms), width)

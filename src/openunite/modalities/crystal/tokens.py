@@ -53,7 +53,7 @@ class CrystalModality(Modality):
         self.shift = config.get("shift", True)
 
     def embedder(self, width: int) -> CrystalEmbedder:
-        return CrystalEmbedder(len(self.elements), self.max_atoms, 12, width)
+        return CrystalEmbedder(self.elements, self.max_atoms, 12, width)
 
     def head(self, width: int) -> AtomHead:
         return AtomHead(self.max_atoms, len(self.elements) + 12, width)

@@ -4,7 +4,7 @@ A structure is a packed tensor (N, 10) as for crystals; a molecule has x, y, z i
 place of the fractional coordinates, and zeros for the lattice, which tells the two apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead
 from openunite.modalities.base import Batch, Modality
 from openunite.modalities.crystal.tokens import CrystalModality, lattice_features
-from openunite.modalities.molecule.tokens import MoleculeModality, places_of
+from openunite.modalities.molecule.tokens import MoleculeModality, positions_and_vectors
 
 MOLECULE, CRYSTAL = 0, 1  # class labels: the dataset a structure comes from
 CLASS_NAMES = ("molecules", "crystals")
@@ -26,13 +26,9 @@ _MOLECULE_OUTPUTS, _CRYSTAL_OUTPUTS = 6, 12
 class JointEmbedder(AtomEmbedder):
     """Packed structures (B, N, 10) -> tokens (B, N, D)."""
 
-    def __init__(self, elements: Sequence[int], max_atoms: int, width: int) -> None:
-        super().__init__(len(elements), max_atoms, 6 + 12 + 1, width)
-        self.elements = tuple(elements)
-
     def forward(self, structures: Float[Tensor, "b n 10"]) -> Float[Tensor, "b n d"]:
         periodic = is_crystal(structures)[:, None, None].expand(*structures.shape[:2], 1)
-        places = torch.cat(places_of(structures[..., :4], self.elements), dim=-1)
+        places = torch.cat(positions_and_vectors(structures[..., :4], self.elements), dim=-1)
         here = torch.where(periodic, 0.0, places)
         there = torch.where(periodic, lattice_features(structures), 0.0)
         features = torch.cat([here, there, periodic.to(here.dtype)], dim=-1)
@@ -55,7 +51,7 @@ class JointModality(Modality):
         self.molecule, self.crystal = MoleculeModality(config), CrystalModality(config)
 
     def embedder(self, width: int) -> JointEmbedder:
-        return JointEmbedder(self.elements, self.max_atoms, width)
+        return JointEmbedder(self.elements, self.max_atoms, 6 + 12 + 1, width)
 
     def head(self, width: int) -> AtomHead:
         outputs = len(self.elements) + _MOLECULE_OUTPUTS + _CRYSTAL_OUTPUTS + 1

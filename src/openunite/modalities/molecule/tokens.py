@@ -22,6 +22,7 @@ from openunite.modalities.atoms.tokens import (
 from openunite.modalities.base import Batch, Modality
 from openunite.modalities.molecule.anchors import (
     assemble,
+    distances,
     find_anchors,
     guess_anchors,
     vectors_from,
@@ -33,12 +34,8 @@ _HYDROGEN = 1
 class MoleculeEmbedder(AtomEmbedder):
     """Packed molecules (B, N, 4) -> tokens (B, N, D), from elements, positions, bond vectors."""
 
-    def __init__(self, elements: Sequence[int], max_atoms: int, width: int) -> None:
-        super().__init__(len(elements), max_atoms, 6, width)
-        self.elements = tuple(elements)
-
     def forward(self, molecules: Float[Tensor, "b n 4"]) -> Float[Tensor, "b n d"]:
-        positions, vectors = places_of(molecules, self.elements)
+        positions, vectors = positions_and_vectors(molecules, self.elements)
         return self.tokens(molecules[..., 0], torch.cat([positions, vectors], dim=-1))
 
 
@@ -64,7 +61,7 @@ class MoleculeModality(Modality):
         self.rotate = config.get("rotate", True)
 
     def embedder(self, width: int) -> MoleculeEmbedder:
-        return MoleculeEmbedder(self.elements, self.max_atoms, width)
+        return MoleculeEmbedder(self.elements, self.max_atoms, 6, width)
 
     def head(self, width: int) -> AtomHead:
         return AtomHead(self.max_atoms, len(self.elements) + 6, width)
@@ -76,7 +73,7 @@ class MoleculeModality(Modality):
         """The losses of each molecule."""
         data, mask = batch["data"], batch["mask"]
         logits, positions, vectors = self._outputs(output)
-        true_positions, true_vectors = places_of(data, self.elements)
+        true_positions, true_vectors = positions_and_vectors(data, self.elements)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
         return {
             "elements": mean_over_atoms(types, mask),
@@ -102,7 +99,7 @@ class MoleculeModality(Modality):
         return {**batch, "data": torch.cat([data[..., :1], data[..., 1:] @ turn], dim=-1)}
 
 
-def places_of(
+def positions_and_vectors(
     molecules: Float[Tensor, "b n 4"], elements: Sequence[int]
 ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
     """Positions and bond vectors of packed molecules, Angstrom."""
@@ -113,8 +110,7 @@ def places_of(
 
 def is_heavy(index: Num[Tensor, "b n"], elements: Sequence[int]) -> Bool[Tensor, "b n"]:
     """Whether atoms, given by the index of their element, are other than hydrogen."""
-    heavy = torch.tensor([number != _HYDROGEN for number in elements], device=index.device)
-    return heavy[index.long()]
+    return index != (elements.index(_HYDROGEN) if _HYDROGEN in elements else -1)
 
 
 def _l1(
@@ -127,8 +123,7 @@ def distance_error(
     found: Tensor, truth: Tensor, mask: Tensor, cutoff: float = 3.0
 ) -> Float[Tensor, " b"]:
     """L1 of the distances between atoms that are closer than `cutoff` (Angstrom) in the truth."""
-    apart = (truth[:, :, None] - truth[:, None]).square().sum(-1).clamp_min(1e-6).sqrt()
-    predicted = (found[:, :, None] - found[:, None]).square().sum(-1).clamp_min(1e-6).sqrt()
+    apart, predicted = distances(truth, truth), distances(found, found)
     pairs = mask[:, :, None] & mask[:, None] & (apart < cutoff)
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     error = ((predicted - apart).abs() * pairs).sum(dim=(1, 2))
