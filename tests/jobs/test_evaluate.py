@@ -164,6 +164,15 @@ def test_unbalanced_labels_are_warned_of(model: str, images: str, tmp_path: Path
     assert any("not balanced" in warning for warning in found["warnings"])
 
 
+def test_bfloat16_is_a_precision_and_not_another_model(
+    model: str, images: str, tmp_path: Path
+) -> None:
+    whole = card(tmp_path / "card.json", model, "--data", images)
+    half = card(tmp_path / "card.json", model, "--data", images, "--precision", "bf16")
+    assert half["model"] == whole["model"]
+    assert half["metrics"]["unguided"] != whole["metrics"]["unguided"]
+
+
 def test_a_model_without_classes(tmp_path: Path, images: str) -> None:
     model = save_pipeline(tmp_path / "plain", classes=0)
     found = card(tmp_path / "card.json", model, "--data", images)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,10 +48,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Trial:
-    """A model on trial: its pipeline, the data it is judged by, an extractor, where results go."""
+    """A model on trial: its pipeline, the data it is judged by, an extractor, where results go.
+
+    `checksum` is of all weights, as they were before they were brought to a precision.
+    """
 
     source: str
     pipeline: ImagePipeline
+    checksum: str
     data: ImageData
     extractor: Extractor
     home: Path
@@ -64,12 +67,6 @@ class Trial:
     def folder(self) -> Path:
         """For work that a killed job goes on with."""
         return self.home / "evaluation"
-
-    @cached_property
-    def checksum(self) -> str:
-        """Of all weights of the model."""
-        parts = (self.pipeline.encoder, self.pipeline.decoder)
-        return "".join(module_checksum(part)[:32] for part in parts)
 
     @property
     def num_classes(self) -> int:
@@ -206,6 +203,7 @@ def open_trial(command: Evaluate | Sweep, *, weights: str = "ema", precision: st
             "openunite evaluate molecules --help"
         )
     pipeline.to(state.device if state.num_processes > 1 else choose_device())
+    checksum = "".join(module_checksum(p)[:32] for p in (pipeline.encoder, pipeline.decoder))
     if precision == "bf16":
         pipeline.to(torch.bfloat16)
     name, judge = command.data or run_data(source), command.extractor
@@ -214,7 +212,8 @@ def open_trial(command: Evaluate | Sweep, *, weights: str = "ema", precision: st
     with state.main_process_first():  # one fills the caches for all
         found = load_extractor(judge, command.extractor_weights)
         opened = _open_data(name, pipeline, source, progress=state.is_main_process)
-    return Trial(source, pipeline, opened, found, home, command.batch_size, crew, weights)
+    batch = command.batch_size
+    return Trial(source, pipeline, checksum, opened, found, home, batch, crew, weights)
 
 
 def run_folder(source: str) -> Path | None:

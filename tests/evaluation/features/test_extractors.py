@@ -1,5 +1,6 @@
 """The interface of extractors, the offline ones, and what is said where weights are missing."""
 
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -9,7 +10,12 @@ from torch import Tensor, nn
 
 from openunite.evaluation.fashion_classifier import load_fashion_classifier
 from openunite.evaluation.features import EXTRACTORS, efficientnet, load_extractor
-from openunite.evaluation.features.base import CallableExtractor, module_checksum, resize
+from openunite.evaluation.features.base import (
+    CallableExtractor,
+    module_checksum,
+    resize,
+    tensor_checksum,
+)
 from openunite.evaluation.features.efficientnet import (
     EfficientNetLite0,
     efficientnet_shapes,
@@ -129,6 +135,16 @@ def test_checksum_of_a_module_follows_its_weights() -> None:
     with torch.no_grad():
         module.bias[0] += 1.0
     assert before != module_checksum(module)
+
+
+def test_checksums_are_of_bytes_whatever_the_type() -> None:
+    values = {"b": torch.tensor(3), "a": torch.arange(6.0).view(2, 3).T, "e": torch.zeros(0)}
+    total = sha256()
+    for name in sorted(values):
+        total.update(name.encode() + values[name].contiguous().numpy().tobytes())
+    assert tensor_checksum(values) == total.hexdigest()
+    narrow = values | {"a": values["a"].bfloat16()}
+    assert len({tensor_checksum(x) for x in (values, narrow, {**narrow, "b": values["e"]})}) == 3
 
 
 @pytest.mark.parametrize("name", ["fashion", "efficientnet-lite0"])

@@ -78,11 +78,12 @@ def module_checksum(module: nn.Module) -> str:
 
 
 def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and values, by name."""
+    """sha256 over names and the bytes of values, by name; numpy knows no bfloat16."""
     total = sha256()
     for name, value in sorted(tensors.items()):
         total.update(name.encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+        flat = value.detach().cpu().contiguous().flatten()
+        total.update(flat.view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 
