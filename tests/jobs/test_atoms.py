@@ -1,6 +1,7 @@
 """Molecules and crystals from the command line: train, sample, reconstruct, encode."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_crystal_files_are_scored(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "s.json").read_text())
     assert scores["match_rate"] == scores["match_rate_ceiling"] == 1.0
     assert scores["match_rms"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_crystals_are_scored_in_reduced_cells(tmp_path: Path) -> None:
+    """The same lattice with a skewed cell, and one crystal whose cell is flat."""
+    pytest.importorskip("smact")
+    salts = crystals()[:6]
+    skew = np.array([[1, 0, 0], [3, 1, 0], [0, 0, 1]])
+    skewed = [replace(salt, cell=skew @ salt.cell) for salt in salts]
+    flat = replace(salts[0], cell=salts[0].cell[[0, 0, 1]])
+    write_xyz(tmp_path / "new.xyz", [*skewed, flat])
+    write_xyz(tmp_path / "real.xyz", skewed)
+    output = tmp_path / "s.json"
+    arguments = ["evaluate", "crystals", str(tmp_path / "new.xyz"), "--reference"]
+    main([*arguments, str(tmp_path / "real.xyz"), "--output", str(output)])
+    scores = json.loads(output.read_text())
+    assert scores["sample_structural_validity"] == pytest.approx(6 / 7)
+    assert scores["real_structural_validity"] == 1.0
 
 
 def test_what_does_not_fit_is_refused(

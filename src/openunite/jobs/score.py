@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_metrics,
 )
+from openunite.modalities.atoms.arrays import Reading
+from openunite.modalities.atoms.checks import sound_rows
+from openunite.modalities.atoms.lattice import reduce_cells
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.crystal.readers import read_crystals
 from openunite.modalities.molecule.readers import read_molecules
@@ -54,18 +59,27 @@ def _molecules(command: Score) -> Metrics:
 
 
 def _crystals(command: Score) -> Metrics:
-    samples = _read(command.samples, read_crystals)
+    samples = _read(command.samples, reduced_crystals)
     report = crystal_report(
         samples,
-        _read(command.reference, read_crystals),
-        train=_read(command.train, read_crystals) if command.train else None,
+        _read(command.reference, reduced_crystals),
+        train=_read(command.train, reduced_crystals) if command.train else None,
         reconstructions=samples if command.pairs else None,
     )
     print(report.table())
     return dict(report.metrics)
 
 
-def _read(source: str, read: Any) -> list[Structure]:
+def reduced_crystals(source: str) -> Reading:
+    """In Niggli cells, for which the guard on angles is meant; what cannot be reduced stays."""
+    reading = read_crystals(source)
+    found = reading.structures
+    if not len(found):
+        return reading
+    return replace(reading, structures=reduce_cells(found, sound_rows(found)))
+
+
+def _read(source: str, read: Callable[[str], Reading]) -> list[Structure]:
     """All structures of a source; what cannot be read is named on stderr."""
     reading = read(source)
     for item in reading.skipped:
