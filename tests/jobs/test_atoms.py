@@ -12,6 +12,7 @@ from openunite.jobs import atoms as atom_jobs
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
+from openunite.modalities.molecule.data import open_molecules
 from openunite.modalities.molecule.readers import read_molecules
 
 pytest.importorskip("rdkit")
@@ -132,6 +133,23 @@ def test_files_are_scored_beside_real_ones(
     with pytest.raises(SystemExit):
         main([*arguments, "--protocols", "emd"])
     assert "unknown protocol 'emd'" in capsys.readouterr().err
+
+
+def test_fragments_and_held_out_copies_are_not_novel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Samples and real molecules are looked up by what their SMILES are of, the largest part."""
+    water, hydrogen = molecules()[10], molecules()[-1]
+    numbers = np.concatenate([hydrogen.numbers, water.numbers])
+    pair = Structure(numbers, np.concatenate([hydrogen.positions + 9.0, water.positions]))
+    methane = Structure(np.array([6]), np.zeros((1, 3)))
+    write_xyz(tmp_path / "all.xyz", [*molecules()[:60], *[pair] * 9])
+    data = open_molecules(tmp_path / "all.xyz", holdout_share=0.5, progress=False)
+    task, held_out = atom_jobs.MoleculeTask(), [water, pair]
+    for samples, novel in (([pair], 0.0), ([methane], 1.0)):
+        found = task.judge(tmp_path, atom_jobs.Drawn(samples, held_out, held_out), data)
+        assert found["real_novelty"] == 0.0
+        assert found["sample_novelty"] == novel
 
 
 def test_crystal_files_are_scored(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Runs on molecules and crystals: data, previews, pictures, reports."""
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openunite.evaluation.crystals.report import crystal_report
-from openunite.evaluation.molecules.edm_rdkit import edm_smiles, edm_smiles_set
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
+from openunite.evaluation.molecules.fragments import fragment_keys
 from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
 from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
 from openunite.modalities.atoms.cif import write_cif
@@ -24,6 +24,7 @@ from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
 _SHOWN, _COLUMNS = 24, 6
+_AT_ONCE = 10_000  # training molecules that are looked through
 
 Metrics = dict[str, float | int | str]
 
@@ -110,7 +111,7 @@ class MoleculeTask(AtomTask):
         samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_xyz(folder / "samples.xyz", samples)
-        known = _smiles_like(samples, data)
+        known = _smiles_like([*samples, *references], data.train)
         report = molecule_report(samples, references, train_smiles=known)
         print(f"\n{report.table()}")
         (folder / "report.txt").write_text(report.table() + "\n")
@@ -158,17 +159,14 @@ class CrystalTask(AtomTask):
         ]
 
 
-def _smiles_like(samples: Sequence[Structure], data: AtomData) -> frozenset[str]:
-    """SMILES of the training molecules whose formula occurs among the valid samples.
+def _smiles_like(structures: Sequence[Structure], train: AtomDataset) -> frozenset[str]:
+    """SMILES of the training molecules that the given ones, or their largest fragments, could be.
 
-    Others cannot equal a sample, and there may be a hundred thousand of them.
+    There may be a hundred thousand others, for which SMILES would take minutes.
     """
-    formulas = {_formula(item) for item in samples if edm_smiles(item) is not None}
-    sizes = {sum(count for _, count in formula) for formula in formulas}
-    rows = [i for i, size in enumerate(data.train.sizes.tolist()) if size in sizes]
-    candidates = data.train.structures(rows)
-    return edm_smiles_set([item for item in candidates if _formula(item) in formulas])
-
-
-def _formula(structure: Structure) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(Counter(structure.numbers.tolist()).items()))
+    keys = set(fragment_keys(structures))
+    found: list[Structure] = []
+    for start in range(0, len(train), _AT_ONCE):
+        part = train.structures(range(start, min(start + _AT_ONCE, len(train))))
+        found += [item for item, key in zip(part, fragment_keys(part), strict=True) if key in keys]
+    return edm_smiles_set(found)

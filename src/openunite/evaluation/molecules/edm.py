@@ -84,6 +84,16 @@ def bond_orders(structure: Structure) -> Ints:
     return orders.astype(np.int64)
 
 
+def bonded(numbers: Ints, positions: Floats) -> NDArray[np.bool_]:
+    """Which pairs (M, N, N) have a bond order above 0, of M molecules of N atoms each."""
+    rows = _rows(numbers)
+    with np.errstate(invalid="ignore", over="ignore"):
+        offsets = positions[:, :, None] - positions[:, None]
+        distances = np.sqrt(np.square(offsets).sum(-1))
+        pairs: NDArray[np.bool_] = distances < _LIMITS[0, rows[:, :, None], rows[:, None]]
+    return pairs & ~np.eye(numbers.shape[1], dtype=bool)
+
+
 def stable_atoms(structure: Structure) -> NDArray[np.bool_]:
     """Which atoms (N,) have bond orders that sum to their valence."""
     valences = _VALENCE[_rows(structure.numbers)]
