@@ -1,5 +1,7 @@
 """The collapse guard and the effective rank."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -75,6 +77,13 @@ def test_a_weak_direction_counts_less() -> None:
 def test_constant_latents_have_rank_zero() -> None:
     assert rank_of(torch.ones(8, 2, 3)) == 0.0
     assert rank_of(1e-8 * torch.randn(8, 2, 3)) == 0.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+def test_what_is_not_finite_has_no_rank(bad: float) -> None:
+    latents = torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(0))
+    latents[3, 1, 2] = bad
+    assert math.isnan(rank_of(latents))
 
 
 def test_the_rank_is_below_the_number_of_samples() -> None:

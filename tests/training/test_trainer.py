@@ -1,6 +1,7 @@
 """The loop: accumulation, precision, what is logged, and what never reaches the weights."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,17 +73,19 @@ def test_bf16_runs_and_learns(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Poisoned(UniteObjective):
-    """Loss or gradient is not finite at the steps in `bad`."""
+    """Loss, gradient or latents are not finite at the steps in `bad`."""
 
     bad: tuple[int, ...] = ()
     kind: str = "loss"
 
     def terms(self, batch: Any, step: int, random: Any) -> Iterator[LossTerm]:
         for term in super().terms(batch, step, random):
-            if step in self.bad and term.name == "flow":
+            if step in self.bad and term.name == "flow" and self.kind != "latents":
                 weight = self.encoder.latent_output.weight
                 edge = torch.sqrt(0.0 * weight.sum())  # is 0, and its gradient NaN
                 yield replace(term, value=term.value + (edge if self.kind == "gradient" else 1e999))
+            elif step in self.bad and self.kind == "latents" and term.latents is not None:
+                yield replace(term, value=term.value * math.nan, latents=term.latents * math.nan)
             else:
                 yield term
 
@@ -124,9 +127,20 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
     assert any(not torch.equal(p, weights[n]) for p, n in trainer.names.items())
 
 
-def test_a_run_of_bad_steps_stops_with_advice(tmp_path: Path) -> None:
+def test_a_step_with_latents_that_are_not_finite_is_skipped(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, steps=12)
+    poison(trainer, (4,), "latents")  # of the step whose rank is logged
+    assert trainer.fit().finished
+    found = rows(tmp_path)
+    assert [row["step"] for row in found if "skipped" in row] == [5]
+    assert math.isnan(found[4]["effective_rank"])
+    assert found[9]["effective_rank"] > 0.0
+
+
+@pytest.mark.parametrize("kind", ["loss", "latents"])
+def test_a_run_of_bad_steps_stops_with_advice(tmp_path: Path, kind: str) -> None:
     trainer = tiny_trainer(tmp_path, steps=60)
-    poison(trainer, tuple(range(2, 60)), "loss")
+    poison(trainer, tuple(range(2, 60)), kind)
     with pytest.raises(FloatingPointError, match="not finite for 20 steps"):
         trainer.fit()
     assert len(rows(tmp_path)) >= MAX_BAD_STEPS

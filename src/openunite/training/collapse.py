@@ -50,11 +50,15 @@ def spread_of(moments: Float[Tensor, "3 r c"]) -> Float[Tensor, ""]:
 def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]) -> float:
     """exp of the entropy of the normalized variances along principal axes, at most B - 1.
 
+    NaN where the latents are not finite: the step is skipped, the run goes on.
     Roy and Vetterli, "The effective rank", 2007; on latents flattened to (B, K C), centered.
     """
     mean = latents.sum(0) / valid.sum(0).clamp_min(1.0)
     flat = ((latents - mean) * valid).flatten(1).float()
-    variances = torch.linalg.eigvalsh(flat @ flat.T).clamp_min(0.0)
+    products = flat @ flat.T
+    if not bool(products.isfinite().all()):
+        return float("nan")
+    variances = torch.linalg.eigvalsh(products).clamp_min(0.0)
     if float(variances.sum()) <= 1e-12:
         return 0.0
     shares = variances / variances.sum()
