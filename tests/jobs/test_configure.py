@@ -1,14 +1,16 @@
 """From options to settings: what is refused at once, and what --minutes comes to."""
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.training.tiny import TinyImages, tiny_config
 
 from openunite.commands import Train
 from openunite.jobs import configure as module
-from openunite.jobs.configure import configure, fit_to_minutes, step_seconds
+from openunite.jobs.configure import configure, fit_to_minutes, step_seconds, trial_rows
 from openunite.training.build import build_models
 
 
@@ -26,19 +28,22 @@ def test_minutes_become_steps(
     steps: int,
     about: str,
 ) -> None:
-    monkeypatch.setattr(module, "step_seconds", lambda config, data: 0.5)
+    monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
     command = Train("fashion", minutes=minutes)
     assert fit_to_minutes(configure(command), command, TinyImages(), None).steps == steps
     assert f"{steps} steps, about {about} minutes" in capsys.readouterr().out
 
 
-def test_minutes_are_measured_once_per_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(config: object, data: object) -> float:
+def test_minutes_are_measured_once_per_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> float:
         raise AssertionError
 
     monkeypatch.setattr(module, "step_seconds", fail)
     command = Train("fashion", minutes=2.0)
     assert fit_to_minutes(configure(command), command, TinyImages(), 77).steps == 77
+    assert "this run keeps the 77 steps of its first start" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0])
@@ -61,3 +66,37 @@ def test_step_seconds_leaves_the_random_generator_alone() -> None:
     before = build_models(tiny_config())[0].state_dict()
     after = build_models(tiny_config())[0].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Watched(TinyImages):
+    """Remembers which rows were asked for."""
+
+    def __init__(self, sizes: np.ndarray | None = None) -> None:
+        super().__init__()
+        self.sizes, self.asked = sizes, []
+
+    def batch(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        self.asked.append(indices)
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize(("processes", "micro", "rows"), [(1, None, 16), (4, None, 4), (4, 2, 2)])
+def test_a_process_is_timed_with_its_share_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch, processes: int, micro: int | None, rows: int
+) -> None:
+    clock = itertools.count()  # every attempt takes a second
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
+    data, config = Watched(), tiny_config(micro_batch_size=micro)
+    assert step_seconds(config, data, processes) == 16 / processes / rows
+    assert [len(asked) for asked in data.asked] == [rows]
+
+
+def test_trial_batches_stand_for_all_of_the_data() -> None:
+    assert trial_rows(TinyImages(), 4) == [[0, 100, 199, 299]]
+    sizes = np.sort(np.random.default_rng(0).integers(1, 40, 300))  # a source sorted by size
+    chosen = trial_rows(Watched(sizes), 20)
+    means = [sizes[rows].mean() for rows in chosen]
+    assert means == sorted(means)
+    assert np.mean(means) == pytest.approx(sizes.mean(), rel=0.1)
+    assert all(np.ptp(sizes[rows]) < 5 for rows in chosen)
+    assert trial_rows(Watched(sizes), 300) == [list(range(300))] * 3

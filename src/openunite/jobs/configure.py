@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from openunite.commands import Train
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import get_modality
+from openunite.modalities.base import Batch, get_modality
 from openunite.modalities.image.data import ImageSummary, inspect_images
 from openunite.recipes import RECIPES
 from openunite.recipes.sizes import get_size
@@ -142,7 +143,11 @@ def _model(config: RunConfig, command: Train, image: dict[str, Any]) -> ModelCon
 
 
 def fit_to_minutes(
-    config: RunConfig, command: Train, data: TrainingData, known_steps: int | None
+    config: RunConfig,
+    command: Train,
+    data: TrainingData,
+    known_steps: int | None,
+    processes: int = 1,
 ) -> RunConfig:
     """As many steps as fit into --minutes, by the clock of a few trial steps on this machine.
 
@@ -152,10 +157,15 @@ def fit_to_minutes(
         return config
     steps = known_steps
     if steps is None:
-        seconds = step_seconds(config, data)
+        seconds = step_seconds(config, data, processes)
         steps = max(MIN_STEPS, int(60.0 * command.minutes / seconds))
         about = steps * seconds / 60.0
         print(f"measured {seconds:.3f} s per step: {steps} steps, about {about:.1f} minutes")
+    else:
+        print(
+            f"this run keeps the {steps} steps of its first start, whatever --minutes says now; "
+            "for another length choose another --output"
+        )
     every = max(50, steps // 5)
     return replace(
         config,
@@ -165,17 +175,19 @@ def fit_to_minutes(
     )
 
 
-def step_seconds(config: RunConfig, data: TrainingData, trials: int = 4) -> float:
-    """Seconds per optimizer step of this config on this machine, on the first of the data."""
+def step_seconds(
+    config: RunConfig, data: TrainingData, processes: int = 1, trials: int = 4
+) -> float:
+    """Seconds per optimizer step on this machine, of a process that has its share of a batch."""
     device = choose_device()
-    micro = min(len(data), config.micro_batch_size or config.batch_size)
-    batch = {name: value.to(device) for name, value in data.batch(list(range(micro))).items()}
+    share = math.ceil(config.batch_size / processes)
+    micro = min(len(data), config.micro_batch_size or share)
     encoder, decoder = (model.to(device) for model in build_models(config))
     objective = build_objective(config, encoder, decoder)
     model = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})
     optimizers = build_optimizers(model, config.optimizer).values()
-    best = math.inf
-    for step in range(trials):
+
+    def attempt(batch: Batch, step: int) -> float:
         started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             random = SlotRandom(0, step, torch.arange(micro, device=device))
@@ -186,8 +198,25 @@ def step_seconds(config: RunConfig, data: TrainingData, trials: int = 4) -> floa
             optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - started)
-    return best * config.batch_size / micro
+        return time.perf_counter() - started
+
+    chosen, best = trial_rows(data, micro), []
+    for rows in chosen:
+        batch = {name: value.to(device) for name, value in data.batch(rows).items()}
+        best.append(min(attempt(batch, step) for step in range(max(2, trials // len(chosen)))))
+    return sum(best) / len(best) * share / micro
+
+
+def trial_rows(data: TrainingData, count: int, batches: int = 3) -> list[list[int]]:
+    """Batches that stand for all: of evenly spaced rows, for sources are often sorted.
+
+    Where samples differ in size, each is of about one size, as in training: small, medium, large.
+    """
+    if data.sizes is None:
+        return [np.linspace(0, len(data) - 1, count).round().astype(int).tolist()]
+    order = np.argsort(data.sizes, kind="stable")
+    starts = (len(order) - count) * (np.arange(batches) + 0.5) / batches
+    return [order[start : start + count].tolist() for start in starts.round().astype(int)]
 
 
 def _given(**options: Any) -> dict[str, Any]:

