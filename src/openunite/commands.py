@@ -43,7 +43,9 @@ class Train:
     embedded set; for molecules SDF or xyz, for crystals CIF or CSV, files or folders; for both
     MOLECULES,CRYSTALS."""
     max_bad_share: OptionalFloat = None
-    """Share of unreadable images that stops the run."""
+    """Share of unusable images or structures that stops the run."""
+    max_atoms: OptionalInt = None
+    """Atoms that a molecule or crystal may have; default 20 for crystals, else any number."""
     minutes: OptionalFloat = None
     """Choose sizes and steps so that training takes about this long on this machine."""
     size: OptionalStr = None

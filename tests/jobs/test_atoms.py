@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from openunite.cli import main
+from openunite.commands import Train
 from openunite.jobs import atoms as atom_jobs
+from openunite.jobs.configure import configure
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
@@ -210,3 +212,26 @@ def test_a_crystal_run(tmp_path: Path) -> None:
     assert metrics["real_structural_validity"] == 1.0
     main(["sample", str(run), "--num-images", "2", "--output", str(tmp_path / "out.cif")])
     assert (tmp_path / "out.cif").read_text().count("_cell_length_a") == 2
+
+
+def test_crystals_of_more_than_20_atoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = np.diag([24.0, 4.0, 4.0])
+    rows = np.arange(24)[:, None] * np.array([1.0, 0.0, 0.0])
+    long = [Structure(np.full(24, 6), s * rows, s * cell) for s in np.linspace(1.4, 1.8, 6)]
+    write_cif(tmp_path / "all.cif", [*crystals(), *long])
+    arguments = ["crystals", "--data", str(tmp_path / "all.cif"), "--output", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        train(arguments)
+    error = capsys.readouterr().err
+    assert "24 atoms, more than max_atoms = 20" in error
+    assert "admit larger ones by max_atoms (`train --max-atoms`)" in error
+    for recipe in ("crystals", "mp20_s"):
+        command = Train(recipe, data=str(tmp_path / "all.cif"), max_atoms=24)
+        task, config = atom_jobs.CrystalTask(), configure(command)
+        data = task.open(config, progress=False)
+        config = task.settle(config, data)
+        assert len(data.train) + len(data.test) == len(crystals()) + 6
+        assert config.modality_config["max_atoms"] == config.model.num_registers == 24
+        again = task.open(config, progress=False)
+        assert again.fingerprint == data.fingerprint
+        assert task.settle(config, again) == config

@@ -1,6 +1,7 @@
 """Molecules and crystals together from the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 from tests.jobs.test_atoms import crystals, molecules, train
 
 from openunite.cli import main
+from openunite.commands import Train
+from openunite.jobs.configure import configure
+from openunite.jobs.joint import JointTask
 from openunite.modalities.atoms.cif import write_cif
+from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
 from openunite.modalities.molecule.readers import read_molecules
 
@@ -48,3 +53,22 @@ def test_a_joint_run_makes_both_kinds(tmp_path: Path, capsys: pytest.CaptureFixt
     sizes = np.load(tmp_path / "z.npz")["num_atoms"]
     assert set(sizes.tolist()) == {2, 3}
     assert len(sizes) == len(molecules()) + len(crystals())
+
+
+def test_settings_of_a_run_admit_the_same_structures(tmp_path: Path) -> None:
+    """A molecule of 23 atoms makes the model larger than crystals may be; 22 atoms are too many."""
+    chain = np.arange(23)[:, None] * np.array([1.4, 0.0, 0.0])
+    write_xyz(tmp_path / "m.xyz", [*molecules(), Structure(np.full(23, 6), chain)])
+    long = Structure(np.full(22, 6), chain[:22], np.diag([31.0, 4.0, 4.0]))
+    write_cif(tmp_path / "c.cif", [*crystals(), long])
+    data = f"{tmp_path / 'm.xyz'},{tmp_path / 'c.cif'}"
+    command = Train("joint", data=data, max_bad_share=0.1)
+    task = JointTask()
+    for limit, count in ((None, 40), (22, 41)):
+        config = configure(replace(command, max_atoms=limit))
+        opened = task.open(config, progress=False)
+        assert len(opened.crystals.train) + len(opened.crystals.test) == count
+        config = task.settle(config, opened)
+        again = task.open(config, progress=False)
+        assert again.fingerprint == opened.fingerprint
+        assert task.settle(config, again) == config

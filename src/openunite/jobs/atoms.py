@@ -56,9 +56,9 @@ class AtomTask:
 
     def settle(self, config: RunConfig, data: AtomData) -> RunConfig:
         """Elements and the largest number of atoms, from the data unless they are set."""
-        found = {"elements": list(data.elements), "max_atoms": data.max_atoms}
-        settings = {**found, **config.modality_config}
-        model = replace(config.model, num_registers=settings["max_atoms"])
+        settings = {"elements": list(data.elements), **config.modality_config}
+        settings["max_atoms"] = data.max_atoms
+        model = replace(config.model, num_registers=data.max_atoms)
         return replace(config, modality_config=settings, model=model)
 
     def record(self, data: AtomData) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class MoleculeTask(AtomTask):
         return open_molecules(
             data.source,
             elements=None if elements is None else tuple(elements),
-            max_atoms=settings.get("max_atoms"),
+            max_atoms=data.max_atoms or settings.get("max_atoms"),
             holdout_share=data.holdout_share,
             holdout_max=data.holdout_max,
             max_bad_share=data.max_bad_share,
@@ -136,7 +136,7 @@ class CrystalTask(AtomTask):
         return open_crystals(
             data.source,
             elements=None if elements is None else tuple(elements),
-            max_atoms=settings.get("max_atoms", 20),
+            max_atoms=data.max_atoms or settings.get("max_atoms", 20),
             holdout_share=data.holdout_share,
             holdout_max=data.holdout_max,
             max_bad_share=data.max_bad_share,

@@ -43,6 +43,8 @@ def configure(command: Train) -> RunConfig:
     if config.modality != "image":
         _refuse_image_options(config, command)
         return _with_options(config, command)
+    if command.max_atoms is not None:
+        raise ValueError("--max-atoms is for molecules and crystals, not for images; leave it out")
     config = _with_options(config, command)
     get_modality(config.modality, config.modality_config)  # refuses a bad size before data are read
     return config
@@ -100,6 +102,8 @@ def _with_options(config: RunConfig, command: Train) -> RunConfig:
     image = dict(config.modality_config)
     if command.image_size is not None:
         image |= {"height": command.image_size, "width": command.image_size}
+    if command.max_atoms is not None:
+        image.pop("max_atoms", None)  # it follows from the data now
     image |= _given(patch_size=command.patch_size, channels=command.channels, flip=command.flip)
     config = replace(
         config,
@@ -111,7 +115,11 @@ def _with_options(config: RunConfig, command: Train) -> RunConfig:
         ),
         data=replace(
             config.data,
-            **_given(max_bad_share=command.max_bad_share, workers=command.workers),
+            **_given(
+                max_bad_share=command.max_bad_share,
+                max_atoms=command.max_atoms,
+                workers=command.workers,
+            ),
         ),
         sampling=replace(config.sampling, **_given(guidance_scale=command.guidance_scale)),
     )

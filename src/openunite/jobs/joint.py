@@ -25,7 +25,7 @@ class JointTask:
         data = config.data
         return open_joint(
             data.source,
-            max_atoms=config.modality_config.get("max_atoms"),
+            max_atoms=data.max_atoms,  # the model's number is that of the larger kind
             holdout_share=data.holdout_share,
             holdout_max=data.holdout_max,
             max_bad_share=data.max_bad_share,

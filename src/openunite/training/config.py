@@ -15,13 +15,18 @@ import yaml
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the data come from and how the held-out part is taken."""
+    """Where the data come from and how the held-out part is taken.
+
+    Molecules and crystals of more than `max_atoms` cannot be used. Left empty it is the model's
+    number where that is set, else 20 for crystals, and none for molecules.
+    """
 
     source: str
     holdout_share: float = 0.05
     holdout_max: int = 1000
     max_bad_share: float = 0.001
     workers: int = 0
+    max_atoms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,8 @@ class RunConfig:
         for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.data.max_atoms is not None and self.data.max_atoms < 1:
+            raise ValueError(f"max_atoms must be at least 1, got {self.data.max_atoms}")
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
         if self.sharding not in ("none", "full"):

@@ -192,12 +192,14 @@ def usable_rows(
     total = len(faults) + len(reading.skipped)
     share = len(bad) / max(1, total)
     if share > max_bad_share:
+        too_large = any("more than max_atoms" in item.reason for item in bad)
+        larger = "admit larger ones by max_atoms (`train --max-atoms`), " if too_large else ""
         first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
         raise ValueError(
             f"{len(bad)} of {total} structures in {reading.name} ({share:.2%}) cannot be used, "
             f"more than max_bad_share = {max_bad_share:g} allows: {first}"
-            f"{', ...' if len(bad) > _SHOWN else ''}; remove them, or set max_bad_share to "
-            f"{np.ceil(share * 1e4) / 1e4:g} or more"
+            f"{', ...' if len(bad) > _SHOWN else ''}; remove them, "
+            f"{larger}or set max_bad_share to {np.ceil(share * 1e4) / 1e4:g} or more"
         )
     return np.flatnonzero([not text for text in faults]), tuple(bad)
 

@@ -109,7 +109,8 @@ def open_joint(
 ) -> JointData:
     """Open "MOLECULES,CRYSTALS", two sources as `open_molecules` and `open_crystals` take them.
 
-    The elements are those of both. ValueError if `source` does not name two, and as those two say.
+    The elements are those of both; `max_atoms` is of either kind, 20 for crystals and any number
+    for molecules if it is None. ValueError if `source` does not name two, and as those two say.
     """
     names = [name.strip() for name in source.split(",")]
     if len(names) != 2 or not all(names):
