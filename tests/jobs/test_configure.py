@@ -1,5 +1,6 @@
 """From options to settings: what is refused at once, and what --minutes comes to."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.training.tiny import TinyImages, tiny_config
 from openunite.commands import Train
 from openunite.jobs import configure as module
 from openunite.jobs.configure import configure, fit_to_minutes, step_seconds, trial_rows
+from openunite.jobs.images import ImageTask
 from openunite.training.build import build_models
 
 
@@ -100,3 +102,20 @@ def test_trial_batches_stand_for_all_of_the_data() -> None:
     assert np.mean(means) == pytest.approx(sizes.mean(), rel=0.1)
     assert all(np.ptp(sizes[rows]) < 5 for rows in chosen)
     assert trial_rows(Watched(sizes), 300) == [list(range(300))] * 3
+
+
+@pytest.mark.parametrize(("labels", "classes"), [(3, 3), (12, 12), (0, 0)])
+def test_other_classes_than_a_recipe_says_are_refused(
+    tmp_path: Path, labels: int, classes: int
+) -> None:
+    images = {"x_train": np.zeros((24, 28, 28), np.uint8), "x_test": np.zeros((12, 28, 28), "u1")}
+    if labels:
+        images |= {"y_train": np.arange(24) % labels, "y_test": np.arange(12) % labels}
+    np.savez(tmp_path / "own.npz", **images)
+    config, task = configure(Train("fashion", data=str(tmp_path / "own.npz"))), ImageTask()
+    data = task.open(config, progress=False)
+    with pytest.raises(ValueError, match=f"expected 10 classes, .* got {classes} in .*own.npz"):
+        task.settle(config, data)
+    free = task.settle(dataclasses.replace(config, num_classes=None), data)
+    assert free.num_classes == classes
+    assert task.settle(free, data) == free

@@ -37,7 +37,7 @@ class ImageTask:
         )
 
     def settle(self, config: RunConfig, data: ImageData) -> RunConfig:
-        """The number of classes: as configured, if the labels fit; else what the data have.
+        """The number of classes: what the data have, which must be what is configured, if any is.
 
         Weights of the perceptual loss that cannot be had are complained of here, before any step.
         """
@@ -46,10 +46,11 @@ class ImageTask:
             modality.distance()
         if config.num_classes is None:
             return replace(config, num_classes=data.num_classes)
-        if data.num_classes > config.num_classes:
+        if data.num_classes != config.num_classes:
             raise ValueError(
-                f"{config.data.source} has {data.num_classes} classes, the config says "
-                f"{config.num_classes}; set num_classes to {data.num_classes} (or null)"
+                f"expected {config.num_classes} classes, as recipe {config.recipe} or the config "
+                f"says, got {data.num_classes} in {config.data.source}; train recipe `images` on "
+                f"it, or set num_classes to {data.num_classes} (or null) and pass --config"
             )
         return config
 
