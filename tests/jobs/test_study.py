@@ -1,6 +1,8 @@
 """The ablation study: what the grid holds, equal compute, and what is run, resumed or refused."""
 
 import json
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -164,3 +166,34 @@ def test_the_command_of_a_cell_is_openunite_train(
     assert arguments[-2:] == ["--output", str(tmp_path / "default-0")]
     assert options["env"]["OMP_NUM_THREADS"] == "1"
     assert (tmp_path / "default-0.yaml").is_file()
+
+
+RUN = """#!{python}
+import os, pathlib, signal, time
+home, seen = pathlib.Path({home!r}), []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: seen.append(int(number)))
+(home / "ready").touch()
+while not seen:
+    time.sleep(0.02)
+time.sleep(0.3)
+(home / "seen").write_text(f"{{seen}} {{os.getsid(0) == os.getpid()}}")
+"""
+
+
+def test_a_study_that_stops_signals_each_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C goes to all processes of a session, so that a run in it would get two signals."""
+
+    class Stop:
+        @property
+        def asked(self) -> bool:
+            return (tmp_path / "ready").exists()
+
+    program = tmp_path / "python"
+    program.write_text(RUN.format(python=sys.executable, home=str(tmp_path)))
+    program.chmod(0o755)
+    monkeypatch.setattr(job.sys, "executable", str(program))
+    assert not job._run_all(cells_of(tmp_path, "default"), 1, tmp_path, Stop())
+    assert (tmp_path / "seen").read_text() == f"[{int(signal.SIGTERM)}] True"

@@ -142,13 +142,14 @@ def _run_all(cells: Sequence[Cell], processes: int, output: Path, stop: StopSign
                 write(cells, output)
     finally:
         for _, process in running:
-            process.terminate()  # each saves its step and ends
+            process.terminate()  # each saves its step and ends; a second signal would kill it
         for _, process in running:
             process.wait()
     return not waiting and not running
 
 
 def _start(cell: Cell) -> "subprocess.Popen[bytes]":
+    """In a session of its own, so that Ctrl-C reaches the run by way of `_run_all` alone."""
     folder, config = cell.waiting()
     settings = folder.with_name(f"{folder.name}.yaml")
     save_config(config, settings)
@@ -156,7 +157,9 @@ def _start(cell: Cell) -> "subprocess.Popen[bytes]":
     command += ["--config", str(settings), "--output", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
     with _log(folder).open("ab") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+        return subprocess.Popen(
+            command, stdout=file, stderr=file, env=environment, start_new_session=True
+        )
 
 
 def _settle(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
