@@ -1,5 +1,7 @@
 """Errors of reconstructed crystals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import brute
@@ -25,6 +27,19 @@ def test_errors_of_the_cell() -> None:
     assert found.length_error.value == pytest.approx(0.05)  # (0.3 / 3 + 0) / 2
     assert found.angle_error.value == pytest.approx(1.0)  # (6 / 3 + 0) / 2
     assert found.length_error.standard_error == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("cell", [np.full((3, 3), np.nan), np.zeros((3, 3)), np.diag([5.0, 5, 0])])
+def test_an_impossible_cell_is_left_out_of_the_errors(cell: np.ndarray) -> None:
+    bad, odd = replace(SALT, cell=cell), replace(SALT, positions=SALT.positions * np.nan)
+    other = scaled(SALT, 1.06)
+    found = reconstruction_scores([bad, other, odd, SALT], [SALT] * 4)
+    assert found.left_out == 2
+    assert found.length_error.value == pytest.approx(0.15)
+    assert found.angle_error.value == found.fractional_rmsd.value == pytest.approx(0.0, abs=1e-6)
+    assert found.length_error.count == 2
+    assert found.atom_types.total == 32
+    assert reconstruction_scores([bad], [SALT]).length_error.count == 0
 
 
 def test_accuracy_counts_atoms_and_whole_crystals() -> None:

@@ -1,6 +1,7 @@
 """The report on a handful of crystals whose every metric is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,3 +137,13 @@ def test_empty_sets_are_refused() -> None:
         crystal_report([], REFERENCE)
     with pytest.raises(ValueError, match="one output per reference"):
         crystal_report(SAMPLES, REFERENCE, reconstructions=SAMPLES)
+
+
+def test_one_impossible_output_leaves_the_errors_numbers() -> None:
+    impossible = replace(rock_salt("K Cl"), cell=np.full((3, 3), np.nan))
+    outputs = [rock_salt(), impossible, UNBALANCED, rock_salt("Na Br")]
+    found = crystal_report(SAMPLES, REFERENCE, reconstructions=outputs)
+    assert json.dumps(found.metrics, allow_nan=False)
+    assert found.metrics["num_left_out"] == 1
+    assert found.metrics["lattice_length_mae"] == 0.0
+    assert "impossible, not in the errors" in found.table()

@@ -21,7 +21,8 @@ from openunite.modalities.atoms.structure import Floats, Structure
 class CrystalReconstruction:
     """Atoms of the right element, crystals with no wrong one, and errors averaged over crystals.
 
-    Length errors (mean of three, A), angle errors (mean of three, degrees), `fractional_rmsd`.
+    Length errors (mean of three, A), angle errors (mean of three, degrees), `fractional_rmsd`: of
+    pairs in which both cells are possible and all positions finite; `left_out` are the others.
     """
 
     atom_types: Rate
@@ -29,6 +30,7 @@ class CrystalReconstruction:
     length_error: Average
     angle_error: Average
     fractional_rmsd: Average
+    left_out: int
 
 
 def reconstruction_scores(
@@ -36,23 +38,33 @@ def reconstruction_scores(
 ) -> CrystalReconstruction:
     """Compare output i with reference i. ValueError where the numbers of atoms differ."""
     check_pairs(outputs, references)
-    right, sizes, lengths, angles, shifts = [], [], [], [], []
-    for output, reference in zip(outputs, references, strict=True):
-        shifts.append(fractional_rmsd(output, reference))
-        right.append(int((output.numbers == reference.numbers).sum()))
-        sizes.append(len(reference))
-        cells = np.stack([cell_of(output), cell_of(reference)])
-        errors = np.abs(np.subtract(*parameters_from_cell(cells)))
-        lengths.append(errors[:3].mean())
-        angles.append(errors[3:].mean())
+    pairs = list(zip(outputs, references, strict=True))
+    errors = np.array([_errors(*pair) for pair in pairs], dtype=np.float64).reshape(-1, 3)
+    right = [int((output.numbers == reference.numbers).sum()) for output, reference in pairs]
+    sizes = [len(reference) for reference in references]
     whole = sum(hit == size for hit, size in zip(right, sizes, strict=True))
+    finite = np.isfinite(errors).all(axis=1)
+    lengths, angles, shifts = map(Average.of, errors[finite].T)
     return CrystalReconstruction(
         atom_types=Rate.clustered(right, sizes),
         crystal_types=Rate.of(whole, len(sizes)),
-        length_error=Average.of(lengths),
-        angle_error=Average.of(angles),
-        fractional_rmsd=Average.of(shifts),
+        length_error=lengths,
+        angle_error=angles,
+        fractional_rmsd=shifts,
+        left_out=int((~finite).sum()),
     )
+
+
+def _errors(output: Structure, reference: Structure) -> tuple[float, float, float]:
+    """Of lengths, angles and fractional coordinates; not finite where a cell is impossible."""
+    cells = np.stack([cell_of(output), cell_of(reference)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = np.abs(np.subtract(*parameters_from_cell(cells)))
+    try:
+        shift = fractional_rmsd(output, reference)
+    except np.linalg.LinAlgError:  # a flat cell
+        shift = float("nan")
+    return float(between[:3].mean()), float(between[3:].mean()), shift
 
 
 def fractional_rmsd(output: Structure, reference: Structure) -> float:

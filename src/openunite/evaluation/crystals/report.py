@@ -60,7 +60,8 @@ def crystal_report(
     - Wasserstein distances of density (g/cm^3) and of the number of elements between the valid
       samples and the reference; for real crystals, between every second one and the rest.
     - With `reconstructions`, one per reference crystal and in the same order: match rates and RMS
-      as in `match_scores`, errors as in `reconstruction_scores`.
+      as in `match_scores`, errors as in `reconstruction_scores`, over all but
+      `num_left_out` pairs.
 
     Errors of uniqueness and novelty are those of independent trials: read them as a scale. A mean
     of nothing, such as the RMS of no match or a distance of no valid sample, is left out.
@@ -147,7 +148,7 @@ def _reconstruction(
     errors = reconstruction_scores(outputs, reference)
     match = match_scores(outputs, reference, judged.overall, real.overall)
     return (
-        {"num_reconstructions": len(outputs)}
+        {"num_reconstructions": len(outputs), "num_left_out": errors.left_out}
         | _validity("reconstruction", judged)
         | _rate("match_rate", match.both_valid)
         | {"match_rate_ceiling": match.ceiling.value}

@@ -50,6 +50,8 @@ def crystal_table(metrics: Mapping[str, float | int]) -> str:
         lines += ["", _line("", f"{metrics['num_reconstructions']} reconstructions")]
         found = [(label, _cell(metrics, name)) for label, name in _RECONSTRUCTION]
         lines += [_line(label, cell) for label, cell in found if cell]
+        if left_out := metrics.get("num_left_out"):
+            lines.append(_line("  impossible, not in the errors", str(left_out)))
     return "\n".join(lines)
 
 
