@@ -1,5 +1,6 @@
 """Molecules and crystals together from the command line."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from tests.jobs.test_atoms import crystals, molecules, train
 
 from openunite.cli import main
 from openunite.commands import Train
+from openunite.jobs import use_atoms
 from openunite.jobs.configure import configure
 from openunite.jobs.joint import JointTask
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
 from openunite.modalities.molecule.readers import read_molecules
+from openunite.pipelines.joint import JointPipeline
 
 pytest.importorskip("rdkit")
 pytest.importorskip("smact")
@@ -72,3 +75,21 @@ def test_settings_of_a_run_admit_the_same_structures(tmp_path: Path) -> None:
         again = task.open(config, progress=False)
         assert again.fingerprint == opened.fingerprint
         assert task.settle(config, again) == config
+
+
+def test_either_kind_is_read_wherever_it_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one xyz file, below a folder, and compressed."""
+    (tmp_path / "below" / "more").mkdir(parents=True)
+    write_xyz(tmp_path / "both.xyz", [molecules()[0], crystals()[0], molecules()[1]])
+    write_cif(tmp_path / "below" / "more" / "c.cif", crystals()[:2])
+    packed = gzip.compress((tmp_path / "below" / "more" / "c.cif").read_bytes())
+    (tmp_path / "c.cif.gz").write_bytes(packed)
+    write_xyz(tmp_path / "below" / "more" / "m.xyz", molecules()[:3])
+    (tmp_path / "below" / "properties.csv").write_text("name,gap")
+    pipeline = JointPipeline.__new__(JointPipeline)
+    for name, kinds in (("both.xyz", "mcm"), ("c.cif.gz", "cc"), ("below", "ccmmm")):
+        found = use_atoms._read(pipeline, [str(tmp_path / name)])
+        assert "".join("m" if item.cell is None else "c" for item in found) == kinds
+    assert capsys.readouterr().err == ""

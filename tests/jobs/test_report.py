@@ -159,6 +159,25 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
     assert page.elements.count(("html", {"lang": "en"})) == 1
 
 
+def test_a_joint_run_shows_both_of_its_folders(run: Path) -> None:
+    metrics = {"structures_per_second": 31.5}
+    for part in ("molecules", "crystals"):
+        (run / part).mkdir()
+        Image.new("RGB", (6, 4), "red").save(run / part / "samples.png")
+        (run / part / "report.txt").write_text(f"the text of {part}")
+        metrics |= {f"{part}_sample_validity": 0.5, f"{part}_real_validity": 0.75}
+    write(run / "metrics.json", metrics)
+    html, page = parsed(run)
+    text = "".join(page.text)
+    assert sum(tag == "img" for tag, _ in page.elements) == 10 + 2
+    assert "31.5" in text
+    for part in ("molecules", "crystals"):
+        assert f"the text of {part}" in text
+        assert f"{part} sample" not in text
+    row = '<th scope="row">validity</th><td class="number">0.5</td><td class="number">0.75</td>'
+    assert html.count(row) == 2
+
+
 def test_a_collapsed_run_says_so_at_the_top(run: Path) -> None:
     html, _ = parsed(run)
     assert "have collapsed" in html.split("<main>")[0]

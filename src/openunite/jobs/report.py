@@ -1,7 +1,7 @@
 """`openunite report`: one run as one HTML page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _CURVES_CAPTION = (
     "stay level, for an early fall to 0, with the latent spread, is collapse."
 )
 _PREVIEWS = 4
+_PARTS = ("molecules", "crystals")  # folders of a joint run
 
 
 def report(command: Report) -> None:
@@ -51,9 +52,10 @@ def run_page(run: Path) -> str:
     found = [*sorted(run.glob("*card*.json")), *sorted(run.glob("sweep*.json"))]
     cards = {path.name: _json(path) for path in found}
     used = {*_PICTURES, _CURVES}
+    parts = [run / name for name in _PARTS if (run / name).is_dir()]
     sections = {
-        "Pictures": "".join(_run_picture(run / name, text) for name, text in _PICTURES.items()),
-        "Metrics": metric_tables(metrics) + _text(run / "report.txt", "The same as text"),
+        "Pictures": _pictures(run) + "".join(map(_part_pictures, parts)),
+        "Metrics": _metrics(run, metrics, parts),
         "Protocol": "".join(card_tables(name, card) for name, card in cards.items()),
         "Training": _training(run),
         "Analysis": _analysis(run / "analysis", analysis),
@@ -68,13 +70,34 @@ def run_page(run: Path) -> str:
     return page(f"Run {name}", _summary(config, data, metrics, analysis), sections, _foot(metrics))
 
 
+def _pictures(folder: Path) -> str:
+    return "".join(_run_picture(folder / name, text) for name, text in _PICTURES.items())
+
+
+def _part_pictures(part: Path) -> str:
+    found = _pictures(part)
+    return heading(part.name.capitalize()) + found if found else ""
+
+
+def _metrics(run: Path, metrics: Values, parts: Sequence[Path]) -> str:
+    """Of the run, then of each kind in a joint run, whose name leads those of its metrics."""
+    leads = tuple(f"{part.name}_" for part in parts)
+    text = metric_tables({k: v for k, v in metrics.items() if not k.startswith(leads)})
+    text += _text(run / "report.txt", "The same as text")
+    for part, lead in zip(parts, leads, strict=True):
+        plain = {k.removeprefix(lead): v for k, v in metrics.items() if k.startswith(lead)}
+        text += heading(part.name.capitalize()) + tiles(headlines(plain)) + metric_tables(plain)
+        text += _text(part / "report.txt", "The same as text")
+    return text
+
+
 def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values) -> str:
     """What was trained on what, in words, and the first numbers to look at."""
     things = {"joint": "structures"}.get(config.modality, f"{config.modality}s")
     size = config.modality_config
     if config.modality == "image":
         things += f" of {size['height']} x {size['width']}"
-    train = data.get("train_size", data.get("train_images"))
+    train = data.get("train_size")
     text = "One network that tokenizes and generates"
     if "parameters" in metrics:
         text += f", with {metrics['parameters'] / 1e6:.2f} million parameters"

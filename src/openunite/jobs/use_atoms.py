@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -10,13 +12,16 @@ from tqdm import tqdm
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.structure_pictures import pair_structures, structure_grid
-from openunite.modalities.atoms.arrays import Reading
+from openunite.modalities.atoms.arrays import Reading, Skipped
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.convert import write_sdf
+from openunite.modalities.atoms.files import files_in, kind_of
 from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.atoms.xyz import write_xyz
+from openunite.modalities.atoms.xyz import read_xyz, write_xyz
+from openunite.modalities.crystal.readers import KINDS as CRYSTALS
 from openunite.modalities.crystal.readers import read_crystals
 from openunite.modalities.joint.tokens import CLASS_NAMES
+from openunite.modalities.molecule.readers import KINDS as MOLECULES
 from openunite.modalities.molecule.readers import read_molecules
 from openunite.pipelines.atoms import AtomPipeline
 from openunite.pipelines.crystal import CrystalPipeline
@@ -120,17 +125,32 @@ def _usable(pipeline: AtomPipeline, sources: Sequence[str]) -> list[Structure]:
 
 
 def _read(pipeline: AtomPipeline, sources: Sequence[str]) -> Iterator[Structure]:
-    for source in sources:
-        reading = _reader(pipeline, Path(source))(source)
-        for item in reading.skipped:
+    for item in chain.from_iterable(_items(pipeline, source) for source in sources):
+        if isinstance(item, Structure):
+            yield item
+        else:
             print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
-        yield from reading.structures
 
 
-def _reader(pipeline: AtomPipeline, source: Path) -> Callable[[str], Reading]:
-    """By the model; for one of both kinds, by the suffix of the file or of the folder's files."""
-    crystals = isinstance(pipeline, CrystalPipeline)
-    if isinstance(pipeline, JointPipeline):
-        suffixes = {path.suffix.lower() for path in [source, *source.glob("*")]}
-        crystals = bool(suffixes & {".cif", ".csv"})
-    return read_crystals if crystals else read_molecules
+def _items(pipeline: AtomPipeline, source: str) -> Iterator[Structure | Skipped]:
+    """By the model; for one of both kinds, file by file: an xyz file may hold either."""
+    if not isinstance(pipeline, JointPipeline):
+        crystals = isinstance(pipeline, CrystalPipeline)
+        yield from _records(read_crystals if crystals else read_molecules, source)
+        return
+    path = Path(source)
+    files = files_in(path, (*CRYSTALS, *MOLECULES)) if path.is_dir() else [path]
+    if any(kind_of(file) == ".cif" for file in files):  # tables beside CIFs hold properties
+        files = [file for file in files if kind_of(file) != ".csv"]
+    for file in files:
+        kind = kind_of(file)
+        if kind in CRYSTALS and kind in MOLECULES:
+            yield from read_xyz(file)
+        else:
+            yield from _records(read_crystals if kind in CRYSTALS else read_molecules, file)
+
+
+def _records(read: Callable[[Any], Reading], source: str | Path) -> Iterator[Structure | Skipped]:
+    reading = read(source)
+    yield from reading.skipped
+    yield from reading.structures
