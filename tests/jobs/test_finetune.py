@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,8 @@ def test_a_new_run_with_the_same_latents_and_another_decoder(run: Path) -> None:
 
 
 def test_only_what_finetuning_needs_changes() -> None:
-    config = RECIPES["fashion"]()
+    config = replace(RECIPES["fashion"](), sharding="full")
+    assert decoder_config(config, Finetune("runs/fashion")).sharding == "none"
     changed = differences(config, decoder_config(config, Finetune("runs/fashion")))
     assert {line.split(":")[0] for line in changed} == {
         "init_from",

@@ -10,6 +10,7 @@ from tests.conftest import make_models
 
 from openunite import ImagePipeline
 from openunite.cli import main
+from openunite.commands import Sample
 from openunite.jobs import use
 
 
@@ -142,3 +143,10 @@ def test_the_chosen_device_is_used(monkeypatch: pytest.MonkeyPatch, saved: str) 
     monkeypatch.setattr(ImagePipeline, "to", lambda self, device: moved.append(device))
     use._on_device(ImagePipeline.from_pretrained(saved))
     assert moved == [torch.device("meta")]
+
+
+def test_classes_are_names_first_and_indices_else(saved: str) -> None:
+    pipeline = ImagePipeline.from_pretrained(saved)
+    pipeline.register_to_config(class_names=["cat", "3", "1", "10", "eel"])
+    found = use._labels(pipeline, Sample(saved, ("1", "3", "eel", "0", "10"), num_images=5))
+    assert pipeline._labels(found, 5).tolist() == [2, 1, 4, 0, 3]

@@ -1,6 +1,7 @@
 """ImagePipeline: seeds, batches, determinism, inputs and outputs, saving and loading."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,22 @@ def test_one_generator_gives_the_same_images_in_any_batch(pipeline: ImagePipelin
     again = pipeline([1, 2, 3, 4], generator=generator(), output_type="pt")
     assert torch.equal(four, again)
     torch.testing.assert_close(four[:1], one, atol=1e-5, rtol=0.0)
+
+
+def test_each_generator_draws_on_its_own_device(
+    pipeline: ImagePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a GPU refuses to draw anywhere else."""
+    randint, devices = torch.randint, []
+
+    def watched(*given: Any, **options: Any) -> torch.Tensor:
+        devices.append(options.get("device"))
+        return randint(*given, **options)
+
+    monkeypatch.setattr(torch, "randint", watched)
+    generators = [torch.Generator().manual_seed(s) for s in (5, 6)]
+    assert len(pipeline._seeds(2, generators, None)) == 2
+    assert devices == [g.device for g in generators]
 
 
 def test_a_list_of_generators_is_one_per_image(pipeline: ImagePipeline) -> None:

@@ -20,12 +20,16 @@ def finetune(command: Finetune) -> None:
 
 
 def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:
-    """The run's settings with its decoder against a discriminator, at half of its rates."""
+    """The run's settings with its decoder against a discriminator, at half of its rates.
+
+    Each process holds whole weights, however the run was shared.
+    """
     rates = config.optimizer
     return replace(
         config,
         steps=command.steps or max(1, config.steps // 5),
         init_from=command.source,
+        sharding="none",
         objective=replace(
             config.objective, stage="decoder", adversarial_weight=command.adversarial_weight
         ),

@@ -129,9 +129,14 @@ def _on_device(pipeline: UnitePipeline) -> ImagePipeline | AtomPipeline:
 
 
 def _labels(pipeline: ImagePipeline, command: Sample) -> list[int | str]:
-    """One label per image: the given classes, or all of them, in turn; none if unconditional."""
-    num_classes = pipeline.encoder.config.num_classes
-    chosen: list[int | str] = [int(c) if c.isdecimal() else c for c in command.classes]
+    """One label per image: the given classes, or all of them, in turn; none if unconditional.
+
+    A number is a class's name where there is such a class, else its index.
+    """
+    num_classes, names = pipeline.encoder.config.num_classes, pipeline.config.class_names
+    chosen: list[int | str] = [
+        int(c) if c.isdecimal() and c not in names else c for c in command.classes
+    ]
     if chosen and num_classes == 0:
         raise ValueError(f"{command.source} was trained without classes; leave out --classes")
     chosen = chosen or list(range(num_classes))

@@ -251,4 +251,5 @@ class UnitePipeline(DiffusionPipeline):
             return torch.randint(2**63 - 1, (count,), generator=generator, device=device).cpu()
         if len(generator) != count:
             raise ValueError(f"expected one generator per sample, got {len(generator)} for {count}")
-        return torch.tensor([int(torch.randint(2**63 - 1, (), generator=g)) for g in generator])
+        drawn = (torch.randint(2**63 - 1, (), generator=g, device=g.device) for g in generator)
+        return torch.tensor([int(seed) for seed in drawn])
