@@ -21,6 +21,17 @@ def test_the_command_prints_cost_memory_and_time(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
+    ("draws", "together", "words"),
+    [(14, 1, "one flow draw is"), (14, 4, "4 flow draws are"), (3, 8, "3 flow draws are")],
+)
+def test_the_plan_says_how_many_draws_are_in_memory(draws: int, together: int, words: str) -> None:
+    config = RECIPES["fashion"]()
+    objective = replace(config.objective, flow_draws=draws, draws_per_pass=together)
+    printed = plan(replace(config, objective=objective), 1, "h200", 0.4)
+    assert f"{words} in memory at a time" in printed
+
+
+@pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["info"], "name one SOURCE or --recipe"),

@@ -79,7 +79,9 @@ def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]
         memory(replace(config, precision=precision, sharding=sharding), 1, gpus)
         for precision, sharding in kinds
     ]
-    yield "memory        GB per GPU, whatever k: one flow draw is in memory at a time"
+    draws = min(config.objective.draws_per_pass, config.objective.flow_draws)
+    held = "one flow draw is" if draws == 1 else f"{draws} flow draws are"
+    yield f"memory        GB per GPU, whatever k: {held} in memory at a time"
     yield "  at a time   " + "".join(f"{f'{p}, {s}':>12}" for p, s in kinds)
     for samples in (1, 8, 16, 32, 64, 128, 256):
         peaks = [replace(need, samples=samples).peak for need in needs]

@@ -85,7 +85,7 @@ def images() -> RunConfig:
     """Your own images: `openunite train images --data FOLDER`.
 
     Image size, patch, model size, batch and steps are chosen from the data and the machine by
-    `--size` or `--minutes` (see `openunite.recipes.dial`); each can be set by hand.
+    `--size` or `--minutes` (see `openunite.jobs.configure`); each can be set by hand.
     """
     return RunConfig(
         recipe="images",
