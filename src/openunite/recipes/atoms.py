@@ -48,13 +48,14 @@ def crystals() -> RunConfig:
     78 % compositionally valid (real 100 % and 90 %).
     """
     recipe = _small("crystals", "crystal", {}, "quickstart-crystals")
-    objective = replace(recipe.objective, flow_draws=3, flow_weight=1.0, recon_noise_start=0.9)
+    objective = replace(recipe.objective, flow_draws=3, flow_weight=1.0)
     return replace(
         recipe,
         steps=1100,
         model=replace(recipe.model, latent_channels=_LATENT_CHANNELS),
         objective=objective,
         optimizer=OptimizerConfig(muon_learning_rate=5e-3),
+        sampling=replace(recipe.sampling, temperature=1.0),
     )
 
 
@@ -119,10 +120,10 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
         steps=1900,
         batch_size=32,
         objective=ObjectiveConfig(
-            flow_draws=1, flow_weight=0.5, flow_ramp=0.15, time_shift=1.0, recon_noise_start=0.7
+            flow_draws=1, flow_weight=0.3, flow_ramp=0.15, time_shift=1.0, recon_noise_start=0.9
         ),
         optimizer=OptimizerConfig(muon_learning_rate=1e-2),
-        sampling=SamplingConfig("sde", 50, eta=1.0, guidance_scale=1.0),
+        sampling=SamplingConfig("sde", 50, eta=1.0, temperature=0.8, guidance_scale=1.0),
         checkpoint_every=500,
         preview_every=500,
     )

@@ -14,6 +14,7 @@ from openunite.modalities.molecule.tokens import (
     MoleculeModality,
     distance_error,
     is_heavy,
+    length_error,
     positions_and_vectors,
 )
 
@@ -76,7 +77,7 @@ def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
     logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
     truth = torch.cat([logits, *positions_and_vectors(batch["data"], modality.elements)], dim=2)
     losses = modality.reconstruction_losses(truth, batch)
-    assert set(losses) == {"elements", "positions", "vectors", "distances"}
+    assert set(losses) == {"elements", "positions", "vectors", "bonds", "distances"}
     assert all(float(loss) < 1e-6 for loss in losses.values())
 
 
@@ -98,6 +99,17 @@ def test_distances_count_near_pairs_only() -> None:
     found = torch.tensor([[[0.0, 0, 0], [1.5, 0, 0], [5, 0, 0], [7, 7, 7]]])
     mask = torch.tensor([[True, True, True, False]])
     assert float(distance_error(found, truth, mask)) == pytest.approx(0.5)
+
+
+def test_lengths_of_vectors_do_not_mind_their_directions() -> None:
+    truth = torch.tensor([[[1.0, 0, 0], [0, 2.0, 0], [0, 0, 0]]], requires_grad=True)
+    found = torch.tensor([[[0, 0, 1.1], [0, -2.0, 0], [5.0, 0, 0]]])
+    mask = torch.tensor([[True, True, False]])
+    error = length_error(found, truth, mask)
+    assert error.tolist() == pytest.approx([0.05])
+    error.sum().backward()
+    assert truth.grad is not None
+    assert bool(truth.grad.isfinite().all())
 
 
 def test_wrong_settings_are_named() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 SLACK = 0.4  # Angstrom; bonds of one atom differ by less, its second neighbors are farther
 NONE = -1
-TRUST = 0.8  # weight of the vectors against the positions
+TRUST = 0.9  # weight of the vectors against the positions
 
 
 def find_anchors(

@@ -44,8 +44,8 @@ class MoleculeModality(Modality):
 
     Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
     makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements,
-    twice the L1 of positions, 3 times that of vectors, and the L1 of distances between positions
-    closer than 3 Angstrom, which decide whether two atoms look bonded.
+    twice the L1 of positions, 3 times that of vectors, 6 times that of their lengths, and the L1 of
+    distances between positions closer than 3 Angstrom, which decide whether two atoms look bonded.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -79,6 +79,7 @@ class MoleculeModality(Modality):
             "elements": mean_over_atoms(types, mask),
             "positions": 2.0 * _l1(positions, true_positions, mask),
             "vectors": 3.0 * _l1(vectors, true_vectors, mask),
+            "bonds": 6.0 * length_error(vectors, true_vectors, mask),
             "distances": distance_error(positions, true_positions, mask),
         }
 
@@ -128,3 +129,11 @@ def distance_error(
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     error = ((predicted - apart).abs() * pairs).sum(dim=(1, 2))
     return error / pairs.sum(dim=(1, 2)).clamp_min(1)
+
+
+def length_error(
+    found: Float[Tensor, "b n 3"], truth: Float[Tensor, "b n 3"], mask: Bool[Tensor, "b n"]
+) -> Float[Tensor, " b"]:
+    """L1 of the lengths; from 0.001 up, which keeps the gradient finite."""
+    length, true_length = (x.square().sum(dim=2).clamp_min(1e-6).sqrt() for x in (found, truth))
+    return mean_over_atoms((length - true_length).abs(), mask)
