@@ -138,6 +138,7 @@ def test_a_run_leaves_what_it_promises(run: Path) -> None:
     assert {"recon_psnr_db", "recon_l1", "train_seconds", "images_per_second"} <= metrics.keys()
     assert {"parameters", "seed", "torch_version", "guidance_scale"} <= metrics.keys()
     assert all(isinstance(v, int | float | str) for v in metrics.values())
+    assert metrics["num_samples"] == 100  # for the picture: nothing judges photos here
     about = json.loads((run / "data.json").read_text())
     assert about["class_names"] == ["kind0", "kind1"]
     assert len(about["skipped"]) == 1

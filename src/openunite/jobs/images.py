@@ -79,6 +79,8 @@ class ImageTask:
                 guidance_scale=guidance_scale,
             ).cpu()
 
+        # Without a judge samples are for the picture alone, which has up to ten classes by ten.
+        classes = len(data.class_names) if embedded else min(10, len(data.class_names))
         spread = range(0, len(data.train), max(1, len(data.train) // 1000))[:1000]
         test = data.test.batch(range(len(data.test)))
         result = evaluate_images(
@@ -87,7 +89,8 @@ class ImageTask:
             test_images=test["data"],
             test_labels=test["label"],
             train_images=data.train.batch(spread)["data"],
-            num_classes=config.num_classes or 0,
+            num_classes=classes,
+            num_samples=1000 if embedded else 100,
             guidance_scale=config.sampling.guidance_scale,
             classifier=load_fashion_classifier() if embedded else None,
         )
@@ -106,9 +109,9 @@ class ImageTask:
 
 
 def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
-    """Up to ten classes by ten samples; the samples run through the classes in turn."""
-    classes = len(class_names)
+    """Up to ten classes by ten samples; the samples run through them in turn."""
+    classes = min(10, len(class_names))
     if classes == 0:
         return image_grid(samples[:100], columns=10)
-    rows = [samples[c::classes][:10] for c in range(min(10, classes))]
-    return class_grid(torch.stack(rows), class_names[:10])
+    rows = [samples[c::classes][:10] for c in range(classes)]
+    return class_grid(torch.stack(rows), class_names[:classes])
