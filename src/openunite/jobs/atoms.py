@@ -55,7 +55,7 @@ class AtomTask:
         """What to try after training."""
 
     def settle(self, config: RunConfig, data: AtomData) -> RunConfig:
-        """Elements and the largest number of atoms, from the data unless they are set."""
+        """The largest number of atoms, from the data; elements too, unless they are set."""
         settings = {"elements": list(data.elements), **config.modality_config}
         settings["max_atoms"] = data.max_atoms
         model = replace(config.model, num_registers=data.max_atoms)

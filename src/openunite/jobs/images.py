@@ -16,6 +16,8 @@ from openunite.modalities.image.tokens import ImageModality
 from openunite.pipelines.image import ImagePipeline
 from openunite.training.config import RunConfig
 
+_SHOWN = 10  # classes in the picture of samples, and samples of each
+
 
 class ImageTask:
     """`openunite train` for images."""
@@ -79,8 +81,6 @@ class ImageTask:
                 guidance_scale=guidance_scale,
             ).cpu()
 
-        # Without a judge samples are for the picture alone, which has up to ten classes by ten.
-        classes = len(data.class_names) if embedded else min(10, len(data.class_names))
         spread = range(0, len(data.train), max(1, len(data.train) // 1000))[:1000]
         test = data.test.batch(range(len(data.test)))
         result = evaluate_images(
@@ -89,8 +89,8 @@ class ImageTask:
             test_images=test["data"],
             test_labels=test["label"],
             train_images=data.train.batch(spread)["data"],
-            num_classes=classes,
-            num_samples=1000 if embedded else 100,
+            num_classes=min(_SHOWN, len(data.class_names)),
+            num_samples=1000 if embedded else _SHOWN**2,  # without a judge, for the picture alone
             guidance_scale=config.sampling.guidance_scale,
             classifier=load_fashion_classifier() if embedded else None,
         )
@@ -110,8 +110,8 @@ class ImageTask:
 
 def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
     """Up to ten classes by ten samples; the samples run through them in turn."""
-    classes = min(10, len(class_names))
+    classes = min(_SHOWN, len(class_names))
     if classes == 0:
-        return image_grid(samples[:100], columns=10)
-    rows = [samples[c::classes][:10] for c in range(classes)]
+        return image_grid(samples[: _SHOWN**2], columns=_SHOWN)
+    rows = [samples[c::classes][:_SHOWN] for c in range(classes)]
     return class_grid(torch.stack(rows), class_names[:classes])

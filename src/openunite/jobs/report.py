@@ -12,6 +12,7 @@ from openunite.commands import Report
 from openunite.jobs.files import write_text
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
 from openunite.jobs.report_tables import Values, by_reason, card_tables, headlines, metric_tables
+from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.training.config import RunConfig, load_config
 
 # Known pictures and their captions, in order; others follow under their file names.
@@ -28,7 +29,6 @@ _CURVES_CAPTION = (
     "stay level, for an early fall to 0, with the latent spread, is collapse."
 )
 _PREVIEWS = 4
-_PARTS = ("molecules", "crystals")  # folders of a joint run
 
 
 def report(command: Report) -> None:
@@ -52,7 +52,7 @@ def run_page(run: Path) -> str:
     found = [*sorted(run.glob("*card*.json")), *sorted(run.glob("sweep*.json"))]
     cards = {path.name: _json(path) for path in found}
     used = {*_PICTURES, _CURVES}
-    parts = [run / name for name in _PARTS if (run / name).is_dir()]
+    parts = [run / name for name in CLASS_NAMES if (run / name).is_dir()]
     sections = {
         "Pictures": _pictures(run) + "".join(map(_part_pictures, parts)),
         "Metrics": _metrics(run, metrics, parts),

@@ -19,7 +19,7 @@ from openunite.modalities.atoms.files import files_in, kind_of
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import read_xyz, write_xyz
 from openunite.modalities.crystal.readers import KINDS as CRYSTALS
-from openunite.modalities.crystal.readers import read_crystals
+from openunite.modalities.crystal.readers import read_crystals, without_tables
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.modalities.molecule.readers import KINDS as MOLECULES
 from openunite.modalities.molecule.readers import read_molecules
@@ -139,9 +139,9 @@ def _items(pipeline: AtomPipeline, source: str) -> Iterator[Structure | Skipped]
         yield from _records(read_crystals if crystals else read_molecules, source)
         return
     path = Path(source)
-    files = files_in(path, (*CRYSTALS, *MOLECULES)) if path.is_dir() else [path]
-    if any(kind_of(file) == ".cif" for file in files):  # tables beside CIFs hold properties
-        files = [file for file in files if kind_of(file) != ".csv"]
+    files = [path]
+    if path.is_dir():
+        files = without_tables(files_in(path, (*CRYSTALS, *MOLECULES)))
     for file in files:
         kind = kind_of(file)
         if kind in CRYSTALS and kind in MOLECULES:

@@ -76,10 +76,8 @@ def bond_orders(structure: Structure) -> Ints:
     """
     rows = _rows(structure.numbers)
     with np.errstate(invalid="ignore", over="ignore"):
-        offsets = structure.positions[:, None] - structure.positions[None]
-        distances = np.sqrt(np.square(offsets).sum(-1))
         # The limits of a pair fall from single to triple, so the orders add up.
-        orders = (distances < _LIMITS[:, rows[:, None], rows]).sum(0)
+        orders = (_distances(structure.positions) < _LIMITS[:, rows[:, None], rows]).sum(0)
     np.fill_diagonal(orders, 0)
     return orders.astype(np.int64)
 
@@ -88,10 +86,16 @@ def bonded(numbers: Ints, positions: Floats) -> NDArray[np.bool_]:
     """Which pairs (M, N, N) have a bond order above 0, of M molecules of N atoms each."""
     rows = _rows(numbers)
     with np.errstate(invalid="ignore", over="ignore"):
-        offsets = positions[:, :, None] - positions[:, None]
-        distances = np.sqrt(np.square(offsets).sum(-1))
-        pairs: NDArray[np.bool_] = distances < _LIMITS[0, rows[:, :, None], rows[:, None]]
+        limits = _LIMITS[0, rows[:, :, None], rows[:, None]]
+        pairs: NDArray[np.bool_] = _distances(positions) < limits
     return pairs & ~np.eye(numbers.shape[1], dtype=bool)
+
+
+def _distances(positions: Floats) -> Floats:
+    """(..., N, 3) -> (..., N, N)."""
+    offsets = positions[..., :, None, :] - positions[..., None, :, :]
+    distances: Floats = np.sqrt(np.square(offsets).sum(-1))
+    return distances
 
 
 def stable_atoms(structure: Structure) -> NDArray[np.bool_]:

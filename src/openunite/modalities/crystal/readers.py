@@ -87,10 +87,15 @@ def _refuse_limit(source: str, max_e_above_hull: float | None) -> None:
         raise ValueError(f"{source} has no e_above_hull; leave out max_e_above_hull")
 
 
+def without_tables(files: list[Path]) -> list[Path]:
+    """The files of a folder that hold structures: tables beside CIFs hold properties."""
+    if any(kind_of(path) == ".cif" for path in files):
+        return [path for path in files if kind_of(path) != ".csv"]
+    return files
+
+
 def _read_folder(folder: Path, limit: float | None, progress: bool) -> Reading:
-    files = files_in(folder, KINDS)
-    if any(kind_of(path) == ".cif" for path in files):  # tables beside CIFs hold properties
-        files = [path for path in files if kind_of(path) != ".csv"]
+    files = without_tables(files_in(folder, KINDS))
     read = partial(_read_file, limit=limit, progress=False)
     return collect_files(folder, files, read, "crystals", np.float64, progress)
 

@@ -72,8 +72,13 @@ def assemble(
 def distances(
     ends: Float[Tensor, "b n 3"], starts: Float[Tensor, "b n 3"]
 ) -> Float[Tensor, "b n n"]:
-    """From every start to every end; from 0.001 up, which keeps the gradient finite."""
-    return (ends[:, :, None] - starts[:, None]).square().sum(dim=3).clamp_min(1e-6).sqrt()
+    """From every start to every end, as `lengths`."""
+    return lengths(ends[:, :, None] - starts[:, None])
+
+
+def lengths(vectors: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s"]:
+    """From 0.001 up, which keeps the gradient finite."""
+    return vectors.square().sum(dim=-1).clamp_min(1e-6).sqrt()
 
 
 def _before(heavy: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n n"]:
