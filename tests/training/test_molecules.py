@@ -75,7 +75,7 @@ def test_eight_molecules_are_learned_by_heart(tmp_path: Path) -> None:
         model__decoder_width=64,
         model__latent_channels=12,
     )
-    run.config = replace(run.config, steps=1200)  # at 400 some vectors point the wrong way still
+    run.config = replace(run.config, steps=400)
     run.fit()
     pipeline = MoleculePipeline(run.ema.model.encoder, run.ema.model.decoder)
     known = molecules(8)

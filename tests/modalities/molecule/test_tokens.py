@@ -14,8 +14,8 @@ from openunite.modalities.molecule.tokens import (
     MoleculeModality,
     distance_error,
     is_heavy,
-    length_error,
     positions_and_vectors,
+    stretch_error,
 )
 
 ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
@@ -101,15 +101,23 @@ def test_distances_count_near_pairs_only() -> None:
     assert float(distance_error(found, truth, mask)) == pytest.approx(0.5)
 
 
-def test_lengths_of_vectors_do_not_mind_their_directions() -> None:
+def test_stretch_is_the_error_along_the_true_vector() -> None:
     truth = torch.tensor([[[1.0, 0, 0], [0, 2.0, 0], [0, 0, 0]]], requires_grad=True)
-    found = torch.tensor([[[0, 0, 1.1], [0, -2.0, 0], [5.0, 0, 0]]])
-    mask = torch.tensor([[True, True, False]])
-    error = length_error(found, truth, mask)
-    assert error.tolist() == pytest.approx([0.05])
+    found = torch.tensor([[[1.1, 3.0, 0], [0, -2.0, 0], [5.0, 0, 0]]])
+    mask = torch.tensor([[True, True, True]])
+    error = stretch_error(found, truth, mask)
+    assert error.tolist() == pytest.approx([(0.1 + 4.0 + 0.0) / 3])
     error.sum().backward()
     assert truth.grad is not None
     assert bool(truth.grad.isfinite().all())
+
+
+def test_a_vector_that_points_the_wrong_way_is_drawn_back() -> None:
+    truth = torch.tensor([[[1.0, 0.0, 0.0]]])
+    found = torch.tensor([[[-1.0, 0.1, 0.0]]], requires_grad=True)
+    stretch_error(found, truth, torch.ones(1, 1, dtype=torch.bool)).sum().backward()
+    assert found.grad is not None
+    assert float(found.grad[0, 0, 0]) == pytest.approx(-1.0)  # towards the truth through zero
 
 
 def test_wrong_settings_are_named() -> None:

@@ -45,8 +45,8 @@ class MoleculeModality(Modality):
 
     Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
     makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements,
-    twice the L1 of positions, 3 times that of vectors, 6 times that of their lengths, and the L1 of
-    distances between positions closer than 3 Angstrom, which decide whether two atoms look bonded.
+    twice the L1 of positions, 3 times that of vectors, 6 times that along the true vectors, and the
+    L1 of distances closer than 3 Angstrom, which decide whether two atoms look bonded.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ class MoleculeModality(Modality):
             "elements": mean_over_atoms(types, mask),
             "positions": 2.0 * _l1(positions, true_positions, mask),
             "vectors": 3.0 * _l1(vectors, true_vectors, mask),
-            "bonds": 6.0 * length_error(vectors, true_vectors, mask),
+            "bonds": 6.0 * stretch_error(vectors, true_vectors, mask),
             "distances": distance_error(positions, true_positions, mask),
         }
 
@@ -132,8 +132,13 @@ def distance_error(
     return error / pairs.sum(dim=(1, 2)).clamp_min(1)
 
 
-def length_error(
+def stretch_error(
     found: Float[Tensor, "b n 3"], truth: Float[Tensor, "b n 3"], mask: Bool[Tensor, "b n"]
 ) -> Float[Tensor, " b"]:
-    """L1 of the lengths."""
-    return mean_over_atoms((lengths(found) - lengths(truth)).abs(), mask)
+    """L1 along the true vectors: |(v^ - v) . v / |v||.
+
+    Near the truth it is the error of the length; unlike that it is convex, so that a vector which
+    points the wrong way can turn round.
+    """
+    along = ((found - truth) * truth).sum(dim=-1) / lengths(truth)
+    return mean_over_atoms(along.abs(), mask)
