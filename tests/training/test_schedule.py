@@ -27,6 +27,16 @@ def test_the_rate_rises_then_falls_to_its_final_share(
     assert half == pytest.approx((1 + final_share) / 2, abs=0.05)
 
 
+def test_the_rate_stays_before_it_falls() -> None:
+    factors = [learning_rate_factor(s, 100, 10, 0.1, constant_share=0.4) for s in range(101)]
+    assert factors[9:41] == pytest.approx([1.0] * 32)
+    assert all(a > b for a, b in itertools.pairwise(factors[40:]))
+    assert factors[70] == pytest.approx(0.55)
+    assert factors[100] == pytest.approx(0.1)
+    late = [learning_rate_factor(s, 100, 50, 0.0, constant_share=0.4) for s in range(101)]
+    assert late == [learning_rate_factor(s, 100, 50, 0.0) for s in range(101)]
+
+
 def test_the_first_step_already_learns() -> None:
     assert learning_rate_factor(0, 100, 50, 0.0) == pytest.approx(1 / 50)
 

@@ -82,12 +82,17 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Muon on hidden matrices, AdamW on the rest; warm-up, then cosine to `final_share`."""
+    """Muon on hidden matrices, AdamW on the rest.
+
+    Rates rise over `warmup_steps`, stay until `constant_share` of the run is over, and fall as a
+    cosine to `final_share`.
+    """
 
     muon_learning_rate: float = 5e-3
     adamw_learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 50
+    constant_share: float = 0.0
     final_share: float = 0.0
     clip_norm: float = 3.0
     ema_decay: float = 0.99

@@ -17,10 +17,16 @@ from torch import Tensor
 from openunite.flow.random import permutation
 
 
-def learning_rate_factor(step: int, steps: int, warmup: int, final_share: float) -> float:
-    """Linear warm-up over `warmup` optimizer steps, then cosine from 1 to `final_share`."""
+def learning_rate_factor(
+    step: int, steps: int, warmup: int, final_share: float, constant_share: float = 0.0
+) -> float:
+    """Linear warm-up over `warmup` optimizer steps, 1, then cosine down to `final_share`.
+
+    The fall begins after `constant_share` of the steps, or after the warm-up if that ends later.
+    """
     rise = min(1.0, (step + 1) / max(1, warmup))
-    progress = max(0, step - warmup) / max(1, steps - warmup)
+    fall = max(warmup, round(constant_share * steps))
+    progress = max(0, step - fall) / max(1, steps - fall)
     return rise * (final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 

@@ -237,7 +237,11 @@ class Trainer:
         """Step optimizers and EMA; a loss or gradient that is not finite leaves both untouched."""
         settings = self.config.optimizer
         factor = learning_rate_factor(
-            self.step, self.config.steps, settings.warmup_steps, settings.final_share
+            self.step,
+            self.config.steps,
+            settings.warmup_steps,
+            settings.final_share,
+            settings.constant_share,
         )
         row["learning_rate"] = settings.muon_learning_rate * factor
         finite = torch.stack([row["grad_norm"].double(), row["loss"]]).isfinite()
