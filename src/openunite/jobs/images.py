@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from openunite.evaluation.fashion_classifier import load_fashion_classifier
+from openunite.evaluation.feature_sets import choose
 from openunite.evaluation.image_protocol import evaluate_images
 from openunite.evaluation.pictures import class_grid, image_grid, pair_grid
 from openunite.modalities.image.data import ImageData, open_images
@@ -17,6 +18,7 @@ from openunite.pipelines.image import ImagePipeline
 from openunite.training.config import RunConfig
 
 _SHOWN = 10  # classes in the picture of samples, and samples of each
+_TESTED = 1000  # test images that the metrics of a run are of, and training images beside them
 
 
 class ImageTask:
@@ -68,7 +70,11 @@ class ImageTask:
     def finish(
         self, config: RunConfig, folder: Path, data: ImageData, pipeline: ImagePipeline
     ) -> dict[str, float | int | str]:
-        """Metrics of the held-out images, and samples.png and reconstructions.png."""
+        """Metrics of the held-out images, and samples.png and reconstructions.png.
+
+        Of more than 1,000 held-out images a random part, always the same: they are all in memory at
+        once. `openunite evaluate` takes all of them.
+        """
         embedded = config.data.source == "fashion-mnist-mini"
 
         def reconstruct(images: Tensor) -> Tensor:
@@ -81,8 +87,8 @@ class ImageTask:
                 guidance_scale=guidance_scale,
             ).cpu()
 
-        spread = range(0, len(data.train), max(1, len(data.train) // 1000))[:1000]
-        test = data.test.batch(range(len(data.test)))
+        spread = range(0, len(data.train), max(1, len(data.train) // _TESTED))[:_TESTED]
+        test = data.test.batch(choose(len(data.test), _TESTED))
         result = evaluate_images(
             reconstruct=reconstruct,
             sample=sample,
