@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.cases import Step, denoiser_step, dit_step, our_step, released_step
+from benchmarks.cases import Step, denoiser_step, dit_step, our_step, released_step, small
 from benchmarks.machine import describe, product_ceiling, published_peak, save
 from benchmarks.measure import Timing, alternate, memory_by, peak_bytes
 from benchmarks.released import LoopedMuon, plain_muon
@@ -26,6 +26,7 @@ from openunite.training.device import choose_device
 from openunite.training.optim import BatchedMuon, partition
 
 DRAWS = (1, 3, 7, 14)
+MODELS = {"small": small, **RECIPES}
 
 
 def main() -> None:
@@ -167,7 +168,7 @@ def describe_run(
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
-    config = RECIPES[options.recipe]()
+    config = MODELS[options.recipe]()
     size = {"width": options.width, "depth": options.depth}
     if options.width:
         size |= {"num_heads": max(1, options.width // 32)}
@@ -205,7 +206,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "parts", nargs="*", help="of step, denoiser, memory, muon, undo; all if none"
     )
-    parser.add_argument("--recipe", default="fashion", help="the model and its images")
+    parser.add_argument(
+        "--recipe", choices=MODELS, default="small", help="the model and its images"
+    )
     parser.add_argument("--width", type=int, help="instead of the recipe's (heads of 32)")
     parser.add_argument("--depth", type=int, help="instead of the recipe's")
     parser.add_argument("--batch-size", type=int, default=32)
