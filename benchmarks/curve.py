@@ -2,7 +2,8 @@
 
 The judge is the packaged clothing classifier, so the model must be one of 28 x 28 grey images
 trained on the embedded set. All settings start from the same seeds, so they differ by the solver
-alone. What was measured is kept in the results file; the same command goes on where it stopped.
+alone. What was measured is kept in the results file, with what it was measured of; the same command
+goes on where it stopped.
 """
 
 import json
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from openunite.evaluation.fashion_classifier import FashionClassifier, load_fashion_classifier
+from openunite.evaluation.features.base import module_checksum
 from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
@@ -111,11 +113,13 @@ def measure(
     batch: int,
     file: Path,
 ) -> dict[str, list[dict[str, float]]]:
-    """Rows by the key of a point, one per seed; kept in `file` as they come."""
-    found: dict[str, list[dict[str, float]]] = (
-        json.loads(file.read_text()) if file.is_file() else {}
-    )
+    """Rows by the key of a point, one per seed; kept in `file` as they come.
+
+    ValueError if the file holds another model or other settings.
+    """
     judge = Judge(pipeline.device)
+    measured = identity(pipeline, judge, samples, batch)
+    found = _read(file, measured)
     for seed in range(seeds):
         for point in points:
             rows = found.setdefault(point.key, [])
@@ -125,14 +129,44 @@ def measure(
             images, evaluations, passes = draw(pipeline, point, drawn, batch)
             distance = judge.distance(images)
             rows.append({"distance": distance, "evaluations": evaluations, "passes": passes})
-            _write(file, found)
+            _write(file, {"identity": measured, "points": found})
             print(f"seed {seed} {point.key}: {distance:.4f} ({evaluations:.0f})", flush=True)
     return found
 
 
-def _write(file: Path, found: dict[str, list[dict[str, float]]]) -> None:
+def identity(
+    pipeline: ImagePipeline, judge: Judge, samples: int, batch: int
+) -> dict[str, int | float | str | list[float]]:
+    """All that decides a row besides its point and its seed; `samples` are the seeds of each."""
+    return {
+        "encoder": module_checksum(pipeline.encoder),
+        "decoder": module_checksum(pipeline.decoder),
+        "guidance_scale": float(pipeline.config.guidance_scale),
+        "guidance_interval": list(map(float, pipeline.config.guidance_interval)),
+        "judge": module_checksum(judge.classifier),
+        "samples": samples,
+        "batch": batch,  # dopri5 shares its steps over a batch
+    }
+
+
+def _read(file: Path, measured: dict[str, Any]) -> dict[str, list[dict[str, float]]]:
+    """The rows of an earlier call; none without a file."""
+    if not file.is_file():
+        return {}
+    kept = json.loads(file.read_text())
+    known = kept.get("identity", {})
+    if other := [name for name, value in measured.items() if known.get(name) != value]:
+        raise ValueError(
+            f"{file} was measured with another {', '.join(other)}; move it away, or choose "
+            "another --name"
+        )
+    points: dict[str, list[dict[str, float]]] = kept["points"]
+    return points
+
+
+def _write(file: Path, kept: dict[str, Any]) -> None:
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
+    temporary.write_text(json.dumps(kept, indent=1) + "\n")
     temporary.replace(file)
 
 

@@ -64,6 +64,45 @@ def test_what_was_measured_is_not_measured_again(
     assert rows[0]["distance"] != rows[1]["distance"]
 
 
+@pytest.mark.parametrize(
+    ("other", "change"),
+    [
+        ("encoder", lambda p: p.encoder.norm_out.weight.data.add_(0.1)),
+        ("decoder", lambda p: p.decoder.cls_token.data.add_(0.1)),
+        ("guidance_scale", lambda p: p.register_to_config(guidance_scale=3.0)),
+        ("guidance_interval", lambda p: p.register_to_config(guidance_interval=[0.2, 1.0])),
+    ],
+)
+def test_another_model_is_not_mixed_in(
+    pipeline: ImagePipeline, tmp_path: Path, other: str, change: Callable[[ImagePipeline], object]
+) -> None:
+    points, file = [Point("euler", 1.0, 2)], tmp_path / "curve.json"
+    measure(pipeline, points, 20, 1, 10, file)
+    before = file.read_text()
+    change(pipeline)
+    with pytest.raises(ValueError, match=rf"with another {other}; move it away"):
+        measure(pipeline, points, 20, 2, 10, file)
+    assert file.read_text() == before
+
+
+def test_a_file_that_does_not_say_what_it_is_of_is_not_continued(
+    pipeline: ImagePipeline, tmp_path: Path
+) -> None:
+    file = tmp_path / "curve.json"
+    file.write_text('{"euler 1 2": []}')
+    with pytest.raises(ValueError, match="or choose another --name"):
+        measure(pipeline, [Point("euler", 1.0, 2)], 20, 1, 10, file)
+
+
+def test_other_samples_and_batches_are_not_mixed_in(
+    pipeline: ImagePipeline, tmp_path: Path
+) -> None:
+    points, file = [Point("euler", 1.0, 2)], tmp_path / "curve.json"
+    measure(pipeline, points, 20, 1, 10, file)
+    with pytest.raises(ValueError, match="with another samples, batch; "):
+        measure(pipeline, points, 30, 1, 15, file)
+
+
 def at(key: str, distance: float, error: float, passes: float) -> Mean:
     return Mean(key, distance, error, passes, passes)
 
