@@ -98,7 +98,9 @@ class MoleculeModality(Modality):
         if random is None or not self.rotate:
             return dict(batch)
         data, turn = batch["data"], random_rotations(random.normal(Stream.AUGMENT, 4))
-        return {**batch, "data": torch.cat([data[..., :1], data[..., 1:] @ turn], dim=-1)}
+        with torch.autocast(data.device.type, enabled=False):  # which would round the targets, too
+            turned = data[..., 1:] @ turn
+        return {**batch, "data": torch.cat([data[..., :1], turned], dim=-1)}
 
 
 def positions_and_vectors(
