@@ -1,6 +1,7 @@
 """Classifier-free guidance as a wrapper: takes two denoisers, returns one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,12 +9,36 @@ from torch import Tensor
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (z_t (B, K, C), t (B,)) -> z0 (B, K, C)
 
 
+@dataclass(frozen=True)
+class Guided:
+    """The denoiser that `guide` returns: whether it computes one branch or two depends on t."""
+
+    conditional: Denoiser
+    unconditional: Denoiser
+    scale: float
+    interval: tuple[float, float]
+
+    def __call__(self, z_t: Tensor, t: Tensor, time: float | None = None) -> Tensor:
+        """`time` is the t of the whole batch, from a caller who knows it as a number.
+
+        Without it, it is read from `t`, and the host waits for the device.
+        """
+        prediction = self.conditional(z_t, t)
+        if self.scale == 1.0:
+            return prediction
+        low, high = self.interval
+        now = t[0] if time is None else torch.tensor(time, dtype=t.dtype, device="cpu")
+        if not bool((low < now) & (now < high)):  # compared in the type of t
+            return prediction
+        return torch.lerp(self.unconditional(z_t, t), prediction, self.scale)
+
+
 def guide(
     conditional: Denoiser,
     unconditional: Denoiser,
     scale: float,
     interval: tuple[float, float] = (0.1, 1.0),
-) -> Denoiser:
+) -> Guided:
     """Equation (7): u + s (c - u) on normalized predictions, for t strictly inside `interval`.
 
     Outside the interval, and at scale 1, the unconditional branch is not computed.
@@ -25,11 +50,11 @@ def guide(
             f"guidance interval must satisfy 0 <= low <= high <= 1, got {interval}; "
             "the paper uses (0.1, 1.0)"
         )
+    return Guided(conditional, unconditional, scale, interval)
 
-    def guided(z_t: Tensor, t: Tensor) -> Tensor:
-        prediction = conditional(z_t, t)
-        if scale == 1.0 or not bool((low < t[0]) & (t[0] < high)):  # compared in the type of t
-            return prediction
-        return torch.lerp(unconditional(z_t, t), prediction, scale)
 
-    return guided
+def at(denoiser: Denoiser, time: float) -> Denoiser:
+    """The same denoiser, told the t at which it will be asked, so that guidance need not look."""
+    if not isinstance(denoiser, Guided):
+        return denoiser
+    return lambda z_t, t: denoiser(z_t, t, time)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openunite.flow.guidance import Denoiser
+from openunite.flow.guidance import Denoiser, at
 from openunite.flow.path import gap, shift_time
 
 Solver = Literal["euler", "heun", "multistep", "sde", "dopri5"]
@@ -63,10 +63,11 @@ def solve(
         return _multistep(denoiser, noise, grid, callback)
     for now, then in pairwise(grid):
         step, t = then - now, z.new_full((len(z),), now)
-        slope = velocity(denoiser, z, t)
+        slope = velocity(at(denoiser, now), z, t)
         evaluations += 1
         if solver == "heun" and then < 1.0:
-            end = velocity(denoiser, z + step * slope, z.new_full((len(z),), then))
+            ahead = z + step * slope
+            end = velocity(at(denoiser, then), ahead, z.new_full((len(z),), then))
             slope = (slope + end) / 2
             evaluations += 1
         z = z + step * slope
@@ -87,7 +88,7 @@ def _multistep(
     before: Tensor | None = None
     earlier = 0.0
     for number, (now, then) in enumerate(pairwise(grid), start=1):
-        predicted = denoiser(z, z.new_full((len(z),), now))
+        predicted = at(denoiser, now)(z, z.new_full((len(z),), now))
         remaining = (1.0 - then) / (1.0 - now)
         z = remaining * z + (1.0 - remaining) * predicted
         if before is not None and then < 1.0:
@@ -116,7 +117,7 @@ def _sde(
     if not 0.0 <= eta <= 1.0 or fresh is None:
         raise ValueError(f"solver 'sde' needs 0 <= eta <= 1 and a source of noise, got eta {eta}")
     for number, (now, then) in enumerate(pairwise(grid), start=1):
-        predicted = denoiser(z, z.new_full((len(z),), now))
+        predicted = at(denoiser, now)(z, z.new_full((len(z),), now))
         noise = (z - now * predicted) / (1.0 - now)
         if eta > 0.0 and then < 1.0:
             renewed = eta**2 * (1.0 - (now * (1.0 - then) / (then * (1.0 - now))) ** 2)
