@@ -62,6 +62,18 @@ def test_differences_name_the_field(part: str, name: str, value: object, words: 
     assert found.startswith(words)
 
 
+def test_outcomes_are_no_settings() -> None:
+    """A sweep that was run, and what an adaptive solver took; a setting counts nevertheless."""
+    one, other = protocol(), protocol()
+    other["guidance"]["swept_on"] = "sweep"
+    assert differences(card(one), card(other)) == []
+    for values, evaluations in ((one, 104.0), (other, 110.0)):
+        values["sampling"] |= {"solver": "dopri5", "steps": "adaptive", "evaluations": evaluations}
+    assert differences(card(one), card(other)) == []
+    other["sampling"]["batch_size"] = 64
+    assert differences(card(one), card(other)) == ["sampling.batch_size: None -> 64"]
+
+
 def test_a_field_that_only_one_card_has_is_a_difference() -> None:
     other = protocol()
     other["guidance"]["rescale"] = 0.7
@@ -88,7 +100,6 @@ def changed(part: str, **values: object) -> dict[str, Any]:
         (changed("reference", class_counts=[190, 10] * 5), ["differ by 45.0%"]),
         (changed("samples", images=64), ["64 images in the samples are too few"]),
         (changed("reference", images=50), ["50 images in the reference are too few"]),
-        (changed("guidance", swept_on="test"), ["swept on images of this very split"]),
     ],
 )
 def test_warnings(values: dict[str, Any], words: list[str]) -> None:
@@ -111,6 +122,12 @@ def test_the_table_has_a_column_for_each_set() -> None:
     assert lines[2].split() == ["KID", "0.01"]
     assert any("10 classes, 100 each" in line for line in lines)
     assert any(line.split()[:1] == ["torch"] for line in lines)
+
+
+def test_software_names_what_decodes_images_and_makes_features() -> None:
+    found = software("cpu", 1)
+    assert {"torch", "numpy", "pillow"} <= set(found)
+    assert None not in found.values()  # what is not installed has no entry
 
 
 def test_class_counts() -> None:

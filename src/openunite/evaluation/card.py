@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 CARD_VERSION = 1
-_PACKAGES = ("openunite", "torch", "numpy", "diffusers", "safetensors", "torchdiffeq")
+_PACKAGES = (
+    "openunite", "torch", "numpy", "pillow", "diffusers", "safetensors", "torchdiffeq",
+    "transformers", "datasets",
+)  # fmt: skip
 _SHARE_TOLERANCE = 0.02  # of class shares, in total variation
 
 Values = dict[str, Any]
@@ -72,9 +75,16 @@ def load_card(path: str | Path) -> ProtocolCard:
 
 
 def differences(one: ProtocolCard, other: ProtocolCard, part: str = "protocol") -> list[str]:
-    """'field: value -> value' for all that differs in a part: protocol, model or software."""
+    """'field: value -> value' for all that differs in a part: protocol, model or software.
+
+    What is no setting does not count: how many evaluations an adaptive solver took, and whether a
+    guidance sweep was run.
+    """
     before, after = _flat(getattr(one, part)), _flat(getattr(other, part))
-    names = list(dict.fromkeys([*before, *after]))
+    outcomes = {"guidance.swept_on"}
+    if "adaptive" in (before.get("sampling.steps"), after.get("sampling.steps")):
+        outcomes.add("sampling.evaluations")
+    names = [name for name in dict.fromkeys([*before, *after]) if name not in outcomes]
     return [
         f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}"
         for name in names
@@ -121,10 +131,8 @@ def find_warnings(protocol: Mapping[str, Any]) -> list[str]:
                 f"{count} images in the {words} are too few for a covariance of {width} features: "
                 f"{name} is biased, compare it at equal numbers of images only"
             )
-    swept = protocol["guidance"].get("swept_on")
-    split = reference["split"]
-    if swept and (swept == split or (swept, split) == ("sweep", "train")):
-        found.append(f"guidance was swept on images of this very split ({split}): use another")
+    if (protocol["guidance"].get("swept_on"), reference["split"]) == ("sweep", "train"):
+        found.append("guidance was swept on images of this very split (train): use another")
     return found
 
 
