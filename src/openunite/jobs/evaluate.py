@@ -1,5 +1,6 @@
 """`openunite evaluate RUN`: samples and reconstructions of a model of images, a card."""
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from openunite.evaluation.card import (
     software,
 )
 from openunite.evaluation.feature_sets import gather, read_features
+from openunite.evaluation.features.base import Extractor
 from openunite.evaluation.image_sets import (
     SETTINGS,
     evaluations_in,
@@ -31,13 +33,18 @@ from openunite.modalities.image.perceptual import MIN_SIDE, Lpips
 NO_GUIDANCE = 1.0
 
 
-def evaluate(command: Evaluate) -> None:
-    """Draw, reconstruct, judge; write the card, print it and compare it if asked to."""
+def evaluate(command: Evaluate, extractor: Extractor | None = None) -> None:
+    """Draw, reconstruct, judge; write the card, print it and compare it if asked to.
+
+    `extractor` takes the place of the one that the command names, a `CallableExtractor` say.
+    """
     other = load_card(command.compare) if command.compare else None
     if command.source.endswith(".json"):
         _show(load_card(command.source), other, command.compare)
         return
-    trial = open_trial(command, weights=command.weights, precision=command.precision)
+    trial = open_trial(
+        command, weights=command.weights, precision=command.precision, extractor=extractor
+    )
     work = do_work(trial, command)
     if not trial.crew.leads:
         return
@@ -97,9 +104,11 @@ def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
     metrics["reconstructions"] = reconstruction_metrics(
         outputs, gather(found), read_features(work.originals), trial.extractor.label
     )
+    sampled = of_samples(trial, work.sampling)
+    sampled["sampling"]["evaluations"] = evaluations_in(drawn)
     protocol = {
         **_of_trial(trial, command),
-        **_of_samples(trial, work.sampling, command, evaluations_in(drawn)),
+        **sampled,
         "guidance": {
             "scale": work.scale,
             "interval": list(trial.pipeline.config.guidance_interval),
@@ -113,7 +122,7 @@ def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
     }
     warnings = find_warnings(protocol) + _data_warning(trial)
     versions = software(str(trial.device), trial.crew.world) | {"batch_size": trial.batch_size}
-    return ProtocolCard(_of_model(trial), protocol, versions, metrics, warnings)
+    return ProtocolCard(of_model(trial), protocol, versions, metrics, warnings)
 
 
 def _reconstruct(trial: Trial, lpips: Lpips | None) -> tuple[Shards, Shards]:
@@ -155,7 +164,8 @@ def _lpips(trial: Trial, vgg16: str | None) -> Lpips | None:
 # ---- the card ---------------------------------------------------------------------------------
 
 
-def _of_model(trial: Trial) -> dict[str, Any]:
+def of_model(trial: Trial) -> dict[str, Any]:
+    """Which model: its name, weights and size."""
     parts = (trial.pipeline.encoder, trial.pipeline.decoder)
     return {
         "source": Path(trial.source).name,
@@ -188,11 +198,15 @@ def _of_trial(trial: Trial, command: Evaluate) -> dict[str, Any]:
     }
 
 
-def _of_samples(
-    trial: Trial, sampling: Sampling, command: Evaluate, evaluations: float
-) -> dict[str, Any]:
+def of_samples(trial: Trial, sampling: Sampling) -> dict[str, dict[str, Any]]:
+    """Which samples, and how they are drawn.
+
+    The adaptive solver has no steps to shift, and shares its step sizes over a batch: with it the
+    batch size decides what a sample is.
+    """
     config, labels = trial.pipeline.config, trial.labels(sampling)
     solver = sampling.solver or config.solver
+    adaptive = solver == "dopri5"
     steps = config.num_inference_steps if sampling.num_steps is None else sampling.num_steps
     drawn = [] if labels is None else labels.tolist()
     return {
@@ -204,21 +218,31 @@ def _of_samples(
         },
         "sampling": {
             "solver": solver,
-            "steps": "adaptive" if solver == "dopri5" else steps,
-            "evaluations": evaluations,
-            "time_shift": config.time_shift,
+            "steps": "adaptive" if adaptive else steps,
+            "time_shift": 1.0 if adaptive else config.time_shift,
             "eta": config.eta if solver == "sde" else 0.0,
             "temperature": config.temperature if solver == "sde" else 1.0,
             "weights": trial.weights,
-            "precision": "bfloat16" if command.precision == "bf16" else "float32",
+            "precision": str(trial.pipeline.dtype).removeprefix("torch."),
+            **({"batch_size": trial.batch_size} if adaptive else {}),
         },
     }
 
 
 def _swept_on(trial: Trial) -> str:
-    """The split of the run's guidance sweep, "nothing" if there is none."""
-    swept = trial.home / f"sweep-{trial.extractor.name}.json"
-    return "sweep" if swept.is_file() else "nothing"
+    """The split of the guidance sweep beside the card, "nothing" if none is of this model."""
+    path = trial.home / f"sweep-{trial.extractor.name}.json"
+    if not path.is_file():
+        return "nothing"
+    try:
+        record = json.loads(path.read_text())
+        model, reference = record["model"], record["reference"]
+        if model["checksum"] != trial.checksum:
+            return "nothing"
+        same = reference["checksum"] == trial.data.fingerprint
+        return str(reference["split"]) if same else "other images"
+    except (ValueError, KeyError, TypeError):  # cut off, or of another program
+        return "unknown"
 
 
 def _data_warning(trial: Trial) -> list[str]:

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from openunite.commands import Evaluate, Sweep
+from openunite.convert.files import label_of
 from openunite.evaluation.feature_sets import cached_features, choose, extract, read_features
 from openunite.evaluation.features import load_extractor
 from openunite.evaluation.features.base import Extractor, module_checksum
@@ -50,7 +51,8 @@ class Sampling:
 class Trial:
     """A model on trial: its pipeline, the data it is judged by, an extractor, where results go.
 
-    `checksum` is of all weights, as they were before they were brought to a precision.
+    `checksum` is of all weights, as they were before they were brought to a precision. `weights`
+    says which they are: "ema", "raw" or, where nothing tells, "unknown".
     """
 
     source: str
@@ -61,7 +63,7 @@ class Trial:
     home: Path
     batch_size: int
     crew: Crew
-    weights: str = "ema"
+    weights: str
 
     @property
     def folder(self) -> Path:
@@ -186,8 +188,17 @@ _DEFAULTS = (
 )
 
 
-def open_trial(command: Evaluate | Sweep, *, weights: str = "ema", precision: str = "no") -> Trial:
-    """Load everything. ValueError, FileNotFoundError, ImportError: what is wrong or missing."""
+def open_trial(
+    command: Evaluate | Sweep,
+    *,
+    weights: str = "ema",
+    precision: str = "no",
+    extractor: Extractor | None = None,
+) -> Trial:
+    """Load everything; `extractor` takes the place of the one that the command names.
+
+    ValueError, FileNotFoundError, ImportError: what is wrong or missing.
+    """
     if command.num_samples < 10:
         raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
     if command.batch_size < 1:
@@ -206,14 +217,28 @@ def open_trial(command: Evaluate | Sweep, *, weights: str = "ema", precision: st
     checksum = "".join(module_checksum(p)[:32] for p in (pipeline.encoder, pipeline.decoder))
     if precision == "bf16":
         pipeline.to(torch.bfloat16)
-    name, judge = command.data or run_data(source), command.extractor
-    if judge == "auto":
-        judge = "fashion" if name == EMBEDDED else "efficientnet-lite0"
+    name = command.data or run_data(source)
+    judge = extractor_for(name) if command.extractor == "auto" else command.extractor
     with state.main_process_first():  # one fills the caches for all
-        found = load_extractor(judge, command.extractor_weights)
+        if extractor is None:
+            extractor = load_extractor(judge, command.extractor_weights)
         opened = _open_data(name, pipeline, source, progress=state.is_main_process)
-    batch = command.batch_size
-    return Trial(source, pipeline, checksum, opened, found, home, batch, crew, weights)
+    batch, kept = command.batch_size, _weights_kept(source, weights)
+    return Trial(source, pipeline, checksum, opened, extractor, home, batch, crew, kept)
+
+
+def extractor_for(data: str) -> str:
+    """The extractor that judges models of this data unless another is named; it works offline."""
+    return "fashion" if data == EMBEDDED else "efficientnet-lite0"
+
+
+def _weights_kept(source: str, asked: str) -> str:
+    """What was asked of a run; a pipeline holds one set of weights, and may have a record of it."""
+    record = Path(source) / "conversion.json"
+    if record.is_file():  # a set is called averaged by the rule of `convert`
+        found = str(json.loads(record.read_text())["weights"])
+        return "unknown" if found == label_of("") else "ema" if "ema" in found.lower() else "raw"
+    return asked if run_folder(source) else "unknown"
 
 
 def run_folder(source: str) -> Path | None:

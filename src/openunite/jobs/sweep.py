@@ -6,27 +6,33 @@ from pathlib import Path
 from openunite.commands import Sweep
 from openunite.evaluation.card import software
 from openunite.evaluation.feature_sets import gather
+from openunite.evaluation.features.base import Extractor
+from openunite.evaluation.image_sets import evaluations_in
+from openunite.jobs.evaluate import of_model, of_samples
 from openunite.jobs.images_judged import Sampling, open_trial
 
 FIRST_SEED = 1_000_000_000  # far from those of `evaluate`
 
 
-def sweep(command: Sweep) -> None:
-    """Print the whole curve and write it; nothing is selected."""
-    trial = open_trial(command)
+def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
+    """Print the whole curve and write it; nothing is selected.
+
+    `extractor` takes the place of the one that the command names.
+    """
+    trial = open_trial(command, extractor=extractor)
     if trial.num_classes == 0:
         raise ValueError(f"{command.source} was trained without classes: there is no guidance")
     sampling = Sampling(
         command.num_samples, FIRST_SEED, command.solver, command.num_inference_steps
     )
     reference, _ = trial.real("sweep")
-    features = [trial.samples(sampling, scale)[1] for scale in command.scales]
+    made = [trial.samples(sampling, scale) for scale in command.scales]
     if not trial.crew.leads:
         return
     judge, labels = trial.judge(reference), trial.labels(sampling)
     curve = [
-        {"scale": scale} | judge.judge(gather(found), labels)
-        for scale, found in zip(command.scales, features, strict=True)
+        {"scale": scale, "evaluations": evaluations_in(drawn)} | judge.judge(gather(found), labels)
+        for scale, (drawn, found) in zip(command.scales, made, strict=True)
     ]
     path = Path(command.output or trial.home / f"sweep-{trial.extractor.name}.json")
     record = {
@@ -37,9 +43,9 @@ def sweep(command: Sweep) -> None:
             "split": "sweep",
             "images": len(trial.rows("sweep")[1]),
         },
-        "model": {"checksum": trial.checksum, "weights": trial.weights},
-        "samples": command.num_samples,
-        "first_seed": FIRST_SEED,
+        "model": of_model(trial),
+        **of_samples(trial, sampling),
+        "guidance": {"interval": list(trial.pipeline.config.guidance_interval)},
         "curve": curve,
         "software": software(str(trial.device), trial.crew.world),
     }
