@@ -13,10 +13,9 @@ from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
 from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
 from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
-from openunite.modalities.atoms.cif import write_cif
+from openunite.jobs.structures import write_structures
 from openunite.modalities.atoms.dataset import AtomData, AtomDataset
 from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.atoms.xyz import write_xyz
 from openunite.modalities.crystal.data import open_crystals
 from openunite.modalities.molecule.data import open_molecules
 from openunite.pipelines.atoms import AtomPipeline
@@ -110,7 +109,7 @@ class MoleculeTask(AtomTask):
     def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
         samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
-        write_xyz(folder / "samples.xyz", samples)
+        write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
         report = molecule_report(samples, references, train_smiles=known)
         print(f"\n{report.table()}")
@@ -145,7 +144,7 @@ class CrystalTask(AtomTask):
 
     def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
         samples, outputs, references = drawn
-        write_cif(folder / "samples.cif", samples)
+        write_structures(folder / "samples.cif", samples)
         report = crystal_report(samples, references, reconstructions=outputs)
         print(f"\n{report.table()}")
         (folder / "report.txt").write_text(report.table() + "\n")

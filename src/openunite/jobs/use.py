@@ -14,7 +14,7 @@ from tqdm import tqdm
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.image_metrics import psnr
 from openunite.evaluation.pictures import image_grid, pair_grid
-from openunite.jobs import use_atoms
+from openunite.jobs import structures, use_atoms
 from openunite.jobs.load import load_pipeline
 from openunite.modalities.image.pixels import BadImage, open_image
 from openunite.modalities.image.readers import SUFFIXES, image_files
@@ -30,7 +30,7 @@ def sample(command: Sample) -> None:
     """Generate images into a grid, an .npz or a folder."""
     _at_least_one("--num-images", command.num_images)
     _at_least_one("--batch-size", command.batch_size)
-    output = _claim(command.output, *IMAGES, *use_atoms.WRITERS)
+    output = _claim(command.output, *IMAGES, *structures.WRITERS)
     pipeline = _on_device(load_pipeline(command.source))
     if isinstance(pipeline, AtomPipeline):
         use_atoms.sample(command, pipeline, _claim(command.output, *use_atoms.OUTPUTS))

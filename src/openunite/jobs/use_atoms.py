@@ -12,12 +12,11 @@ from tqdm import tqdm
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.structure_pictures import pair_structures, structure_grid
+from openunite.jobs.structures import WRITERS, write_structures
 from openunite.modalities.atoms.arrays import Reading, Skipped
-from openunite.modalities.atoms.cif import write_cif
-from openunite.modalities.atoms.convert import write_sdf
 from openunite.modalities.atoms.files import files_in, kind_of
 from openunite.modalities.atoms.structure import Structure
-from openunite.modalities.atoms.xyz import read_xyz, write_xyz
+from openunite.modalities.atoms.xyz import read_xyz
 from openunite.modalities.crystal.readers import KINDS as CRYSTALS
 from openunite.modalities.crystal.readers import read_crystals, without_tables
 from openunite.modalities.joint.tokens import CLASS_NAMES
@@ -27,7 +26,6 @@ from openunite.pipelines.atoms import AtomPipeline
 from openunite.pipelines.crystal import CrystalPipeline
 from openunite.pipelines.joint import JointPipeline
 
-WRITERS = {".xyz": write_xyz, ".extxyz": write_xyz, ".sdf": write_sdf, ".cif": write_cif}
 OUTPUTS = (".png", *WRITERS)
 _HOLDS = {".cif": ("crystals",), ".sdf": ("molecules",)}  # an .xyz holds both
 
@@ -49,13 +47,12 @@ def sample(command: Sample, pipeline: AtomPipeline, output: Path) -> None:
             num_inference_steps=command.num_inference_steps,
             solver=command.solver,
         )
+    count = len(structures)
     if suffix == ".png":
-        structure_grid(structures, min(8, len(structures))).save(output)
+        structure_grid(structures, min(8, count)).save(output)
     else:
-        WRITERS[suffix](output, [item for item in structures if _fits(item, suffix)])
-    if left := sum(not _fits(item, suffix) for item in structures):
-        print(f"{left} of them came out as the other kind and are left out", file=sys.stderr)
-    print(f"{len(structures)} structures -> {output}")
+        count = write_structures(output, structures)
+    print(f"{count} structures -> {output}")
 
 
 def _labels(command: Sample, pipeline: AtomPipeline, suffix: str) -> list[str] | None:
@@ -76,11 +73,6 @@ def _labels(command: Sample, pipeline: AtomPipeline, suffix: str) -> list[str] |
     if not isinstance(pipeline, JointPipeline):
         return None
     return [kinds[i % len(kinds)] for i in range(command.num_images)]
-
-
-def _fits(structure: Structure, suffix: str) -> bool:
-    periodic = structure.cell is not None
-    return periodic if suffix == ".cif" else not (periodic and suffix == ".sdf")
 
 
 def reconstruct(command: Reconstruct, pipeline: AtomPipeline, output: Path) -> None:

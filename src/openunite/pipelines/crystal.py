@@ -18,7 +18,8 @@ from openunite.pipelines.atoms import AtomPipeline, numbers_of
 class CrystalPipeline(AtomPipeline):
     """Crystals: elements, fractional coordinates and Niggli-reduced cells in Angstrom.
 
-    A generated lattice whose angles no cell can have gets a cell of NaN: metrics count it invalid.
+    A generated lattice whose angles no cell can have gets a cell and positions of NaN: its
+    `is_finite` is False, metrics count it invalid, and it cannot be written.
     """
 
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:

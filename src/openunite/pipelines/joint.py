@@ -19,6 +19,7 @@ class JointPipeline(AtomPipeline):
     """Molecules and crystals; the class, "molecules" or "crystals", says which to generate.
 
     Without a class it generates either kind. Structures with a cell are encoded as crystals.
+    Impossible lattices are NaN, as from `CrystalPipeline`.
     """
 
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:

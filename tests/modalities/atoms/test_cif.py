@@ -178,6 +178,10 @@ def test_round_trip(tmp_path):
         same(found, in_axes(expected), 1e-6)
     with pytest.raises(ValueError, match="water has no cell; write xyz or SDF"):
         cif_text(make("O", [[0, 0, 0]], name="water"), "0")
+    nowhere = make("Na", [[0, 0, np.nan]], np.eye(3))
+    with pytest.raises(ValueError, match="crystal 1 has a cell or positions that are not finite"):
+        write_cif(tmp_path / "b.cif", [rock_salt(), nowhere])
+    assert not (tmp_path / "b.cif").exists()
 
 
 def test_pymatgen_and_ase_read_what_is_written(tmp_path):

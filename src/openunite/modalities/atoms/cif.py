@@ -66,16 +66,20 @@ def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
 
 
 def write_cif(path: str | Path, structures: Iterable[Structure]) -> None:
-    """One block each, in P1. ValueError for a molecule."""
-    with Path(path).open("w", encoding="ascii", errors="replace") as file:
-        for i, item in enumerate(structures):
-            file.write(cif_text(item, f"{i}"))
+    """One block each, in P1. ValueError as from `cif_text`, before anything is written."""
+    blocks = [cif_text(item, f"{i}") for i, item in enumerate(structures)]
+    Path(path).write_text("".join(blocks), encoding="ascii", errors="replace")
 
 
 def cif_text(structure: Structure, title: str) -> str:
-    """A data block in P1 called `title`. ValueError for a molecule."""
+    """A data block in P1 called `title`. ValueError for a molecule, and for what is not finite."""
     if structure.cell is None:
         raise ValueError(f"{structure.name or 'a molecule'} has no cell; write xyz or SDF")
+    if not structure.is_finite:
+        raise ValueError(
+            f"{structure.name or f'crystal {title}'} has a cell or positions that are not finite, "
+            "as of a generated lattice that no cell can have; leave it out"
+        )
     keys = zip(_CELL, parameters_from_cell(structure.cell), strict=True)
     lines = [
         f"data_{title}",

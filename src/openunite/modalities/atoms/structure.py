@@ -35,6 +35,12 @@ class Structure:
         return len(self.numbers)
 
     @property
+    def is_finite(self) -> bool:
+        """Whether all positions, and those of the cell if there is one, are finite numbers."""
+        parts = (self.positions,) if self.cell is None else (self.positions, self.cell)
+        return all(bool(np.isfinite(part).all()) for part in parts)
+
+    @property
     def fractional(self) -> Floats:
         """Fractional coordinates (N, 3), not wrapped. ValueError for a molecule."""
         if self.cell is None:
