@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -222,28 +223,34 @@ def test_fine_tuning_resizes_the_class_table(
     assert "resized: class_embedding.weight" in capsys.readouterr().out
 
 
-def test_sigterm_saves_exits_with_zero_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "send"), [("0", os.kill), ("2", os.killpg)])
+def test_sigterm_saves_exits_with_zero_and_the_same_command_goes_on(
+    tmp_path: Path, workers: str, send: Callable[[int, int], None]
+) -> None:
+    """To the process alone, or to its whole group, as `timeout` and clusters send it."""
     data = photos(tmp_path / "photos", classes=0)
     (data / "broken.jpg").unlink()
     arguments = ["train", "images", "--data", str(data), "--image-size", "24", "--patch-size", "12"]
-    arguments += ["--output", str(tmp_path / "run"), "--steps", "400", *TINY[2:]]
+    arguments += ["--output", str(tmp_path / "run"), "--steps", "200", *TINY[2:]]
+    arguments += ["--workers", workers]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "openunite.cli", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 90
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    send(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "stopped and saved at step" in output
     steps = len(log.read_text().splitlines())
-    assert 0 < steps < 400
+    assert 0 < steps < 200
     done = openunite(*arguments)
     assert done.returncode == 0, done.stderr
     assert f"resuming {tmp_path / 'run'} at step {steps}" in done.stdout
-    assert [json.loads(x)["step"] for x in log.read_text().splitlines()] == list(range(1, 401))
+    assert [json.loads(x)["step"] for x in log.read_text().splitlines()] == list(range(1, 201))

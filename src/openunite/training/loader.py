@@ -1,5 +1,6 @@
 """From a sample order to batches in memory."""
 
+import signal
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -48,6 +49,7 @@ def make_loader(
         num_workers=workers,
         collate_fn=_unchanged,  # type: ignore[arg-type]
         pin_memory=pinned,
+        worker_init_fn=_leave_signals,
     )
 
 
@@ -59,6 +61,15 @@ class _Fetch(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         return self.data.batch(indices)
+
+
+def _leave_signals(worker: int) -> None:
+    """SIGTERM and Ctrl-C often go to all processes at once, and PyTorch ends a run that loses one.
+
+    A worker ends with the process it works for.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _unchanged(batch: Batch) -> Batch:
