@@ -14,9 +14,11 @@ import torch
 from benchmarks.measure import peak_bytes
 from tests.training.tiny import TinyImages, tiny_config, tiny_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from openunite.flow.random import SlotRandom
 from openunite.training.build import build_models, build_objective
+from openunite.training.log import MetricsLog
 from openunite.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +125,43 @@ def test_a_step_on_a_gpu_waits_once(tmp_path: Path, recwarn: pytest.WarningsReco
         torch.cuda.set_sync_debug_mode("default")
     waits = [w for w in recwarn if "synchroniz" in str(w.message)]
     assert len(waits) <= 1
+
+
+# ---- precision ------------------------------------------------------------------------------
+
+
+class Doubles(TorchDispatchMode):
+    """Keeps the names of operations that give float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves(output) if isinstance(x, torch.Tensor)]
+        if any(x.dtype == torch.float64 for x in tensors):
+            self.seen.append(func._schema.name)
+        return output
+
+
+def test_only_what_goes_through_wide_is_float64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apple GPUs have no float64: there `wide` leaves a tensor in float32, as here."""
+    trainer, log = tiny_trainer(tmp_path, log_every=1), MetricsLog(None, 0, [])
+    batches = iter(trainer.batches())
+    with Doubles() as doubles:
+        log.add(trainer._train_step(batches))
+        log.flush()
+    assert doubles.seen
+    for module in ("trainer", "collapse", "log"):
+        monkeypatch.setattr(f"openunite.training.{module}.wide", torch.Tensor.float)
+    with Doubles() as doubles:
+        log.add(trainer._train_step(batches))
+        rows = log.flush()
+    assert doubles.seen == []
+    assert rows[0]["latent_spread"] > 0.0
 
 
 # ---- memory ---------------------------------------------------------------------------------

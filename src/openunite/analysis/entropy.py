@@ -93,7 +93,7 @@ def entropy_bits(weight: Tensor, bins: int = BINS) -> float:
 
     At most log2 of the bins or of the number of weights, whichever is less; 0 for a constant.
     """
-    values = weight.detach().double().flatten().cpu()
+    values = weight.detach().cpu().double().flatten()
     if not len(values):
         return 0.0
     low, high = float(values.min()), float(values.max())

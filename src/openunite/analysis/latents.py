@@ -79,7 +79,7 @@ def latent_statistics(latents: Float[Tensor, "n k c"]) -> LatentStatistics:
     """Statistics of at least two samples' latents."""
     if len(latents) < 2:
         raise ValueError(f"expected the latents of at least 2 images, got {len(latents)}")
-    wide = latents.double().cpu()
+    wide = latents.cpu().double()
     channels = wide.flatten(0, 1).T
     mean, deviation = channels.mean(1), channels.std(1, correction=0)
     unit = (channels - mean[:, None]) / deviation.clamp_min(1e-12)[:, None]

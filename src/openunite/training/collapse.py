@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from openunite.training.device import wide
+
 ADVICE = (
     "Let the reconstruction lead: lower flow_weight (0.1 to 0.3), raise flow_ramp (0.3), use more "
     "warmup_steps or smaller learning rates, then start again in a new run folder."
@@ -33,9 +35,9 @@ def pad_latents(
 def moments(
     latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]
 ) -> Float[Tensor, "3 r c"]:
-    """Count, sum and sum of squares over the samples, float64: what processes add up."""
-    wide = latents.double()
-    return torch.stack([valid.double().expand_as(wide).sum(0), wide.sum(0), wide.square().sum(0)])
+    """Count, sum and sum of squares over the samples, as `wide` has it: what processes add up."""
+    values, count = wide(latents), wide(valid).expand_as(latents)
+    return torch.stack([count.sum(0), values.sum(0), values.square().sum(0)])
 
 
 def spread_of(moments: Float[Tensor, "3 r c"]) -> Float[Tensor, ""]:
@@ -56,6 +58,8 @@ def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"
     mean = latents.sum(0) / valid.sum(0).clamp_min(1.0)
     flat = ((latents - mean) * valid).flatten(1).float()
     products = flat @ flat.T
+    if products.device.type == "mps":
+        products = products.cpu()  # PyTorch finds no eigenvalues on an Apple GPU
     if not bool(products.isfinite().all()):
         return float("nan")
     variances = torch.linalg.eigvalsh(products).clamp_min(0.0)

@@ -11,6 +11,8 @@ from accelerate.tracking import get_available_trackers
 from torch import Tensor
 from tqdm import tqdm
 
+from openunite.training.device import wide
+
 Row = dict[str, float]
 
 
@@ -89,7 +91,7 @@ def _numbers(rows: list[dict[str, Any]]) -> list[Row]:
     tensors = [v for row in rows for v in row.values() if isinstance(v, Tensor)]
     if not tensors:
         return rows
-    values = iter(torch.stack([t.detach().double() for t in tensors]).tolist())
+    values = iter(torch.stack([wide(t.detach()) for t in tensors]).tolist())
     return [
         {k: next(values) if isinstance(v, Tensor) else v for k, v in row.items()} for row in rows
     ]

@@ -26,7 +26,7 @@ from openunite.training.checkpoint import (
 )
 from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
-from openunite.training.device import on_cpu
+from openunite.training.device import on_cpu, wide
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
@@ -220,7 +220,7 @@ class Trainer:
     ) -> dict[str, Any]:
         """Scalars of this step, averaged over micro-batches, draws and processes."""
         names = list(scalars)
-        means = torch.stack([torch.stack(scalars[name]).mean().double() for name in names])
+        means = torch.stack([wide(torch.stack(scalars[name]).mean()) for name in names])
         sums = collapse.moments(latents, valid)
         if self.accelerator.num_processes > 1:
             means = self.accelerator.reduce(means, "mean")
@@ -244,7 +244,7 @@ class Trainer:
             settings.constant_share,
         )
         row["learning_rate"] = settings.muon_learning_rate * factor
-        finite = torch.stack([row["grad_norm"].double(), row["loss"]]).isfinite()
+        finite = torch.stack([wide(row["grad_norm"]), row["loss"]]).isfinite()
         if bool(finite.all()):
             self.bad_steps = 0
             for optimizer in self.optimizers.values():
