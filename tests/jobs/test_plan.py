@@ -29,6 +29,14 @@ def test_the_plan_says_how_many_draws_are_in_memory(draws: int, together: int, w
     objective = replace(config.objective, flow_draws=draws, draws_per_pass=together)
     printed = plan(replace(config, objective=objective), 1, "h200", 0.4)
     assert f"{words} in memory at a time" in printed
+    assert ("whatever k" in printed) == (together <= draws)
+
+
+def test_without_the_stop_gradient_the_plan_counts_every_draw() -> None:
+    config = RECIPES["fashion"]()
+    objective = replace(config.objective, flow_draws=14, stop_gradient=False)
+    printed = plan(replace(config, objective=objective), 1, "h200", 0.4)
+    assert "GB per GPU: 14 flow draws are in memory at a time" in printed
 
 
 @pytest.mark.parametrize(

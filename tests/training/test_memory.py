@@ -1,6 +1,7 @@
 """The memory model against real tensors of a real step, and its arithmetic by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,11 @@ DEEP = tiny_config(
     model=ModelConfig(16, 8, 64, 6, 4, 64, 4, 4, 128, 4, 2),
     modality_config={"height": 28, "width": 28, "channels": 1, "patch_size": 7},
 )
+
+
+def with_draws(draws: int, **settings: Any) -> RunConfig:
+    """`DEEP` with k flow draws."""
+    return replace(DEEP, objective=replace(DEEP.objective, flow_draws=draws, **settings))
 
 
 def saved_per_sample(config: RunConfig) -> list[float]:
@@ -50,18 +56,27 @@ def test_what_a_sample_keeps_is_what_a_real_step_keeps() -> None:
     assert max(draws) < first
 
 
+@pytest.mark.parametrize("draws", [1, 5])
+def test_without_the_stop_gradient_all_draws_are_kept(draws: int) -> None:
+    config = with_draws(draws, stop_gradient=False, draws_per_pass=2)
+    (kept,) = saved_per_sample(config)
+    assert memory(config, 1).per_sample == pytest.approx(kept, rel=0.1)
+
+
 def test_flow_draws_need_no_memory_of_their_own() -> None:
-    many = replace(DEEP, objective=replace(DEEP.objective, flow_draws=14))
-    assert memory(many, 32) == memory(DEEP, 32)
+    assert memory(with_draws(14), 32) == memory(DEEP, 32)
 
 
 def test_draws_of_one_pass_are_counted_together() -> None:
-    alone = replace(DEEP, objective=replace(DEEP.objective, flow_draws=50))
-    found = [
-        memory(replace(alone, objective=replace(alone.objective, draws_per_pass=n)), 1).per_sample
-        for n in (25, 50)
-    ]
+    found = [memory(with_draws(50, draws_per_pass=n), 1).per_sample for n in (25, 50)]
     assert memory(DEEP, 1).per_sample < 2 * found[0] == found[1]
+
+
+def test_a_pass_has_no_more_draws_than_there_are() -> None:
+    config = with_draws(25, draws_per_pass=50)
+    need = memory(config, 1)
+    assert need == memory(with_draws(25, draws_per_pass=25), 1)
+    assert need.per_sample == pytest.approx(max(saved_per_sample(config)), rel=0.1)
 
 
 def test_states_by_hand() -> None:

@@ -6,7 +6,7 @@ from itertools import product
 
 from openunite.training.config import RunConfig
 from openunite.training.cost import flops, num_parameters, uses_lpips
-from openunite.training.memory import memory
+from openunite.training.memory import draws_at_once, memory
 from openunite.training.scaling import DEVICES, Device, step_time
 
 RELEASE_MFU = 0.105  # 102.7 images/s per H200, UNITE-B with k = 3, as published
@@ -79,9 +79,10 @@ def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]
         memory(replace(config, precision=precision, sharding=sharding), 1, gpus)
         for precision, sharding in kinds
     ]
-    draws = min(config.objective.draws_per_pass, config.objective.flow_draws)
+    draws, settings = draws_at_once(config), config.objective
     held = "one flow draw is" if draws == 1 else f"{draws} flow draws are"
-    yield f"memory        GB per GPU, whatever k: {held} in memory at a time"
+    flat = ", whatever k" if settings.stop_gradient and draws == settings.draws_per_pass else ""
+    yield f"memory        GB per GPU{flat}: {held} in memory at a time"
     yield "  at a time   " + "".join(f"{f'{p}, {s}':>12}" for p, s in kinds)
     for samples in (1, 8, 16, 32, 64, 128, 256):
         peaks = [replace(need, samples=samples).peak for need in needs]

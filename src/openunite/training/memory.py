@@ -3,7 +3,8 @@
 Weights, gradients, optimizer state and EMA follow from the number of parameters. What a sample
 keeps for the backward pass is traced: one block of each kind runs on fake tensors, which have
 shapes and no contents, and the bytes it saves are summed. Since every loss term is back-propagated
-before the next, the largest term counts, whatever the number of passes of flow draws.
+before the next, the largest term counts, whatever the number of passes of flow draws; without the
+stop-gradient all draws are in one term.
 """
 
 from dataclasses import dataclass
@@ -63,9 +64,16 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     copied = 2.0 * muon if config.precision == "bf16" else 0.0
     if config.sharding == "full":
         copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
-    first = tokenize + decode + _lpips_bytes(config)
-    flow = config.objective.draws_per_pass * draw
-    return Memory(states, update, copied, max(first, flow), samples)
+    first, flow = tokenize + decode + _lpips_bytes(config), draws_at_once(config) * draw
+    kept = max(first, flow) if config.objective.stop_gradient else first + flow
+    return Memory(states, update, copied, kept, samples)
+
+
+def draws_at_once(config: RunConfig) -> int:
+    """Flow draws that are in memory together: without the stop-gradient they share the graph."""
+    settings = config.objective
+    together = settings.draws_per_pass if settings.stop_gradient else settings.flow_draws
+    return min(together, settings.flow_draws)
 
 
 def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
