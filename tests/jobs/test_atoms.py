@@ -14,6 +14,7 @@ from openunite.jobs.configure import configure
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
+from openunite.modalities.crystal.data import open_crystals
 from openunite.modalities.molecule.data import open_molecules
 from openunite.modalities.molecule.readers import read_molecules
 
@@ -166,21 +167,42 @@ def test_crystal_files_are_scored(tmp_path: Path) -> None:
     assert scores["match_rms"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_crystals_are_scored_in_reduced_cells(tmp_path: Path) -> None:
+def test_real_crystals_are_reduced_and_samples_are_judged_as_they_are(tmp_path: Path) -> None:
     """The same lattice with a skewed cell, and one crystal whose cell is flat."""
     pytest.importorskip("smact")
     salts = crystals()[:6]
     skew = np.array([[1, 0, 0], [3, 1, 0], [0, 0, 1]])
     skewed = [replace(salt, cell=skew @ salt.cell) for salt in salts]
     flat = replace(salts[0], cell=salts[0].cell[[0, 0, 1]])
-    write_xyz(tmp_path / "new.xyz", [*skewed, flat])
+    write_xyz(tmp_path / "new.xyz", [*skewed[:4], *salts[4:], flat])
     write_xyz(tmp_path / "real.xyz", skewed)
     output = tmp_path / "s.json"
     arguments = ["evaluate", "crystals", str(tmp_path / "new.xyz"), "--reference"]
     main([*arguments, str(tmp_path / "real.xyz"), "--output", str(output)])
     scores = json.loads(output.read_text())
-    assert scores["sample_structural_validity"] == pytest.approx(6 / 7)
+    assert scores["sample_structural_validity"] == pytest.approx(2 / 7)
+    assert scores["sample_faults_angles"] == 4 + 1
+    assert scores["sample_structural_validity_any_angles"] == pytest.approx(6 / 7)
     assert scores["real_structural_validity"] == 1.0
+
+
+def test_a_run_and_evaluate_agree_on_the_same_samples(tmp_path: Path) -> None:
+    pytest.importorskip("smact")
+    write_cif(tmp_path / "all.cif", crystals())
+    data = open_crystals(tmp_path / "all.cif", holdout_share=0.2, progress=False)
+    real = data.test.structures(range(len(data.test)))
+    skew = np.array([[1, 0, 0], [3, 1, 0], [0, 0, 1]])
+    samples = [*crystals()[:5], replace(crystals()[5], cell=skew @ crystals()[5].cell)]
+    drawn = atom_jobs.Drawn(samples, real, real)
+    judged = atom_jobs.CrystalTask().judge(tmp_path, drawn, data)
+    write_cif(tmp_path / "real.cif", real)
+    arguments = ["evaluate", "crystals", str(tmp_path / "samples.cif"), "--reference"]
+    main([*arguments, str(tmp_path / "real.cif"), "--output", str(tmp_path / "s.json")])
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["sample_structural_validity"] == pytest.approx(5 / 6)
+    for name, value in scores.items():
+        if name.startswith(("sample_", "real_")):
+            assert value == pytest.approx(judged[name], abs=1e-6), name
 
 
 def test_what_does_not_fit_is_refused(

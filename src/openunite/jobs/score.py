@@ -59,7 +59,7 @@ def _molecules(command: Score) -> Metrics:
 
 
 def _crystals(command: Score) -> Metrics:
-    samples = _read(command.samples, reduced_crystals)
+    samples = _read(command.samples, read_crystals)  # as they are: as a run judges its own
     report = crystal_report(
         samples,
         _read(command.reference, reduced_crystals),
@@ -71,7 +71,7 @@ def _crystals(command: Score) -> Metrics:
 
 
 def reduced_crystals(source: str) -> Reading:
-    """In Niggli cells, for which the guard on angles is meant; what cannot be reduced stays."""
+    """Real crystals in Niggli cells, as a model sees them; what cannot be reduced stays."""
     reading = read_crystals(source)
     found = reading.structures
     if not len(found):

@@ -88,11 +88,13 @@ def test_both_validities() -> None:
     pytest.importorskip("smact", reason="needs openunite[crystals]")
     crowded = crystal("Na Cl", [[0, 0, 0], [0.1, 0, 0]], 4.0)
     unbalanced = crystal("Na Cl Cl", [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]], 6.0)
-    found = crystal_validity([rock_salt(), crowded, unbalanced])
-    assert found.faults == ("", "distance", "")
-    assert found.structural.tolist() == [True, False, True]
-    assert found.compositional.tolist() == [True, True, False]
-    assert found.overall.tolist() == [True, False, False]
+    sharp = crystal("Na Cl", [[0, 0, 0], [0.5, 0.5, 0.5]], rhombohedral(40.0))
+    found = crystal_validity([rock_salt(), crowded, unbalanced, sharp])
+    assert found.faults == ("", "distance", "", "angles")
+    assert found.structural.tolist() == [True, False, True, False]
+    assert found.any_angles.tolist() == [True, False, True, True]
+    assert found.compositional.tolist() == [True, True, False, True]
+    assert found.overall.tolist() == [True, False, False, False]
 
 
 def test_a_molecule_is_an_error_not_an_invalid_crystal() -> None:

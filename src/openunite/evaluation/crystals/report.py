@@ -53,7 +53,8 @@ def crystal_report(
 ) -> CrystalReport:
     """Judge samples against held-out real crystals, `reference`; shows progress.
 
-    - `sample_*` and `real_*`: structural, compositional and overall validity among all; uniqueness
+    - `sample_*` and `real_*`: structural, compositional and overall validity among all; the same
+      with `_any_angles` as CDVAE counts, for cells in another setting; uniqueness
       among the valid; novelty among the unique, if there is `train`; how many have each of
       `FAULTS`. Uniqueness and novelty of real crystals are taken on as many as there are samples,
       evenly spaced in `reference`, for both depend on that.
@@ -65,7 +66,8 @@ def crystal_report(
 
     Errors of uniqueness and novelty are those of independent trials: read them as a scale. A mean
     of nothing, such as the RMS of no match or a distance of no valid sample, is left out.
-    `angle_range` as in `structural_fault`. ValueError for an empty set or a molecule.
+    Cells are judged as given: reduce those of real crystals (`reduce_cells`), not what a model
+    made. `angle_range` as in `structural_fault`. ValueError for an empty set or a molecule.
     """
     _check_sets(samples, reference, reconstructions)
     judged = crystal_validity(samples, angle_range=angle_range)
@@ -111,6 +113,8 @@ def _validity(prefix: str, judged: CrystalValidity) -> Metrics:
         "structural_validity": judged.structural,
         "compositional_validity": judged.compositional,
         "validity": judged.overall,
+        "structural_validity_any_angles": judged.any_angles,
+        "validity_any_angles": judged.any_angles & judged.compositional,
     }
     metrics: Metrics = {}
     for name, mask in masks.items():

@@ -8,6 +8,8 @@ _PAIRS = (
     ("structural validity", "structural_validity"),
     ("compositional validity", "compositional_validity"),
     ("validity (both)", "validity"),
+    ("structural, any angles (CDVAE)", "structural_validity_any_angles"),
+    ("both, any angles (CDVAE)", "validity_any_angles"),
     ("uniqueness (of valid)", "uniqueness"),
     ("novelty (of unique)", "novelty"),
     ("Wasserstein, density (g/cm3)", "density_wasserstein"),

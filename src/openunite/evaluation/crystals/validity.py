@@ -23,16 +23,18 @@ ANGLE_RANGE = (50.0, 130.0)  # degrees; ADiT's guard, for Niggli-reduced cells
 MAX_NUMBER = 104
 FAULTS = ("unconstructible", "angles", "volume", "distance")
 
+_ANY_ANGLE = (0.0, 180.0)
 _MAX_LENGTH = 1e4  # Angstrom; float64 cannot tell atoms apart in cells much longer
 
 
 @dataclass(frozen=True)
 class CrystalValidity:
     """What is wrong with the geometry of each crystal ("": nothing) and which compositions (M,)
-    are plausible."""
+    are plausible. `any_angles` (M,) have no fault but perhaps that of angles: CDVAE's protocol."""
 
     faults: tuple[str, ...]
     compositional: NDArray[np.bool_]
+    any_angles: NDArray[np.bool_]
 
     @property
     def structural(self) -> NDArray[np.bool_]:
@@ -55,7 +57,11 @@ def crystal_validity(
     """
     shown = tqdm(structures, desc="validity", disable=None, leave=False)
     faults = tuple(structural_fault(each, angle_range=angle_range) for each in shown)
-    return CrystalValidity(faults, compositional_validity(structures))
+    any_angles = [
+        not (structural_fault(each, angle_range=_ANY_ANGLE) if fault == "angles" else fault)
+        for each, fault in zip(structures, faults, strict=True)
+    ]
+    return CrystalValidity(faults, compositional_validity(structures), np.array(any_angles, bool))
 
 
 def structural_validity(
@@ -73,9 +79,10 @@ def structural_fault(
 
     - unconstructible: no atoms, numbers that are not finite, an atomic number outside 1 to 104,
       or an edge of the cell of length zero or above 10,000 A.
-    - angles: one outside the open `angle_range`, in degrees. The cell is judged as given: a
-      Niggli-reduced one is always inside, but a fifth of the cells of MP-20's files, read
-      unreduced, are not. Pass (0, 180) for cells in another setting, and for CDVAE's protocol.
+    - angles: one outside the open `angle_range`, in degrees. The cell is judged as given, as ADiT
+      does with what a model trained on Niggli-reduced cells generates. A reduced cell is always
+      inside, but a fifth of the cells of MP-20's files, read unreduced, are not. Pass (0, 180) for
+      cells in another setting, and for CDVAE's protocol.
     - volume: below 0.1 cubic A.
     - distance: two atoms less than 0.5 A apart, nearest images. The images of one atom among
       themselves are not looked at (nor are they by CDVAE and ADiT): a one-atom cubic cell of edge
