@@ -4,25 +4,28 @@
 # make test                  lint, types, import layers, tests
 # make lint                  only the first three
 #
+# SEED=1 makes another run, in a folder of its own: runs/quickstart-seed1.
+#
 # Everything goes into .venv. To choose a torch build, pass pip options, for instance
 #   make quickstart PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
 PIP_OPTIONS ?=
 SEED ?= 0
+RUN = runs/$@$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: quickstart quickstart-molecules quickstart-crystals test lint format clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/openunite train fashion --output runs/quickstart --seed $(SEED)
+	$(BIN)/openunite train fashion --output $(RUN) --seed $(SEED)
 
 quickstart-molecules: $(VENV)/.installed-atoms
-	$(BIN)/openunite train qm9 --output runs/quickstart-molecules --seed $(SEED)
+	$(BIN)/openunite train qm9 --output $(RUN) --seed $(SEED)
 
 quickstart-crystals: $(VENV)/.installed-atoms
-	$(BIN)/openunite train crystals --output runs/quickstart-crystals --seed $(SEED)
+	$(BIN)/openunite train crystals --output $(RUN) --seed $(SEED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
