@@ -4,6 +4,7 @@ A recipe is a function that returns a `RunConfig`; `config.yaml` in a run folder
 out, and reruns the run. Counts are optimizer steps and samples, never loader epochs.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -205,8 +206,10 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write plain YAML."""
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    """Write plain YAML, under another name first: the file is there whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    os.replace(temporary, path)
 
 
 def load_config(path: Path) -> RunConfig:
