@@ -91,7 +91,7 @@ def test_one_bad_file_in_a_hundred_stops_by_default(tmp_path):
     folder = fill(tmp_path / "flat", 100, size=(2, 2))
     (folder / "0050.png").write_bytes(b"")
     assert "1 of 100" in message(folder)
-    assert "set max_bad_share to 0.01 or more" in message(folder)
+    assert "set max_bad_share to 0.01 or more (`--max-bad-share`)" in message(folder)
     assert len(open_images(folder, **SMALL, max_bad_share=0.01).skipped) == 1
 
 

@@ -253,7 +253,7 @@ def refuse_many(name: str, bad: Sequence[Skipped], total: int, max_bad_share: fl
             f"{len(bad)} of {total} images in {name} ({share:.2%}) cannot be used, "
             f"more than max_bad_share = {max_bad_share:g} allows: {first}"
             f"{', ...' if len(bad) > 5 else ''}; remove them, or set max_bad_share to "
-            f"{np.ceil(share * 1e4) / 1e4:g} or more"
+            f"{np.ceil(share * 1e4) / 1e4:g} or more (`--max-bad-share`)"
         )
 
 
