@@ -312,11 +312,13 @@ class Score:
     kind: Positional[Literal["molecules", "crystals"]]
     """What the files hold."""
     samples: Positional[str]
-    """The structures to score: a file or a folder, as for `train`."""
+    """The structures to score: a file or a folder, as for `train`. What cannot be read counts as
+    invalid; crystals are judged in the cells they have."""
     reference: str
-    """Real, held-out structures; each metric is printed for them, too."""
+    """Real, held-out structures; each metric is printed for them, too. Of qm9, and of a folder with
+    train and test files, the test part; crystals are Niggli-reduced."""
     train: OptionalStr = None
-    """What the model was trained on, for novelty."""
+    """What the model was trained on, for novelty; of such a source the training part."""
     pairs: bool = False
     """Structure i is a reconstruction of reference i: compare them, too."""
     protocols: tuple[str, ...] = ("edm",)

@@ -10,8 +10,9 @@ import pytest
 from openunite.cli import main
 from openunite.commands import Train
 from openunite.jobs import atoms as atom_jobs
+from openunite.jobs import score as score_jobs
 from openunite.jobs.configure import configure
-from openunite.modalities.atoms.cif import write_cif
+from openunite.modalities.atoms.cif import cif_text, write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
 from openunite.modalities.crystal.data import open_crystals
@@ -136,6 +137,65 @@ def test_files_are_scored_beside_real_ones(
     with pytest.raises(SystemExit):
         main([*arguments, "--protocols", "emd"])
     assert "unknown protocol 'emd'" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_counts_as_invalid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_xyz(tmp_path / "real.xyz", molecules()[:10])
+    write_xyz(tmp_path / "new.xyz", molecules()[:3])
+    with (tmp_path / "new.xyz").open("a") as file:
+        file.write("2\n\nH 0 0 zero\nH 0 0 1\n")
+    arguments = ["evaluate", "molecules", str(tmp_path / "new.xyz"), "--reference"]
+    arguments += [str(tmp_path / "real.xyz"), "--output", str(tmp_path / "s.json")]
+    main(arguments)
+    assert "not readable: 1 of the samples, which count as invalid" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert (scores["num_skipped"], scores["num_reference_skipped"]) == (1, 0)
+    assert scores["num_samples"] == 4
+    assert scores["sample_validity"] == scores["sample_molecule_stability"] == 3 / 4
+    assert scores["sample_uniqueness_of"] == 3
+    with pytest.raises(SystemExit):
+        main([*arguments, "--pairs"])
+    assert "1 could not be read; take them and their partners" in capsys.readouterr().err
+
+
+def test_crystals_that_cannot_be_read_count_as_invalid(tmp_path: Path) -> None:
+    pytest.importorskip("smact")
+    write_cif(tmp_path / "real.cif", crystals()[:6])
+    text = "".join(cif_text(item, f"{i}") for i, item in enumerate(crystals()[:4]))
+    (tmp_path / "new.cif").write_text(text.replace("Na Na0", "Xx Na0", 1))
+    arguments = ["evaluate", "crystals", str(tmp_path / "new.cif"), "--reference"]
+    main([*arguments, str(tmp_path / "real.cif"), "--output", str(tmp_path / "s.json")])
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["num_skipped"] == 1
+    assert scores["sample_faults_unconstructible"] == 1
+    for name in ("structural_validity", "compositional_validity", "validity"):
+        assert scores[f"sample_{name}"] == 3 / 4
+    assert scores["sample_validity_any_angles"] == 3 / 4
+
+
+def test_qm9_is_its_held_out_part_or_its_training_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten molecules stand in for QM9: six to train on, one to validate, three to test."""
+    monkeypatch.setattr(score_jobs, "is_whole_qm9", lambda structures: len(structures) == 10)
+    monkeypatch.setattr(score_jobs, "edm_split", lambda: np.array([0, 0, 2, 0, 1, 0, 2, 0, 2, 0]))
+    water, hydrogen, methane = (
+        molecules()[0],
+        molecules()[-1],
+        Structure(np.array([6]), np.eye(3)[:1]),
+    )
+    qm9 = [water, water, hydrogen, water, methane, water, hydrogen, water, hydrogen, water]
+    write_xyz(tmp_path / "qm9.xyz", qm9)
+    write_xyz(tmp_path / "new.xyz", [water, hydrogen])
+    source, output = str(tmp_path / "qm9.xyz"), tmp_path / "s.json"
+    arguments = ["evaluate", "molecules", str(tmp_path / "new.xyz"), "--reference", source]
+    main([*arguments, "--train", source, "--output", str(output)])
+    scores = json.loads(output.read_text())
+    assert scores["num_real"] == 3
+    assert scores["sample_novelty"] == 1 / 2  # hydrogen is none of the training molecules
+    assert scores["real_novelty"] == 1.0
 
 
 def test_fragments_and_held_out_copies_are_not_novel(

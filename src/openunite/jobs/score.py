@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openunite.commands import Score
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.molecules.adit import adit_smiles_set
@@ -16,14 +18,18 @@ from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_metrics,
 )
-from openunite.modalities.atoms.arrays import Reading
+from openunite.modalities.atoms.arrays import TEST, TRAIN, Reading
 from openunite.modalities.atoms.checks import sound_rows
 from openunite.modalities.atoms.lattice import reduce_cells
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.crystal.readers import read_crystals
+from openunite.modalities.molecule.data import edm_split, is_whole_qm9
 from openunite.modalities.molecule.readers import read_molecules
 
 Metrics = dict[str, Any]
+Read = Callable[[str], Reading]
+
+_NOTHING = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))  # what could not be read
 
 
 def score(command: Score) -> None:
@@ -38,9 +44,10 @@ def _molecules(command: Score) -> Metrics:
     if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
         known = ", ".join(PROTOCOLS)
         raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
-    samples = _read(command.samples, read_molecules)
-    reference = _read(command.reference, read_molecules)
-    train = _read(command.train, read_molecules) if command.train else None
+    samples, skipped = _samples(command, read_molecules, _NOTHING)
+    reference, lost = _real(command.reference, molecules_in_parts, TEST)
+    _check_pairs(command, skipped + lost)
+    train = _real(command.train, molecules_in_parts, TRAIN)[0] if command.train else None
     adit = "adit" in command.protocols
     report = molecule_report(
         samples,
@@ -50,7 +57,7 @@ def _molecules(command: Score) -> Metrics:
         protocols=command.protocols,
     )
     print(report.table())
-    metrics: Metrics = dict(report.metrics)
+    metrics: Metrics = dict(report.metrics) | _unread(skipped, lost)
     if command.pairs:
         pairs = reconstruction_metrics(samples, reference, adit=adit)
         print("\n" + "\n".join(f"{name}  {value:.6g}" for name, value in pairs.items()))
@@ -59,15 +66,27 @@ def _molecules(command: Score) -> Metrics:
 
 
 def _crystals(command: Score) -> Metrics:
-    samples = _read(command.samples, read_crystals)  # as they are: as a run judges its own
+    # Samples stay in the cells they have, as when a run judges its own.
+    nothing = replace(_NOTHING, cell=np.full((3, 3), np.nan))
+    samples, skipped = _samples(command, read_crystals, nothing)
+    reference, lost = _real(command.reference, reduced_crystals, TEST)
+    _check_pairs(command, skipped + lost)
     report = crystal_report(
         samples,
-        _read(command.reference, reduced_crystals),
-        train=_read(command.train, reduced_crystals) if command.train else None,
+        reference,
+        train=_real(command.train, reduced_crystals, TRAIN)[0] if command.train else None,
         reconstructions=samples if command.pairs else None,
     )
     print(report.table())
-    return dict(report.metrics)
+    return dict(report.metrics) | _unread(skipped, lost)
+
+
+def molecules_in_parts(source: str) -> Reading:
+    """Real molecules; QM9 with EDM's split, by which models are trained on it."""
+    reading = read_molecules(source)
+    if reading.split is None and is_whole_qm9(reading.structures):
+        return replace(reading, split=edm_split())
+    return reading
 
 
 def reduced_crystals(source: str) -> Reading:
@@ -79,11 +98,44 @@ def reduced_crystals(source: str) -> Reading:
     return replace(reading, structures=reduce_cells(found, sound_rows(found)))
 
 
-def _read(source: str, read: Callable[[str], Reading]) -> list[Structure]:
-    """All structures of a source; what cannot be read is named on stderr."""
+def _samples(command: Score, read: Read, nothing: Structure) -> tuple[list[Structure], int]:
+    """All samples, `nothing` for each that could not be read, and the number of those."""
+    reading = _read(command.samples, read)
+    count = len(reading.skipped)
+    return [*reading.structures, *[nothing] * count], count
+
+
+def _real(source: str, read: Read, part: int) -> tuple[list[Structure], int]:
+    """Real structures, of a source with a split only that part; how many could not be read."""
+    reading = _read(source, read)
+    found = list(reading.structures)
+    if reading.split is not None:
+        found = [found[i] for i in np.flatnonzero(reading.split == part).tolist()]
+    return found, len(reading.skipped)
+
+
+def _read(source: str, read: Read) -> Reading:
+    """A source; what cannot be read is named on stderr."""
     reading = read(source)
     for item in reading.skipped:
         print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
     if not len(reading.structures):
         raise ValueError(f"no structure in {source} could be read")
-    return list(reading.structures)
+    return reading
+
+
+def _check_pairs(command: Score, skipped: int) -> None:
+    if command.pairs and skipped:
+        raise ValueError(
+            f"--pairs compares structure i with reference i, but {skipped} could not be read; take "
+            "them and their partners out of both files"
+        )
+
+
+def _unread(samples: int, reference: int) -> Metrics:
+    """Counts for the metrics, and below the table where there are any."""
+    if samples:
+        print(f"not readable: {samples} of the samples, which count as invalid")
+    if reference:
+        print(f"not readable: {reference} of the real structures, which are left out")
+    return {"num_skipped": samples, "num_reference_skipped": reference}
