@@ -71,6 +71,9 @@ def test_a_molecule_run_leaves_everything(molecule_run: Path) -> None:
     names = ["samples.png", "samples_2d.png", "reconstructions.png", "curves.png", "samples.xyz"]
     names += ["report.txt", "config.yaml", "pipeline/model_index.json"]
     assert all((molecule_run / name).is_file() for name in names)
+    report = (molecule_run / "report.txt").read_text()
+    assert "30 samples" in report
+    assert "reconstructions" in report
 
 
 def test_sizes_and_elements_come_from_the_data(molecule_run: Path) -> None:

@@ -11,7 +11,11 @@ import numpy as np
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
-from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
+from openunite.evaluation.molecules.report import (
+    molecule_report,
+    reconstruction_metrics,
+    reconstruction_table,
+)
 from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
 from openunite.jobs.structures import write_structures
 from openunite.modalities.atoms.dataset import AtomData, AtomDataset
@@ -112,9 +116,11 @@ class MoleculeTask(AtomTask):
         write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
         report = molecule_report(samples, references, train_smiles=known)
-        print(f"\n{report.table()}")
-        (folder / "report.txt").write_text(report.table() + "\n")
-        return {**reconstruction_metrics(outputs, references, adit=False), **report.metrics}
+        pairs = reconstruction_metrics(outputs, references, adit=False)
+        text = f"{report.table()}\n\n{reconstruction_table(pairs)}\n"
+        print(f"\n{text}", end="")
+        (folder / "report.txt").write_text(text)
+        return {**pairs, **report.metrics}
 
     def next_commands(self, folder: Path) -> list[str]:
         return [

@@ -17,6 +17,7 @@ from openunite.evaluation.molecules.report import (
     PROTOCOLS,
     molecule_report,
     reconstruction_metrics,
+    reconstruction_table,
 )
 from openunite.modalities.atoms.arrays import TEST, TRAIN, Reading
 from openunite.modalities.atoms.checks import sound_rows
@@ -60,7 +61,7 @@ def _molecules(command: Score) -> Metrics:
     metrics: Metrics = dict(report.metrics) | _unread(skipped, lost)
     if command.pairs:
         pairs = reconstruction_metrics(samples, reference, adit=adit)
-        print("\n" + "\n".join(f"{name}  {value:.6g}" for name, value in pairs.items()))
+        print(f"\n{reconstruction_table(pairs)}")
         metrics |= pairs
     return metrics
 

@@ -9,7 +9,11 @@ from tests.evaluation.molecules.examples import BROKEN, CHLOROMETHANE, METHANE, 
 
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.optional import optional
-from openunite.evaluation.molecules.report import molecule_report, reconstruction_metrics
+from openunite.evaluation.molecules.report import (
+    molecule_report,
+    reconstruction_metrics,
+    reconstruction_table,
+)
 
 SAMPLES, REAL = [METHANE, METHANE, BROKEN, WATER], list(SOUND.values())
 
@@ -76,6 +80,24 @@ def test_reconstruction_metrics() -> None:
     # Carbon dioxide of twice the length: two of three atoms are 1.17 A off.
     assert metrics["identity_rmsd"] == pytest.approx(1.17 * np.sqrt(2 / 3) / 8)
     assert not any("adit" in name for name in metrics)
+    rates = [name.removesuffix("_of") for name in metrics if name.endswith("_of")]
+    assert {"atom_type_accuracy", "recon_molecule_stability", "real_atom_stability"} <= set(rates)
+    assert {f"{name}_se" for name in [*rates, "identity_rmsd"]} <= metrics.keys()
+
+
+def test_reconstruction_table() -> None:
+    shaken = [moved(each, each.positions * 2.0) for each in REAL[:1]] + REAL[1:]
+    lines = reconstruction_table(reconstruction_metrics(shaken, REAL, adit=False)).splitlines()
+    assert lines[0].split()[-5:] == ["8", "reconstructions", "8", "real", "molecules"]
+    assert lines[1].split() == ["atom_type_accuracy", "100.00", "+-", "0.00", "of", "32"]
+    assert [line.split()[0] for line in lines[3:]] == (
+        ["identity_rmsd", "atom_stability", "molecule_stability"]
+    )
+    assert lines[5].split() == (
+        ["molecule_stability", "87.50", "+-", "11.69", "of", "8"]
+        + ["100.00", "+-", "0.00", "of", "8"]
+    )
+    assert max(map(len, lines)) <= 80
 
 
 def test_wrong_calls_are_refused() -> None:

@@ -21,6 +21,12 @@ from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Structure
 
 PROTOCOLS = ("stability", "edm", "adit", "posebusters")
+Metrics = dict[str, float | int]
+
+_RECONSTRUCTION = (
+    *("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd"),
+    *("atom_stability", "molecule_stability", "adit_match_rate", "adit_rmsd"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,9 @@ class MoleculeReport:
     real_unknown_atoms: int
 
     @property
-    def metrics(self) -> dict[str, float | int]:
+    def metrics(self) -> Metrics:
         """Flat: `sample_NAME` and `real_NAME` in [0, 1], with `_se` and the total as `_of`."""
-        result: dict[str, float | int] = {
+        result: Metrics = {
             "num_samples": self.num_samples,
             "num_real": self.num_real,
             "sample_unknown_atoms": self.sample_unknown_atoms,
@@ -49,9 +55,7 @@ class MoleculeReport:
         }
         for prefix, rates in (("sample", self.sample), ("real", self.real)):
             for name, rate in rates.items():
-                result[f"{prefix}_{name}"] = rate.value
-                result[f"{prefix}_{name}_se"] = rate.standard_error
-                result[f"{prefix}_{name}_of"] = rate.total
+                result |= _flat(f"{prefix}_{name}", rate)
         return result
 
     def table(self) -> str:
@@ -104,33 +108,43 @@ def molecule_report(
 
 def reconstruction_metrics(
     outputs: Sequence[Structure], references: Sequence[Structure], *, adit: bool
-) -> dict[str, float | int]:
+) -> Metrics:
     """Flat metrics of outputs against real molecules, atom i against atom i; RMSDs in Angstrom.
 
     `recon_` stability stands beside the `real_` one of the references. `adit` adds the match rate
-    and RMSD of the ADiT protocol, and with `real_` what a perfect output would get.
+    and RMSD of the ADiT protocol, and with `real_` what a perfect output would get. `_se` and
+    `_of` as in a report.
     """
     types = type_accuracy(outputs, references)
     rmsd = kabsch_rmsd(outputs, references)
-    result: dict[str, float | int] = {
-        "num_reconstructions": len(outputs),
-        "atom_type_accuracy": types.atoms.value,
-        "molecule_type_accuracy": types.molecules.value,
-        "identity_rmsd": float(rmsd.mean()),
-        "identity_rmsd_se": float(rmsd.std() / np.sqrt(len(rmsd))),
-    }
+    result: Metrics = {"num_reconstructions": len(outputs)}
+    result |= _flat("atom_type_accuracy", types.atoms)
+    result |= _flat("molecule_type_accuracy", types.molecules)
+    result["identity_rmsd"] = float(rmsd.mean())
+    result["identity_rmsd_se"] = float(rmsd.std() / np.sqrt(len(rmsd)))
     for prefix, structures in (("recon", outputs), ("real", references)):
         stability = edm_stability(structures)
-        result[f"{prefix}_atom_stability"] = stability.atoms.value
-        result[f"{prefix}_molecule_stability"] = stability.molecules.value
-        result[f"{prefix}_molecule_stability_se"] = stability.molecules.standard_error
+        result |= _flat(f"{prefix}_atom_stability", stability.atoms)
+        result |= _flat(f"{prefix}_molecule_stability", stability.molecules)
         if adit:
             match = adit_match(structures, references)
-            result[f"{prefix}_adit_match_rate"] = match.rate.value
-            result[f"{prefix}_adit_match_rate_se"] = match.rate.standard_error
+            result |= _flat(f"{prefix}_adit_match_rate", match.rate)
             result[f"{prefix}_adit_rmsd"] = match.rmsd
             result[f"{prefix}_adit_rmsd_se"] = match.rmsd_standard_error
     return result
+
+
+def reconstruction_table(metrics: Metrics) -> str:
+    """`reconstruction_metrics` as plain text, reconstructions beside the real molecules."""
+    count = metrics["num_reconstructions"]
+    heads = f"{f'{count} reconstructions':>27}  {f'{count} real molecules':>27}"
+    lines = [f"{'percent, RMSD in A':22}  {heads}"]
+    for name in _RECONSTRUCTION:
+        found = [key for key in (name, f"recon_{name}", f"real_{name}") if key in metrics]
+        if found:
+            cells = "  ".join(_flat_cell(metrics, key) for key in found)
+            lines.append(f"{name:22}  {cells}".rstrip())
+    return "\n".join(lines)
 
 
 def _rates(
@@ -168,6 +182,17 @@ def _named(prefix: str, scores: SmilesScores) -> dict[str, Rate]:
     if scores.novelty is not None:
         rates[f"{prefix}novelty"] = scores.novelty
     return rates
+
+
+def _flat(name: str, rate: Rate) -> Metrics:
+    return {name: rate.value, f"{name}_se": rate.standard_error, f"{name}_of": rate.total}
+
+
+def _flat_cell(metrics: Metrics, name: str) -> str:
+    value, error = metrics[name], metrics[f"{name}_se"]
+    if f"{name}_of" not in metrics:  # an RMSD
+        return f"{value:6.3f} +- {error:5.3f}{'':12}"
+    return f"{100 * value:6.2f} +- {100 * error:5.2f} of {metrics[f'{name}_of']:<8}"
 
 
 def _cell(rate: Rate) -> str:
