@@ -260,9 +260,12 @@ def test_a_run_and_evaluate_agree_on_the_same_samples(tmp_path: Path) -> None:
     judged = atom_jobs.CrystalTask().judge(tmp_path, drawn, data)
     write_cif(tmp_path / "real.cif", real)
     arguments = ["evaluate", "crystals", str(tmp_path / "samples.cif"), "--reference"]
-    main([*arguments, str(tmp_path / "real.cif"), "--output", str(tmp_path / "s.json")])
+    write_cif(tmp_path / "train.cif", data.train.structures(range(len(data.train))))
+    arguments += [str(tmp_path / "real.cif"), "--train", str(tmp_path / "train.cif")]
+    main([*arguments, "--output", str(tmp_path / "s.json")])
     scores = json.loads((tmp_path / "s.json").read_text())
     assert scores["sample_structural_validity"] == pytest.approx(5 / 6)
+    assert judged["num_train"] == len(data.train)
     for name, value in scores.items():
         if name.startswith(("sample_", "real_")):
             assert value == pytest.approx(judged[name], abs=1e-6), name
@@ -291,7 +294,7 @@ def test_a_crystal_run(tmp_path: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert {
         "atom_type_accuracy", "match_rate", "match_rate_ceiling", "lattice_length_mae",
-        "sample_structural_validity", "sample_compositional_validity",
+        "sample_structural_validity", "sample_compositional_validity", "sample_novelty",
         "real_structural_validity", "real_compositional_validity", "train_seconds", "seed",
     } <= metrics.keys()  # fmt: skip
     assert metrics["real_structural_validity"] == 1.0

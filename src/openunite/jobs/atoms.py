@@ -151,7 +151,8 @@ class CrystalTask(AtomTask):
     def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
         samples, outputs, references = drawn
         write_structures(folder / "samples.cif", samples)
-        report = crystal_report(samples, references, reconstructions=outputs)
+        train = data.train.structures(range(len(data.train)))
+        report = crystal_report(samples, references, train=train, reconstructions=outputs)
         print(f"\n{report.table()}")
         (folder / "report.txt").write_text(report.table() + "\n")
         return dict(report.metrics)
