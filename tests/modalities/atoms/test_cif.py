@@ -102,7 +102,9 @@ def test_columns_apart_and_other_blocks():
     text = "data_global\n_journal 'x'\n" + P1 + P1.replace("data_NaCl", "data_2")
     first, second = read_cif(text, "a.cif")
     same(first, second)
-    assert (first.name, second.name) == ("a.cif, data_NaCl", "a.cif, data_2")
+    line = 4 + P1.count("\n")  # P1 begins with a comment
+    assert first.name == "a.cif, line 4 (data_NaCl)"
+    assert second.name == f"a.cif, line {line} (data_2)"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,7 @@ def test_not_a_cif():
 def test_a_broken_block_does_not_cost_the_others():
     broken, good = read_cif(P1.replace("0.5(1)", "x") + P1.replace("data_NaCl", "data_b"), "a.cif")
     assert isinstance(broken, Skipped)
+    assert broken.name == "a.cif, line 2 (data_NaCl)"
     assert isinstance(good, Structure)
 
 
@@ -147,6 +150,9 @@ def test_symmetry_is_expanded():
     ]  # fmt: skip
     both = list(read_cif(SYMMETRIC + P1.replace("NaCl", "x"), "a.cif"))
     assert [len(item) for item in both] == [8, 2]
+    larger = SYMMETRIC.replace("5.64", "6.00")  # of the same title
+    cells = [item.cell for item in read_cif(SYMMETRIC + larger, "a.cif")]
+    assert [parameters_from_cell(cell)[0] for cell in cells] == pytest.approx([5.64, 6.0])
 
 
 def test_symmetry_that_pymatgen_cannot_expand():

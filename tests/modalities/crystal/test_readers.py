@@ -94,7 +94,7 @@ def test_folder_of_cifs(tmp_path):
     write(tmp_path / "broken.cif", "data_x")
     write(tmp_path / "z.cif.gz", "")
     found = read_crystals(tmp_path, progress=False)
-    assert [item.name for item in found.structures] == ["0.cif", "1.cif", "2.cif"]
+    assert [item.name for item in found.structures] == ["deep/0.cif", "deep/1.cif", "deep/2.cif"]
     assert [item.name for item in found.skipped] == ["broken.cif", "z.cif.gz"]
     assert found.split is None
 

@@ -33,9 +33,13 @@ _GROUP_NUMBERS = ("_symmetry_int_tables_number", "_space_group_it_number")
 
 @dataclass
 class _Block:
-    """A data block: single values, and the columns of its loops, by name in lower case."""
+    """A data block: single values, and the columns of its loops, by name in lower case.
+
+    It begins at character `start` of the text.
+    """
 
     title: str
+    start: int = 0
     values: dict[str, str] = field(default_factory=dict)
     columns: dict[str, list[str]] = field(default_factory=dict)
 
@@ -49,18 +53,23 @@ class _Block:
 def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
     """The crystals of a CIF in order; one that cannot be read is a `Skipped`.
 
-    Blocks without a cell (publication data) are passed over. Occupancies must be 1.
+    Blocks without a cell (publication data) are passed over. Occupancies must be 1. Of several
+    crystals each is named by the line at which it begins.
     """
-    blocks = [block for block in _blocks(text) if any(key in block.values for key in _CELL)]
-    if not blocks:
+    blocks = _blocks(text)
+    ends = [*(block.start for block in blocks[1:]), len(text)]
+    found = [pair for pair in zip(blocks, ends, strict=True) if set(_CELL) & pair[0].values.keys()]
+    if not found:
         yield Skipped(name, "expected a CIF with _cell_length_a, got none")
-    for block in blocks:
-        where = name if len(blocks) == 1 else f"{name}, data_{block.title}"
+    line, at = 1, 0
+    for block, end in found:
+        line, at = line + text.count("\n", at, block.start), block.start
+        where = name if len(found) == 1 else f"{name}, line {line} (data_{block.title})"
         try:
             if _lists_all_atoms(block):
                 yield _structure(block, where)
             else:
-                yield _expanded(_block_text(text, block.title, len(blocks)), where)
+                yield _expanded(text[at:end], where)
         except ValueError as error:
             yield Skipped(where, str(error))
 
@@ -108,14 +117,14 @@ def _blocks(text: str) -> list[_Block]:
     header: list[str] = []
     values: list[str] = []
     key = ""
-    for token, bare in _tokens(text):
+    for token, bare, start in _tokens(text):
         lower = token.lower() if bare else ""
         if lower.startswith(("data_", "_")) or lower == "loop_":
             if values:
                 _close_loop(blocks[-1], header, values)
                 header, values = [], []
             if lower.startswith("data_"):
-                blocks.append(_Block(token[5:]))
+                blocks.append(_Block(token[5:], start))
                 header, key = [], ""
             elif lower == "loop_":
                 header, key = ["loop_"], ""
@@ -132,13 +141,13 @@ def _blocks(text: str) -> list[_Block]:
     return blocks
 
 
-def _tokens(text: str) -> Iterator[tuple[str, bool]]:
-    """Tokens without quotes and comments, and whether they were bare words."""
+def _tokens(text: str) -> Iterator[tuple[str, bool, int]]:
+    """Tokens without quotes and comments, whether they were bare words, and where they start."""
     for match in _TOKEN.finditer(text):
         if match["bare"] is not None:
-            yield match["bare"], True
+            yield match["bare"], True, match.start()
         elif match.lastgroup is not None:
-            yield match[match.lastgroup].strip(), False
+            yield match[match.lastgroup].strip(), False, match.start()
 
 
 def _close_loop(block: _Block, header: list[str], values: list[str]) -> None:
@@ -201,14 +210,6 @@ def _element(label: str) -> int:
         except ValueError:
             continue
     raise ValueError(f"unknown element {label!r}")
-
-
-def _block_text(text: str, title: str, count: int) -> str:
-    """The text of one block of several, from its data_ line to the next."""
-    if count == 1:
-        return text
-    found = re.search(rf"^data_{re.escape(title)}\s.*?(?=^data_|\Z)", text, re.M | re.S | re.I)
-    return found[0] if found else text
 
 
 def _expanded(text: str, name: str) -> Structure:

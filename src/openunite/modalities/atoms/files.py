@@ -6,6 +6,7 @@ The functions `read` below yield the records of a file, those that cannot be rea
 import gzip
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -78,16 +79,26 @@ def collect_files(
     dtype: DTypeLike,
     progress: bool,
 ) -> Reading:
-    """All records of the files of a folder, with the split that their names tell."""
+    """All records of the files of a folder, with the split that their names tell.
+
+    Names, which begin with that of the file, get its path below the folder.
+    """
     parts = split_of(files, folder)
     items: list[Structure | Skipped] = []
     split: list[int] = []
     for i, path in enumerate(tqdm(files, "files", disable=None if progress else True)):
-        found = list(read(path))
+        below = path.relative_to(folder).as_posix()
+        found = [_renamed(item, path.name, below) for item in read(path)]
         items += found
         if parts is not None:
             split += [parts[i]] * sum(isinstance(item, Structure) for item in found)
     return collect(str(folder), items, what, dtype, None if parts is None else np.array(split))
+
+
+def _renamed(item: Structure | Skipped, old: str, new: str) -> Structure | Skipped:
+    if old == new or not item.name.startswith(old):
+        return item
+    return replace(item, name=new + item.name.removeprefix(old))
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
