@@ -35,6 +35,14 @@ def test_steps_before_the_start_do_not_count() -> None:
         guard.check(rows(13, 0.0))
 
 
+@pytest.mark.parametrize(
+    ("steps", "warmup", "start"),
+    [(40, 5, 100), (1600, 50, 160), (100_000, 50, 1000), (100_000, 2000, 2000), (300, 200, 100)],
+)
+def test_long_runs_are_watched_from_their_warm_up_on(steps: int, warmup: int, start: int) -> None:
+    assert CollapseGuard.of_run(steps, warmup).start == start
+
+
 def test_one_good_step_starts_the_count_anew() -> None:
     guard = CollapseGuard(start=0, patience=3)
     guard.check(rows(1, 0.0, 0.0, 0.5, 0.0, 0.0))

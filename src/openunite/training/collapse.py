@@ -81,6 +81,14 @@ class CollapseGuard:
     min_spread: float = 0.05
     low_steps: int = 0
 
+    @classmethod
+    def of_run(cls, steps: int, warmup_steps: int) -> "CollapseGuard":
+        """From a tenth of the run on; of a long run after 1,000 steps or the warm-up.
+
+        While learning rates are small, latents of healthy runs are nearly constant, too.
+        """
+        return cls(start=max(100, min(steps // 10, max(1000, warmup_steps))), patience=100)
+
     def check(self, rows: list[dict[str, float]]) -> None:
         """Look at "latent_spread" of every row: deviation over samples, mean over K and C."""
         for row in rows:

@@ -111,7 +111,7 @@ class Trainer:
         self._resume()
         main = self.accelerator.is_main_process
         log = MetricsLog(self.folder / "metrics.jsonl" if main else None, self.step, self._track())
-        guard = CollapseGuard(start=max(100, self.config.steps // 10), patience=100)
+        guard = CollapseGuard.of_run(self.config.steps, self.config.optimizer.warmup_steps)
         bar = ProgressBar(self.step, self.config.steps, shown=main)
         first, before = self.step, self.seconds
         with StopSignals() as stop:
