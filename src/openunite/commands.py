@@ -136,13 +136,15 @@ class Sample:
 class Reconstruct:
     """Encode and decode; writes a picture with inputs above outputs and prints the error.
 
+    Molecules and crystals can go into a file instead.
+
     Commands to copy:
 
       openunite reconstruct runs/photos a.jpg b.png --output pairs.png
 
       openunite reconstruct runs/photos photos/ --num-images 32
 
-      openunite reconstruct runs/quickstart-molecules my.sdf
+      openunite reconstruct runs/quickstart-molecules my.sdf --output again.sdf
     """
 
     source: Positional[str]
@@ -152,7 +154,7 @@ class Reconstruct:
     num_images: int = 32
     """At most so many of them."""
     output: str = "reconstructions.png"
-    """The picture to write."""
+    """A .png; for molecules also .sdf or .xyz, for crystals .cif or .xyz: the outputs alone."""
 
 
 @dataclass(frozen=True)

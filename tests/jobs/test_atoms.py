@@ -1,6 +1,7 @@
 """Molecules and crystals from the command line: train, sample, reconstruct, encode."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +124,45 @@ def test_reconstruct_and_encode(
     found = np.load(tmp_path / "z.npz")
     assert found["latents"].shape == (12, 24)
     assert found["num_atoms"].tolist() == [3, 3, 3, 3]
+
+
+def test_reconstructions_are_written_for_other_programs(
+    molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_xyz(tmp_path / "some.xyz", molecules()[:4])
+    arguments = ["reconstruct", str(molecule_run), str(tmp_path / "some.xyz"), "--output"]
+    for suffix in ("xyz", "sdf"):
+        main([*arguments, str(tmp_path / f"out.{suffix}")])
+        assert [len(item) for item in read_molecules(tmp_path / f"out.{suffix}").structures] == (
+            [3, 3, 3, 3]
+        )
+    assert "some.xyz, record 4" in (tmp_path / "out.sdf").read_text()
+    with pytest.raises(SystemExit):
+        main([*arguments, str(tmp_path / "out.cif")])
+    assert "no cell to write into a .cif" in capsys.readouterr().err
+
+
+def test_missing_packages_are_named_before_the_work(
+    molecule_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_xyz(tmp_path / "m.xyz", molecules())
+    write_cif(tmp_path / "c.cif", crystals())
+    for module in ("rdkit.Chem", "smact"):
+        monkeypatch.setitem(sys.modules, module, None)
+    refused = [
+        (["train", "molecules", "--data", str(tmp_path / "m.xyz")], "rdkit", "molecules"),
+        (["train", "crystals", "--data", str(tmp_path / "c.cif")], "smact", "crystals"),
+        (["sample", str(molecule_run)], "rdkit", "molecules"),
+    ]
+    for arguments, package, extra in refused:
+        output = tmp_path / ("new.sdf" if arguments[0] == "sample" else "run")
+        with pytest.raises(SystemExit):
+            main([*arguments, "--output", str(output)])
+        assert f"needs {package}: pip install 'openunite[{extra}]'" in capsys.readouterr().err
+        assert not output.exists()
 
 
 def test_files_are_scored_beside_real_ones(
@@ -303,6 +343,7 @@ def test_a_crystal_run(tmp_path: Path) -> None:
 
 
 def test_crystals_of_more_than_20_atoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("smact")
     cell = np.diag([24.0, 4.0, 4.0])
     rows = np.arange(24)[:, None] * np.array([1.0, 0.0, 0.0])
     long = [Structure(np.full(24, 6), s * rows, s * cell) for s in np.linspace(1.4, 1.8, 6)]

@@ -17,6 +17,7 @@ from openunite.evaluation.molecules.report import (
     reconstruction_table,
 )
 from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
+from openunite.jobs.extras import require
 from openunite.jobs.structures import write_structures
 from openunite.modalities.atoms.dataset import AtomData, AtomDataset
 from openunite.modalities.atoms.structure import Structure
@@ -44,6 +45,7 @@ class AtomTask:
     """What molecules and crystals have in common in `openunite train`."""
 
     things: str
+    judges: tuple[str, ...]  # modules that `judge` imports
 
     @abstractmethod
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
@@ -58,11 +60,19 @@ class AtomTask:
         """What to try after training."""
 
     def settle(self, config: RunConfig, data: AtomData) -> RunConfig:
-        """The largest number of atoms, from the data; elements too, unless they are set."""
+        """The largest number of atoms, from the data; elements too, unless they are set.
+
+        What judges the run is asked for here, before any step.
+        """
+        self.require()
         settings = {"elements": list(data.elements), **config.modality_config}
         settings["max_atoms"] = data.max_atoms
         model = replace(config.model, num_registers=data.max_atoms)
         return replace(config, modality_config=settings, model=model)
+
+    def require(self) -> None:
+        """ImportError if a package that `judge` needs is missing."""
+        require(self.things, *self.judges, purpose=f"judging {self.things} after training")
 
     def record(self, data: AtomData) -> dict[str, Any]:
         return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}
@@ -96,6 +106,7 @@ class MoleculeTask(AtomTask):
     """`openunite train` for molecules."""
 
     things = "molecules"
+    judges = ("rdkit.Chem",)
 
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
@@ -134,6 +145,7 @@ class CrystalTask(AtomTask):
     """`openunite train` for crystals."""
 
     things = "crystals"
+    judges = ("smact", "pymatgen.core")
 
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data

@@ -34,6 +34,8 @@ class JointTask:
 
     def settle(self, config: RunConfig, data: JointData) -> RunConfig:
         """Elements and the largest number of atoms, from the data; two classes."""
+        for task in (MoleculeTask(), CrystalTask()):
+            task.require()
         settings = {"elements": list(data.elements), "max_atoms": data.max_atoms}
         model = replace(config.model, num_registers=data.max_atoms)
         classes = len(CLASS_NAMES)

@@ -58,12 +58,13 @@ def sample(command: Sample) -> None:
 def reconstruct(command: Reconstruct) -> None:
     """Inputs above outputs, and the mean PSNR."""
     _at_least_one("--num-images", command.num_images)
-    output = _claim(command.output, ".png")
+    output = _claim(command.output, *use_atoms.OUTPUTS)
     _find(command.images)
     pipeline = _on_device(load_pipeline(command.source))
     if isinstance(pipeline, AtomPipeline):
         use_atoms.reconstruct(command, pipeline, output)
         return
+    _claim(command.output, ".png")
     files = _files(command.images)[: command.num_images]
     inputs, outputs = [], []
     for _, batch in _batches(files, 64):

@@ -1,7 +1,8 @@
 """`openunite sample`, `reconstruct` and `encode` for molecules and crystals."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.structure_pictures import pair_structures, structure_grid
+from openunite.jobs.extras import require
 from openunite.jobs.structures import WRITERS, write_structures
 from openunite.modalities.atoms.arrays import Reading, Skipped
 from openunite.modalities.atoms.files import files_in, kind_of
@@ -34,6 +36,7 @@ def sample(command: Sample, pipeline: AtomPipeline, output: Path) -> None:
     """Generate structures into one file, or into a picture."""
     suffix = output.suffix.lower()
     labels = _labels(command, pipeline, suffix)
+    _require_writer(suffix)
     structures: list[Structure] = []
     starts = range(0, command.num_images, command.batch_size)
     for start in tqdm(starts, desc="sampling", unit="batch", disable=len(starts) < 2):
@@ -66,20 +69,36 @@ def _labels(command: Sample, pipeline: AtomPipeline, suffix: str) -> list[str] |
         kinds = command.classes or _HOLDS.get(suffix, CLASS_NAMES)
     elif command.classes:
         raise ValueError(f"this model makes {kinds[0]} without classes; leave --classes out")
-    if suffix == ".cif" and "molecules" in kinds:
-        raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
-    if suffix == ".sdf" and "crystals" in kinds:
-        raise ValueError("crystals cannot be written into an .sdf; choose .cif or .xyz")
+    _check_kinds(kinds, suffix)
     if not isinstance(pipeline, JointPipeline):
         return None
     return [kinds[i % len(kinds)] for i in range(command.num_images)]
 
 
+def _check_kinds(kinds: Iterable[str], suffix: str) -> None:
+    if suffix == ".cif" and "molecules" in kinds:
+        raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
+    if suffix == ".sdf" and "crystals" in kinds:
+        raise ValueError("crystals cannot be written into an .sdf; choose .cif or .xyz")
+
+
+def _require_writer(suffix: str) -> None:
+    if suffix == ".sdf":
+        require("molecules", "rdkit.Chem", purpose="writing an .sdf")
+
+
 def reconstruct(command: Reconstruct, pipeline: AtomPipeline, output: Path) -> None:
-    """Inputs above outputs, and how far they are apart."""
+    """Inputs above outputs, or outputs under the names of the inputs; how far they are apart."""
+    suffix = output.suffix.lower()
+    _require_writer(suffix)
     inputs = _usable(pipeline, command.images)[: command.num_images]
+    _check_kinds({CLASS_NAMES[item.cell is not None] for item in inputs}, suffix)
     outputs = pipeline.reconstruct(inputs)
-    pair_structures(inputs, outputs).save(output)
+    if suffix == ".png":
+        pair_structures(inputs, outputs).save(output)
+    else:
+        named = [replace(out, name=item.name) for out, item in zip(outputs, inputs, strict=True)]
+        write_structures(output, named)
     types = type_accuracy(outputs, inputs).atoms.value
     far = ""
     if all(item.cell is None for item in inputs):
