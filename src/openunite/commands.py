@@ -17,8 +17,9 @@ OptionalStr = Annotated[str | None, arg(metavar="STR")]
 class Train:
     """Train one network to tokenize and to generate, from scratch, in one stage.
 
-    The same command again resumes a stopped run. Everything that has no option here is a field of
-    config.yaml: copy one, edit it, and pass it with --config.
+    The same command again resumes a stopped run; a finished one it judges again only if its
+    metrics.json is deleted. Everything that has no option here is a field of config.yaml: copy one,
+    edit it, and pass it with --config.
 
     Commands to copy:
 

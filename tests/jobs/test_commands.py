@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +210,41 @@ def test_info_describes_runs_pipelines_and_recipes(
     ):
         main(["info", source])
         assert expected in capsys.readouterr().out
+
+
+def test_a_finished_run_is_judged_again_only_without_its_metrics(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a run that started from another does not ask for it again."""
+    source, folder = tmp_path / "source", tmp_path / "tuned"
+    shutil.copytree(run, source)
+    arguments = ["train", "--config", str(run / "config.yaml"), "--output", str(folder)]
+    arguments += ["--init-from", str(source)]
+    main(arguments)
+    shutil.rmtree(source)
+    metrics, first = folder / "metrics.json", capsys.readouterr().out
+    table = first[first.index("\n  recon_psnr_db") :]
+    (folder / "samples.png").unlink()
+    before = json.loads(metrics.read_text())
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert f"{folder} is finished; delete {metrics} to judge it again" in printed
+    assert printed.split("\nPictures")[0].endswith(table.split("\nPictures")[0])
+    assert not (folder / "samples.png").exists()
+    metrics.unlink()
+    main(arguments)
+    assert "resuming" in capsys.readouterr().out
+    assert (folder / "samples.png").exists()
+    assert json.loads(metrics.read_text()) == before
+
+
+def test_what_is_older_than_the_last_checkpoint_is_no_end(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    os.utime(tmp_path / "run" / "metrics.json", (0, 0))
+    main(["train", "--config", str(run / "config.yaml"), "--output", str(tmp_path / "run")])
+    assert "is finished" not in capsys.readouterr().out
 
 
 def test_fine_tuning_resizes_the_class_table(

@@ -21,6 +21,7 @@ from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.jobs.tasks import Data, Task, get_task
 from openunite.objective import UniteObjective
 from openunite.training.build import build_models, build_objective, transfer
+from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkpoints
 from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
@@ -28,7 +29,10 @@ from openunite.training.trainer import Trainer, TrainResult
 
 
 def train(command: Train) -> None:
-    """Train, or go on training, then leave pictures, metrics and a pipeline in the run folder."""
+    """Train, or go on training, then leave pictures, metrics and a pipeline in the run folder.
+
+    A run that has all this is not judged again; without its metrics.json it is.
+    """
     if command.dry_run:
         describe_config(configure(command))
         return
@@ -42,6 +46,11 @@ def train(command: Train) -> None:
     if state.is_main_process:
         _claim(folder, config, task, data)
     state.wait_for_everyone()
+    if _is_finished(folder, config, state):
+        if state.is_main_process:
+            print(f"{folder} is finished; delete {folder / 'metrics.json'} to judge it again")
+            _summarize(folder, task, json.loads((folder / "metrics.json").read_text()))
+        return
     result, trainer = _fit(config, folder, task, data)
     if not result.finished:
         state.print(f"stopped and saved at step {result.steps_done}; the same command goes on")
@@ -99,15 +108,29 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
     )
 
 
+def _is_finished(folder: Path, config: RunConfig, state: PartialState) -> bool:
+    """Whether there are metrics of the last step; all processes hear what the main one sees."""
+    result = [False]
+    metrics, checkpoints = folder / "metrics.json", list_checkpoints(folder / "checkpoints")
+    if state.is_main_process and metrics.is_file() and checkpoints:
+        last = checkpoints[0].name == checkpoint_name(config.steps)
+        result[0] = last and metrics.stat().st_mtime >= checkpoints[0].stat().st_mtime
+    broadcast_object_list(result)
+    return result[0]
+
+
 def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[TrainResult, Trainer]:
     encoder, decoder = build_models(config)
-    if config.init_from is not None:
-        source = load_pipeline(config.init_from)
+    origin = config.init_from
+    if origin is not None and any(map(is_sound, list_checkpoints(folder / "checkpoints"))):
+        origin = None  # this run has weights by now; the other one may be gone
+    if origin is not None:
+        source = load_pipeline(origin)
         for name, target in (("encoder", encoder), ("decoder", decoder)):
             report = transfer(getattr(source, name).state_dict(), target)
-            PartialState(cpu=on_cpu()).print(f"{name} from {config.init_from}: {report.summary()}")
+            PartialState(cpu=on_cpu()).print(f"{name} from {origin}: {report.summary()}")
     objective = build_objective(config, encoder, decoder)
-    if config.objective.stage == "denoiser":
+    if config.objective.stage == "denoiser" and origin is not None:
         _standardize(objective, config, data)
     preview = partial(_preview, config, folder, task, task.record(data))
     trainer = Trainer(objective, data.train, config, folder, preview)

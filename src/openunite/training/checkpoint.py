@@ -51,7 +51,7 @@ def save_checkpoint(
     the same step stays as it is: a step determines its contents, and no file is ever missing.
     OSError if the disk is full or cannot be written; earlier checkpoints are then untouched.
     """
-    final, temporary = folder / f"step-{step:08d}", folder / f".writing-{step:08d}-{os.getpid()}"
+    final, temporary = folder / checkpoint_name(step), folder / f".writing-{step:08d}-{os.getpid()}"
     if is_sound(final):
         return final
     try:
@@ -90,6 +90,11 @@ def _write(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in [*folder.iterdir(), folder]:
         _flush(path)
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder of a step; names sort as steps do."""
+    return f"step-{step:08d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
