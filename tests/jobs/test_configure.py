@@ -13,6 +13,7 @@ from openunite.commands import Train
 from openunite.jobs import configure as module
 from openunite.jobs.configure import configure, fit_to_minutes, step_seconds, trial_rows
 from openunite.jobs.images import ImageTask
+from openunite.recipes.sizes import get_size
 from openunite.training.build import build_models
 
 
@@ -119,3 +120,33 @@ def test_other_classes_than_a_recipe_says_are_refused(
     free = task.settle(dataclasses.replace(config, num_classes=None), data)
     assert free.num_classes == classes
     assert task.settle(free, data) == free
+
+
+def test_options_land_where_they_belong() -> None:
+    options = Train(
+        "fashion",
+        size="micro",
+        channels=3,
+        flip=True,
+        registers=9,
+        latent_channels=6,
+        micro_batch_size=4,
+        flow_weight=0.2,
+        learning_rate=1e-3,
+        sharding="full",
+        workers=2,
+        checkpoint_every=70,
+    )
+    recipe, config = configure(Train("fashion")), configure(options)
+    assert config.model == get_size("micro").model(num_registers=9, latent_channels=6)
+    assert config.modality_config == {**recipe.modality_config, "channels": 3, "flip": True}
+    assert config.objective == dataclasses.replace(recipe.objective, flow_weight=0.2)
+    assert config.optimizer.muon_learning_rate == 1e-3
+    ratio = recipe.optimizer.adamw_learning_rate / recipe.optimizer.muon_learning_rate
+    assert config.optimizer.adamw_learning_rate == pytest.approx(1e-3 * ratio)
+    assert config.data == dataclasses.replace(recipe.data, workers=2)
+    assert (config.micro_batch_size, config.sharding, config.checkpoint_every) == (4, "full", 70)
+    touched = ["model", "modality_config", "objective", "optimizer", "data"]
+    touched += ["micro_batch_size", "sharding", "checkpoint_every"]
+    same = {name: getattr(recipe, name) for name in touched}
+    assert dataclasses.replace(config, **same) == recipe

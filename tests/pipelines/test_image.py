@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from tests.training.tiny import tiny_config
 
 from openunite import ImagePipeline
+from openunite.flow.random import seeded_normal
+from openunite.flow.solvers import velocity
 from openunite.training.build import build_models
 
 NAMES = [f"class {i}" for i in range(10)]
@@ -100,6 +103,24 @@ def test_guidance_changes_images_and_scale_one_does_not(pipeline: ImagePipeline)
     )
     assert torch.equal(plain, outside)
     assert (plain - guided).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shift", [1.0, 0.5])
+def test_euler_is_that_of_diffusers(pipeline: ImagePipeline, shift: float) -> None:
+    """There noise is sigma = 1 and data sigma = 0, our 1 - t, and so the velocity's sign is the
+    other; a shift there is the inverse of ours."""
+    ours = ImagePipeline(pipeline.encoder, pipeline.decoder, solver="euler", time_shift=shift)
+    labels, seeds, steps = torch.tensor([0, 5, 9]), torch.tensor([1, 2, 3]), 8
+    expected = ours.sample_latents(labels, seeds, num_inference_steps=steps)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1 / shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
+    z = seeded_normal(seeds, *ours.latent_shape)
+    predict = ours.denoiser(labels, 1.0, (0.0, 1.0))
+    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
+        with torch.no_grad():
+            slope = velocity(predict, z, (1.0 - sigma).expand(len(z)))
+        z = scheduler.step(-slope, timestep, z).prev_sample
+    torch.testing.assert_close(z, expected, atol=1e-5, rtol=0.0)
 
 
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
