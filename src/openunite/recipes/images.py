@@ -154,12 +154,20 @@ def imagenet256_b() -> RunConfig:
 
 
 def imagenet256_l() -> RunConfig:
-    """ImageNet-256, UNITE-L with decoder B (545.5 M parameters), 120 epochs: paper FID 1.73."""
+    """ImageNet-256, UNITE-L with decoder B (545.5 M parameters), 120 epochs: paper FID 1.73.
+
+    Cost: not measured; about 970 GPU-hours on 8 H200 at MFU 40 %, 3,650 at the release's 10.5 %
+    (half of docs/SCALING.md's estimate for 240 epochs). Needs `--data` with ImageNet-1k.
+    """
     return _imagenet("imagenet256_l", "L", epochs=120, flow_draws=14)
 
 
 def imagenet256_xl() -> RunConfig:
-    """ImageNet-256, UNITE-XL with decoder L (980.4 M parameters): paper FID 1.75, IS 309.9."""
+    """ImageNet-256, UNITE-XL with decoder L (980.4 M), 120 epochs: paper FID 1.75, IS 309.9.
+
+    Cost: not measured; about 1,460 GPU-hours on 8 H200 at MFU 40 %, 5,480 at the release's 10.5 %
+    (half of docs/SCALING.md's estimate for 240 epochs). Needs `--data` with ImageNet-1k.
+    """
     return _imagenet("imagenet256_xl", "XL", epochs=120, flow_draws=14)
 
 
