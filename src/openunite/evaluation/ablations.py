@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from openunite.evaluation.card import ProtocolCard
+
 STANDARD_ERRORS = 3.0
 # Column, its metric, whether smaller is better; where the metric was not taken, no column.
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
@@ -66,8 +68,8 @@ def _say(found: int, direction: int) -> str:
     return "holds" if found == direction else "does not hold"
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table, then the verdicts. The first row is the default."""
+def markdown(rows: Sequence[Row], note: str = "") -> str:
+    """The table, then the verdicts, then a note. The first row is the default."""
     columns = [c for c in COLUMNS if any(c[1] in row.metrics for row in rows)]
     head = ["variant", *(title for title, *_ in columns), "collapsed"]
     lines = [_line(head), _line(["---"] * len(head))]
@@ -83,6 +85,7 @@ def markdown(rows: Sequence[Row]) -> str:
         for row in rows[1:]:
             said = [verdict(row, rows[0], metric) for _, metric in judged]
             lines.append(_line([row.name, row.axis, row.paper_numbers, *said]))
+    lines += ["", note] if note else []
     return "\n".join(lines) + "\n"
 
 
@@ -148,6 +151,17 @@ def _spread(values: Sequence[float]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def distances(card: ProtocolCard) -> dict[str, float]:
+    """What a protocol card has of `JUDGED`."""
+    name = card.protocol["extractor"]["label"]
+    places = (("unguided", name), ("guided", name), ("reconstructions", f"r{name}"))
+    return {
+        metric: card.metrics[column][row]
+        for metric, (column, row) in zip(JUDGED, places, strict=True)
+        if column in card.metrics
+    }
 
 
 def add(row: Row, metrics: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 A cell is one variant with one seed. Its runs are `openunite train` commands in processes of their
 own, so each can be repeated by hand; what is finished is never run again, what was killed resumes.
+Runs on the embedded images measure themselves; others are judged by `openunite evaluate`.
 """
 
 import json
@@ -14,21 +15,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openunite.commands import Study, Train
-from openunite.evaluation.ablations import Row, add, draw, markdown, summary
+from openunite.evaluation.ablations import Row, add, distances, draw, markdown, summary
+from openunite.evaluation.card import load_card
+from openunite.evaluation.features import load_extractor
 from openunite.jobs.configure import configure
+from openunite.jobs.images_judged import EMBEDDED, extractor_for
 from openunite.recipes.ablations import Variant, ablation_base, grid
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.cost import flops
 from openunite.training.signals import StopSignals
 
+_JUDGED_TOGETHER = 50  # images; processes side by side would fill a small memory with more
+
 
 @dataclass
 class Cell:
-    """One variant, one seed: one run, or two in turn, the last of which has the metrics."""
+    """One variant, one seed: one run, or two in turn, the last of which has the metrics.
+
+    `extractor` names what judges the last run afterwards, None if nothing does.
+    """
 
     variant: Variant
     seed: int
     runs: list[tuple[Path, RunConfig]]
+    extractor: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -39,12 +49,22 @@ class Cell:
         return any((folder / "collapsed.json").is_file() for folder, _ in self.runs)
 
     @property
+    def trained(self) -> bool:
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def card(self) -> Path | None:
+        """The protocol card of the last run, if it is to have one."""
+        return self.folder / f"card-{self.extractor}.json" if self.extractor else None
+
+    @property
     def finished(self) -> bool:
-        return self.collapsed or (self.folder / "metrics.json").is_file()
+        return self.collapsed or (self.trained and (self.card is None or self.card.is_file()))
 
     def waiting(self) -> tuple[Path, RunConfig]:
-        """The run that is to be started next."""
-        return next(r for r in self.runs if not (r[0] / "metrics.json").is_file())
+        """The run that is to be started next; when all are trained the last, to be judged."""
+        untrained = (r for r in self.runs if not (r[0] / "metrics.json").is_file())
+        return next(untrained, self.runs[-1])
 
 
 def study(command: Study) -> None:
@@ -54,12 +74,13 @@ def study(command: Study) -> None:
     """
     output = Path(command.output or f"runs/ablations-{command.grid}")
     base = _base(command)
-    cells = plan(grid(command.grid), command.seeds, base, output)
+    extractor, note = _judge(base.data.source)
+    cells = plan(grid(command.grid, command.variants), command.seeds, base, output, extractor)
     _check(cells)
     output.mkdir(parents=True, exist_ok=True)
     with StopSignals() as stop:
-        complete = _run_all(cells, max(1, command.processes), output, stop)
-    write(cells, output)
+        complete = _run_all(cells, max(1, command.processes), output, stop, note)
+    write(cells, output, note)
     if not complete:
         print("stopped; the same command goes on")
         return
@@ -81,8 +102,24 @@ def _base(command: Study) -> RunConfig:
     return base
 
 
+def _judge(data: str) -> tuple[str | None, str]:
+    """The extractor that judges runs on images not embedded; a sentence on it for the table."""
+    if data == EMBEDDED:
+        return None, ""
+    name = extractor_for(data)
+    try:
+        label = load_extractor(name).label
+    except (ImportError, FileNotFoundError) as error:
+        return None, f"No Frechet distances and no verdicts: {error}; then run the study again."
+    return name, f"FD and rFD: {label}, as the protocol card of each run says (card-{name}.json)."
+
+
 def plan(
-    variants: Sequence[Variant], seeds: Sequence[int], base: RunConfig, output: Path
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    base: RunConfig,
+    output: Path,
+    extractor: str | None = None,
 ) -> list[Cell]:
     """All cells, one seed of every variant before the next seed."""
     cells = []
@@ -90,12 +127,13 @@ def plan(
         for variant in variants:
             folder, seeded = output / f"{variant.name}-{seed}", replace(base, seed=seed)
             if not variant.staged:
-                cells.append(Cell(variant, seed, [(folder, variant.apply(seeded))]))
+                cells.append(Cell(variant, seed, [(folder, variant.apply(seeded))], extractor))
                 continue
             first = folder.with_name(f"{folder.name}-autoencoder")
             steps = stage_steps(seeded, variant.apply(seeded))
             stages = variant.stages(seeded, steps, str(first))
-            cells.append(Cell(variant, seed, list(zip((first, folder), stages, strict=True))))
+            runs = list(zip((first, folder), stages, strict=True))
+            cells.append(Cell(variant, seed, runs, extractor))
     return cells
 
 
@@ -124,7 +162,9 @@ def _check(cells: Sequence[Cell]) -> None:
                 )
 
 
-def _run_all(cells: Sequence[Cell], processes: int, output: Path, stop: StopSignals) -> bool:
+def _run_all(
+    cells: Sequence[Cell], processes: int, output: Path, stop: StopSignals, note: str = ""
+) -> bool:
     """Keep `processes` runs going until all cells are finished; False if asked to stop."""
     waiting = [cell for cell in cells if not cell.finished]
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
@@ -139,7 +179,7 @@ def _run_all(cells: Sequence[Cell], processes: int, output: Path, stop: StopSign
                 _settle(cell, process, waiting)
                 done = sum(c.finished for c in cells)
                 print(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})", flush=True)
-                write(cells, output)
+                write(cells, output, note)
     finally:
         for _, process in running:
             process.terminate()  # each saves its step and ends; a second signal would kill it
@@ -150,11 +190,8 @@ def _run_all(cells: Sequence[Cell], processes: int, output: Path, stop: StopSign
 
 def _start(cell: Cell) -> "subprocess.Popen[bytes]":
     """In a session of its own, so that Ctrl-C reaches the run by way of `_run_all` alone."""
-    folder, config = cell.waiting()
-    settings = folder.with_name(f"{folder.name}.yaml")
-    save_config(config, settings)
-    command = [sys.executable, "-m", "openunite.cli", "train"]
-    command += ["--config", str(settings), "--output", str(folder)]
+    folder, _ = cell.waiting()
+    command = [sys.executable, "-m", "openunite.cli", *arguments(cell)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
     with _log(folder).open("ab") as file:
         return subprocess.Popen(
@@ -162,11 +199,22 @@ def _start(cell: Cell) -> "subprocess.Popen[bytes]":
         )
 
 
+def arguments(cell: Cell) -> list[str]:
+    """What `openunite` is to do next for a cell: train a run, or judge the last one."""
+    folder, config = cell.waiting()
+    if cell.trained:
+        few = ["--batch-size", str(_JUDGED_TOGETHER)]
+        return ["evaluate", str(folder), "--extractor", f"{cell.extractor}", *few]
+    settings = folder.with_name(f"{folder.name}.yaml")
+    save_config(config, settings)
+    return ["train", "--config", str(settings), "--output", str(folder)]
+
+
 def _settle(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
     """After a run: the cell is done, or goes on. ValueError if the run failed."""
     if cell.finished:
         return
-    if process.returncode == 0:  # its second stage is due, or a signal had stopped it
+    if process.returncode == 0:  # a second stage or judging is due, or a signal had stopped it
         waiting.insert(0, cell)
         return
     folder, _ = cell.waiting()
@@ -182,15 +230,17 @@ def _log(folder: Path) -> Path:
 
 
 def _outcome(cell: Cell) -> str:
-    return "collapsed" if cell.collapsed else "finished" if cell.finished else "first stage done"
+    if cell.collapsed or cell.finished:
+        return "collapsed" if cell.collapsed else "finished"
+    return "trained" if cell.trained else "first stage done"
 
 
-def write(cells: Sequence[Cell], output: Path) -> None:
+def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
     """table.md, table.json and figure.png of the cells that are finished."""
     table = list(gather(cells).values())
-    (output / "table.md").write_text(markdown(table))
+    (output / "table.md").write_text(markdown(table, note))
     settings = {"seeds": sorted({c.seed for c in cells}), "steps": cells[0].runs[0][1].steps}
-    values = {**settings, "rows": summary(table)}
+    values = {**settings, **({"note": note} if note else {}), "rows": summary(table)}
     (output / "table.json").write_text(json.dumps(values, indent=1) + "\n")
     draw(table, output / "figure.png")
 
@@ -208,5 +258,6 @@ def gather(cells: Sequence[Cell]) -> dict[str, Row]:
         elif cell.finished:
             parts = [json.loads((f / "metrics.json").read_text()) for f, _ in cell.runs]
             seconds = sum(part["train_seconds"] for part in parts)
-            add(row, parts[-1] | {"train_seconds": seconds})
+            judged = distances(load_card(cell.card)) if cell.card else {}
+            add(row, parts[-1] | {"train_seconds": seconds} | judged)
     return rows

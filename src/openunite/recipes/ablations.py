@@ -4,7 +4,9 @@ Paper: UNITE-B, ImageNet-256, 120 epochs, FID / rFID. A variant changes settings
 staged one is two runs, of an autoencoder and of a denoiser on its latents.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from openunite.training.config import (
@@ -197,6 +199,17 @@ SMALL = (
 )
 
 
-def grid(name: str) -> tuple[Variant, ...]:
-    """The variants of grid "small" or "full"."""
-    return tuple(v for v in VARIANTS if name == "full" or v.name in SMALL)
+def grid(name: str, only: Sequence[str] = ()) -> tuple[Variant, ...]:
+    """The variants of grid "small" or "full", or those called `only`, and always the default.
+
+    The default is first: the others are compared with it. ValueError for a name not in the grid.
+    """
+    variants = tuple(v for v in VARIANTS if name == "full" or v.name in SMALL)
+    for asked in only:
+        if asked not in {v.name for v in variants}:
+            near = get_close_matches(asked, [v.name for v in VARIANTS], 1, cutoff=0.0)[0]
+            there = "" if near in {v.name for v in variants} else " of the full grid"
+            raise ValueError(
+                f"there is no variant {asked!r} in the {name} grid; the nearest is {near}{there}"
+            )
+    return tuple(v for v in variants if not only or v is DEFAULT or v.name in only)
