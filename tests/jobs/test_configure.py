@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from openunite.commands import Train
 from openunite.jobs import configure as module
 from openunite.jobs.configure import configure, fit_to_minutes, step_seconds, trial_rows
 from openunite.jobs.images import ImageTask
+from openunite.jobs.plan import fit_to_memory
 from openunite.recipes.sizes import get_size
 from openunite.training.build import build_models
+from openunite.training.memory import memory
 
 
 def test_a_patch_larger_than_the_image_is_refused_before_data_are_read(tmp_path: Path) -> None:
@@ -34,7 +37,36 @@ def test_minutes_become_steps(
     monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
     command = Train("fashion", minutes=minutes)
     assert fit_to_minutes(configure(command), command, TinyImages(), None).steps == steps
-    assert f"{steps} steps, about {about} minutes" in capsys.readouterr().out
+    sizes = "28 x 28 pixels, patch 7, model 96 wide, 3 deep (866,445 parameters), batch 32"
+    expected = f"{sizes}, 32 at a time: {steps} steps, about {about} minutes (0.500 s per step)"
+    assert expected in capsys.readouterr().out
+
+
+def test_minutes_name_the_size_of_a_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
+    command = Train("fashion", minutes=2.0, size="nano", micro_batch_size=4)
+    fit_to_minutes(configure(command), command, TinyImages(), None, 2)
+    assert "model nano (" in (printed := capsys.readouterr().out)
+    assert "batch 32, 4 at a time" in printed
+
+
+def test_on_a_gpu_as_many_samples_at_a_time_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
+    monkeypatch.setattr(module, "choose_device", lambda: torch.device("cuda"))
+    gpu = SimpleNamespace(total_memory=24e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    command = Train("imagenet256_b", minutes=2.0)
+    config = dataclasses.replace(configure(command), micro_batch_size=None)
+    fitted = fit_to_minutes(config, command, TinyImages(), None, 4)
+    size = fitted.micro_batch_size
+    assert size is not None
+    assert 256 % size == 0
+    assert memory(config, size, 4).peak < 24e9 < memory(config, 2 * size, 4).peak
+    assert fit_to_memory(config, 4, 24e12) == config
+    own = dataclasses.replace(config, micro_batch_size=8)
+    assert fit_to_memory(own, 4, 24e9) == own
 
 
 def test_minutes_are_measured_once_per_run(

@@ -11,12 +11,14 @@ import torch
 
 from openunite.commands import Train
 from openunite.flow.random import SlotRandom
+from openunite.jobs.plan import fit_to_memory, samples_at_once
 from openunite.modalities.base import Batch, get_modality
 from openunite.modalities.image.data import ImageSummary, inspect_images
 from openunite.recipes import RECIPES
-from openunite.recipes.sizes import get_size
+from openunite.recipes.sizes import SIZES, get_size
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import ModelConfig, RunConfig, load_config
+from openunite.training.cost import num_parameters
 from openunite.training.device import choose_device
 from openunite.training.loader import TrainingData
 from openunite.training.optim import build_optimizers
@@ -159,27 +161,47 @@ def fit_to_minutes(
 ) -> RunConfig:
     """As many steps as fit into --minutes, by the clock of a few trial steps on this machine.
 
-    `known_steps` is what it came to when this run was first started.
+    On a GPU, as many samples at a time as should fit into its memory. `known_steps` is what it came
+    to when this run was first started.
     """
     if command.minutes is None:
         return config
-    steps = known_steps
+    device, steps = choose_device(), known_steps
+    if device.type == "cuda":
+        size = torch.cuda.get_device_properties(device).total_memory
+        config = fit_to_memory(config, processes, size)
     if steps is None:
         seconds = step_seconds(config, data, processes)
         steps = max(MIN_STEPS, int(60.0 * command.minutes / seconds))
         about = steps * seconds / 60.0
-        print(f"measured {seconds:.3f} s per step: {steps} steps, about {about:.1f} minutes")
+        found = f"{steps} steps, about {about:.1f} minutes ({seconds:.3f} s per step)"
     else:
-        print(
+        found = (
             f"this run keeps the {steps} steps of its first start, whatever --minutes says now; "
             "for another length choose another --output"
         )
+    print(f"{_in_short(config, processes)}: {found}")
     every = max(50, steps // 5)
     return replace(
         config,
         steps=steps,
         checkpoint_every=command.checkpoint_every or every,
         preview_every=every if command.preview_every is None else command.preview_every,
+    )
+
+
+def _in_short(config: RunConfig, processes: int) -> str:
+    """Sizes of data, model and batch."""
+    data, model = config.modality_config, config.model
+    looks = f"up to {data.get('max_atoms')} atoms"
+    if config.modality == "image":
+        looks = f"{data['height']} x {data['width']} pixels, patch {data['patch_size']}"
+    shape = (model.num_registers, model.latent_channels)
+    named = [name for name, size in SIZES.items() if size.model(*shape) == model]
+    return (
+        f"{looks}, model {named[0] if named else f'{model.width} wide, {model.depth} deep'} "
+        f"({num_parameters(config):,} parameters), batch {config.batch_size}, "
+        f"{samples_at_once(config, processes)} at a time"
     )
 
 

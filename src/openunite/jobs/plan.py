@@ -37,6 +37,20 @@ def samples_at_once(config: RunConfig, gpus: int) -> int:
     return min(share, config.micro_batch_size or share)
 
 
+def fit_to_memory(config: RunConfig, gpus: int, device_bytes: float) -> RunConfig:
+    """With as many samples at a time as a device should hold, unless the settings say how many."""
+    size = _fitting(config, gpus, _ROOM * device_bytes)
+    if config.micro_batch_size is not None or size in (0, samples_at_once(config, gpus)):
+        return config
+    return replace(config, micro_batch_size=size)
+
+
+def _fitting(config: RunConfig, gpus: int, room: float) -> int:
+    """The most samples at a time that fit and divide those of now; 0 if not one does."""
+    samples, most = samples_at_once(config, gpus), memory(config, 1, gpus).most(room)
+    return next((n for n in range(min(samples, most), 0, -1) if not samples % n), 0)
+
+
 def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
     """Whether it fits, and what to change if it does not: the cheapest change that helps."""
     samples, room = samples_at_once(config, gpus), _ROOM * device.memory
@@ -48,8 +62,7 @@ def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
     yield f"does not fit: {need.peak / 1e9:.1f} of {device.memory / 1e9:.0f} GB. To change:"
     for precision, sharding in product((config.precision, "bf16"), (config.sharding, "full")):
         changed = replace(config, precision=precision, sharding=sharding)
-        most = memory(changed, 1, gpus).most(room)
-        size = next((n for n in range(samples, 0, -1) if most >= n and not samples % n), 0)
+        size = _fitting(changed, gpus, room)
         if size and (sharding != "full" or gpus > 1):
             options = f"--micro-batch-size {size}" if size != samples else ""
             options += f" --precision {precision}" if precision != config.precision else ""
