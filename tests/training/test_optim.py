@@ -199,7 +199,8 @@ def test_every_parameter_of_every_recipe_has_one_optimizer(recipe: str) -> None:
 def test_built_optimizers_hold_each_parameter_once(tiny_models: Build, registers: int) -> None:
     models = tiny_models(num_registers=registers, decoder_input_width=20)
     model = named(models.encoder, models.decoder)
-    optimizers = build_optimizers(model, OptimizerConfig(3e-3, 7e-4))
+    optimizers = build_optimizers(model, OptimizerConfig(3e-3, 7e-4, muon_momentum=0.9))
+    assert {g["momentum"] for g in optimizers["muon"].param_groups} == {0.9}
     held = [p for o in optimizers.values() for g in o.param_groups for p in g["params"]]
     assert len(held) == len({id(p) for p in held}) == len(list(model.parameters()))
     for name, rate in (("muon", 3e-3), ("adamw", 7e-4)):

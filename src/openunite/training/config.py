@@ -91,6 +91,7 @@ class OptimizerConfig:
 
     muon_learning_rate: float = 5e-3
     adamw_learning_rate: float = 2e-3
+    muon_momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 50
     constant_share: float = 0.0

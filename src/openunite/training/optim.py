@@ -159,7 +159,9 @@ def build_optimizers(
     """Muon and AdamW over the partition; each group remembers its base rate as `initial_lr`."""
     groups = {name: [p for _, p in members] for name, members in partition(model).items()}
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "muon": BatchedMuon(groups["muon"], lr=settings.muon_learning_rate),
+        "muon": BatchedMuon(
+            groups["muon"], lr=settings.muon_learning_rate, momentum=settings.muon_momentum
+        ),
         "adamw": torch.optim.AdamW(
             groups["adamw"],
             lr=settings.adamw_learning_rate,
