@@ -277,11 +277,11 @@ def test_sigterm_saves_exits_with_zero_and_the_same_command_goes_on(
         text=True,
         start_new_session=True,
     )
-    log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 90
+    log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 150
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
     send(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "stopped and saved at step" in output
     steps = len(log.read_text().splitlines())
