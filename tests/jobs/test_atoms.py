@@ -1,5 +1,6 @@
 """Molecules and crystals from the command line: train, sample, reconstruct, encode."""
 
+import csv
 import json
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from openunite.commands import Train
 from openunite.jobs import atoms as atom_jobs
 from openunite.jobs import score as score_jobs
 from openunite.jobs.configure import configure
+from openunite.jobs.tasks import get_task
 from openunite.modalities.atoms.cif import cif_text, write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
@@ -364,3 +366,27 @@ def test_crystals_of_more_than_20_atoms(tmp_path: Path, capsys: pytest.CaptureFi
         again = task.open(config, progress=False)
         assert again.fingerprint == data.fingerprint
         assert task.settle(config, again) == config
+
+
+def test_crystals_far_above_the_hull_are_left_out_by_a_setting(tmp_path: Path) -> None:
+    with (tmp_path / "c.csv").open("w", newline="") as file:
+        rows = [(cif_text(item, "x"), 0.01 * i) for i, item in enumerate(crystals())]
+        csv.writer(file).writerows([("cif", "e_above_hull"), *rows])
+    write_xyz(tmp_path / "m.xyz", molecules())
+    sources = {
+        "crystals": str(tmp_path / "c.csv"),
+        "joint": f"{tmp_path / 'm.xyz'},{tmp_path / 'c.csv'}",
+        "molecules": str(tmp_path / "m.xyz"),
+    }
+    for recipe, source in sources.items():
+        config = configure(Train(recipe, data=source))
+        config = replace(config, data=replace(config.data, max_e_above_hull=0.095))
+        task = get_task(config.modality)
+        if recipe == "molecules":
+            with pytest.raises(ValueError, match="max_e_above_hull is for crystals"):
+                task.open(config, progress=False)
+        else:
+            data = task.open(config, progress=False)
+            part = data if recipe == "crystals" else data.crystals
+            assert len(part.train) + len(part.test) == 10
+            assert part.skipped == ()

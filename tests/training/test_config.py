@@ -170,6 +170,7 @@ def changed(value: Any) -> Any:
 
 
 LITERAL = {
+    "data.max_e_above_hull": 0.08,
     "precision": "bf16",
     "sharding": "full",
     "sampling.solver": "euler",

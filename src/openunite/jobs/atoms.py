@@ -111,6 +111,8 @@ class MoleculeTask(AtomTask):
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
         elements = settings.get("elements")
+        if data.max_e_above_hull is not None:
+            raise ValueError("data.max_e_above_hull is for crystals, not for molecules; remove it")
         return open_molecules(
             data.source,
             elements=None if elements is None else tuple(elements),
@@ -154,6 +156,7 @@ class CrystalTask(AtomTask):
             data.source,
             elements=None if elements is None else tuple(elements),
             max_atoms=data.max_atoms or settings.get("max_atoms", 20),
+            max_e_above_hull=data.max_e_above_hull,
             holdout_share=data.holdout_share,
             holdout_max=data.holdout_max,
             max_bad_share=data.max_bad_share,

@@ -19,7 +19,9 @@ class DataConfig:
     """Where the data come from and how the held-out part is taken.
 
     Molecules and crystals of more than `max_atoms` cannot be used. Left empty it is the model's
-    number where that is set, else 20 for crystals, and none for molecules.
+    number where that is set, else 20 for crystals, and none for molecules. Crystals of more than
+    `max_e_above_hull` (eV per atom, a column of CSV and .npz files) are left out, not counted as
+    unusable.
     """
 
     source: str
@@ -28,6 +30,7 @@ class DataConfig:
     max_bad_share: float = 0.001
     workers: int = 0
     max_atoms: int | None = None
+    max_e_above_hull: float | None = None
 
 
 @dataclass(frozen=True)

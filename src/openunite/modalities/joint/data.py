@@ -102,6 +102,7 @@ def open_joint(
     source: str,
     *,
     max_atoms: int | None = None,
+    max_e_above_hull: float | None = None,
     holdout_share: float = 0.05,
     holdout_max: int = 1000,
     max_bad_share: float = 0.001,
@@ -110,7 +111,8 @@ def open_joint(
     """Open "MOLECULES,CRYSTALS", two sources as `open_molecules` and `open_crystals` take them.
 
     The elements are those of both; `max_atoms` is of either kind, 20 for crystals and any number
-    for molecules if it is None. ValueError if `source` does not name two, and as those two say.
+    for molecules if it is None; `max_e_above_hull` is of crystals. ValueError if `source` does not
+    name two, and as those two say.
     """
     names = [name.strip() for name in source.split(",")]
     if len(names) != 2 or not all(names):
@@ -121,7 +123,8 @@ def open_joint(
     options = {"holdout_share": holdout_share, "holdout_max": holdout_max}
     shared = {"max_bad_share": max_bad_share, "progress": progress}
     molecules = open_molecules(names[0], max_atoms=max_atoms, **options, **shared)  # type: ignore[arg-type]
-    crystals = open_crystals(names[1], max_atoms=max_atoms or 20, **options, **shared)  # type: ignore[arg-type]
+    limits = {"max_atoms": max_atoms or 20, "max_e_above_hull": max_e_above_hull}
+    crystals = open_crystals(names[1], **limits, **options, **shared)  # type: ignore[arg-type]
     elements = tuple(sorted({*molecules.elements, *crystals.elements}))
     return JointData(molecules, crystals, elements, max(molecules.max_atoms, crystals.max_atoms))
 
