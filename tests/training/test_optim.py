@@ -24,6 +24,7 @@ from openunite.training.optim import (
 Build = Callable[..., Any]
 SHAPES = [(8, 8), (16, 8), (8, 24), (16, 8), (12, 12), (8, 8)]
 STEPS, RATE = 6, 0.02
+LOSS = 3.0  # of accuracy at most, against the plain loop: G squares the condition number
 
 
 def start(size: float = 0.0, dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
@@ -60,31 +61,75 @@ def by_hand(dtype: torch.dtype) -> list[list[Tensor]]:
         row = []
         for i, grad in enumerate(grads_at(step, dtype)):
             momenta[i] = 0.95 * momenta[i] + 0.05 * grad
-            x = 0.05 * grad + 0.95 * momenta[i]
-            if tall := x.shape[0] > x.shape[1]:
-                x = x.T
-            x = x / x.norm()
-            for _ in range(5):
-                gram = x @ x.T
-                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-            row.append(-RATE * 0.2 * max(grad.shape) ** 0.5 * (x.T if tall else x))
+            direction = newton_schulz(0.05 * grad + 0.95 * momenta[i])
+            row.append(-RATE * 0.2 * max(grad.shape) ** 0.5 * direction)
         found.append(row)
     return found
+
+
+def newton_schulz(x: Tensor) -> Tensor:
+    """Five steps on one matrix, as they are written."""
+    if x.shape[0] > x.shape[1]:
+        return newton_schulz(x.T).T
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+def error_of(found: Tensor, exact: Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
 
 
 def assert_near(found: list[list[Tensor]], expected: list[list[Tensor]], tolerance: float) -> None:
     for step, (row, other) in enumerate(zip(found, expected, strict=True)):
         for a, b in zip(row, other, strict=True):
-            error = float((a - b).norm() / b.norm())
+            error = error_of(a, b)
             assert error <= tolerance, f"step {step}, shape {tuple(a.shape)}: {error:.2e}"
 
 
+def test_batches_equal_a_loop_over_matrices() -> None:
+    parameters = start(dtype=torch.float64)
+    found = updates_of(BatchedMuon(parameters, lr=RATE), parameters)
+    assert_near(found, by_hand(torch.float64), 1e-13)
+
+
+def test_float32_updates_equal_those_of_a_loop() -> None:
+    """Within 1e-6, and about as near to the exact ones."""
+    parameters = start()
+    found = updates_of(BatchedMuon(parameters, lr=RATE), parameters)
+    for rows in zip(found, by_hand(torch.float32), by_hand(torch.float64), strict=True):
+        for ours, loop, exact in zip(*rows, strict=True):
+            assert float((ours - loop).abs().max()) <= 1e-6
+            assert error_of(ours, exact) <= LOSS * error_of(loop, exact)
+
+
+def with_spectrum(kind: str, shape: tuple[int, int], seed: int) -> Tensor:
+    """Noise, or its singular vectors with values that decay to 1e-6, or are 1e-7 but for a few."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double()
+    u, values, vt = torch.linalg.svd(noise, full_matrices=False)
+    if kind == "decaying":
+        values = torch.logspace(0.0, -6.0, len(values), dtype=torch.float64)
+    elif kind == "low rank":
+        values = torch.full_like(values, 1e-7)
+        values[: max(1, len(values) // 4)] = 1.0
+    return (u * values @ vt).float()
+
+
+@pytest.mark.parametrize("kind", ["noise", "decaying", "low rank"])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.float64, 1e-13)], ids=str
+    "shape", [(8, 8), (8, 16), (24, 8), (16, 64), (12, 100), (48, 192), (1, 5)]
 )
-def test_batches_equal_a_loop_over_matrices(dtype: torch.dtype, tolerance: float) -> None:
-    parameters = start(dtype=dtype)
-    assert_near(updates_of(BatchedMuon(parameters, lr=RATE), parameters), by_hand(dtype), tolerance)
+def test_what_the_gram_matrix_loses(shape: tuple[int, int], kind: str) -> None:
+    """Most where values decay: 2.74 times the error of the loop was the largest in 40 seeds."""
+    for seed in range(10):
+        matrix = with_spectrum(kind, shape, seed)
+        loop, exact = newton_schulz(matrix), newton_schulz(matrix.double())
+        ours = orthogonalize(matrix[None])[0]
+        assert error_of(ours, exact) <= LOSS * error_of(loop, exact)
+        update = RATE * 0.2 * max(shape) ** 0.5
+        assert float((ours - loop).abs().max()) * update <= 1e-6
 
 
 def torch_muon(parameters: list[nn.Parameter]) -> torch.optim.Muon:

