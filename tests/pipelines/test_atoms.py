@@ -137,7 +137,7 @@ def test_mistakes_are_named(pipeline: AtomPipeline) -> None:
         pipeline.encode([Structure(np.full(8, 6), np.zeros((8, 3)), cell)])
 
 
-def test_a_turned_molecule_is_reconstructed_alike() -> None:
+def test_a_shifted_molecule_is_reconstructed_alike() -> None:
     pipeline = build("molecule")
     item = structures(pipeline)[0]
     moved = Structure(item.numbers, item.positions + 5.0)
