@@ -27,6 +27,7 @@ class JointTask:
             data.source,
             max_atoms=data.max_atoms,  # the model's number is that of the larger kind
             max_e_above_hull=data.max_e_above_hull,
+            least_share=data.least_share,
             holdout_share=data.holdout_share,
             holdout_max=data.holdout_max,
             max_bad_share=data.max_bad_share,

@@ -21,7 +21,8 @@ class DataConfig:
     Molecules and crystals of more than `max_atoms` cannot be used. Left empty it is the model's
     number where that is set, else 20 for crystals, and none for molecules. Crystals of more than
     `max_e_above_hull` (eV per atom, a column of CSV and .npz files) are left out, not counted as
-    unusable.
+    unusable. In a joint run each kind makes at least `least_share` of an epoch (0 to 0.5): the
+    smaller set is repeated.
     """
 
     source: str
@@ -31,6 +32,7 @@ class DataConfig:
     workers: int = 0
     max_atoms: int | None = None
     max_e_above_hull: float | None = None
+    least_share: float = 0.0
 
 
 @dataclass(frozen=True)

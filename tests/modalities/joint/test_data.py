@@ -8,7 +8,7 @@ import pytest
 from openunite.modalities.atoms.cif import write_cif
 from openunite.modalities.atoms.structure import Structure
 from openunite.modalities.atoms.xyz import write_xyz
-from openunite.modalities.joint.data import joint_dataset, open_joint
+from openunite.modalities.joint.data import joint_dataset, open_joint, repeated
 
 CELL = np.diag([4.0, 5.0, 6.0])
 
@@ -59,6 +59,32 @@ def test_a_mixed_list_keeps_its_order() -> None:
     assert np.allclose(batch["data"][1, :3, 1:4].mean(dim=0), 0.0, atol=1e-6)
     only = joint_dataset(mixed[1::2], (1, 8)).batch([0, 1])
     assert only["label"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 8), (0.3, 8), (0.45, 10), (0.5, 12)])
+def test_the_smaller_set_is_repeated(share: float, count: int) -> None:
+    """12 molecules and 8 crystals, and the other way round."""
+    for small in (0, 1):
+        sizes = (8, 12) if small == 0 else (12, 8)
+        order = np.array([(label, i) for label in (0, 1) for i in range(sizes[label])])
+        found = repeated(order, share)
+        rows = found[found[:, 0] == small, 1]
+        assert len(rows) == count
+        assert set(np.bincount(rows)) <= {1, 2}
+        assert found[found[:, 0] != small, 1].tolist() == list(range(12))
+        assert count / len(found) >= share
+
+
+def test_training_repeats_and_nothing_else_does(sources: str) -> None:
+    plain = open_joint(sources, progress=False)
+    even = open_joint(sources, least_share=0.5, progress=False)
+    batch = even.train.batch(range(len(even.train)))
+    assert batch["label"].sum() * 2 == len(even.train) == 2 * len(even.molecules.train)
+    assert even.train.sizes.tolist() == batch["mask"].sum(dim=1).tolist()
+    assert len(even.test) == len(plain.test)
+    assert even.size_histogram == plain.size_histogram
+    with pytest.raises(ValueError, match=r"between 0 and 0\.5, got 0\.6"):
+        open_joint(sources, least_share=0.6)
 
 
 @pytest.mark.parametrize("source", ["qm9", "a,b,c", "qm9,"])

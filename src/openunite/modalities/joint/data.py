@@ -1,5 +1,6 @@
 """Molecules and crystals side by side: two opened sources as one, labeled by where from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,12 +62,16 @@ class JointDataset:
 
 @dataclass(frozen=True)
 class JointData:
-    """Two opened sources; `size_histogram` has one row for molecules and one for crystals."""
+    """Two opened sources; `size_histogram` has one row for molecules and one for crystals.
+
+    In `train` the smaller set is repeated until it makes `least_share`.
+    """
 
     molecules: AtomData
     crystals: AtomData
     elements: tuple[int, ...]
     max_atoms: int
+    least_share: float = 0.0
 
     @property
     def name(self) -> str:
@@ -74,7 +79,8 @@ class JointData:
 
     @cached_property
     def train(self) -> JointDataset:
-        return self._joined(self.molecules.train, self.crystals.train)
+        joined = self._joined(self.molecules.train, self.crystals.train)
+        return JointDataset(joined.parts, repeated(joined.order, self.least_share))
 
     @cached_property
     def test(self) -> JointDataset:
@@ -103,6 +109,7 @@ def open_joint(
     *,
     max_atoms: int | None = None,
     max_e_above_hull: float | None = None,
+    least_share: float = 0.0,
     holdout_share: float = 0.05,
     holdout_max: int = 1000,
     max_bad_share: float = 0.001,
@@ -112,8 +119,10 @@ def open_joint(
 
     The elements are those of both; `max_atoms` is of either kind, 20 for crystals and any number
     for molecules if it is None; `max_e_above_hull` is of crystals. ValueError if `source` does not
-    name two, and as those two say.
+    name two, `least_share` lies outside [0, 0.5], and as those two say.
     """
+    if not 0.0 <= least_share <= 0.5:
+        raise ValueError(f"least_share must lie between 0 and 0.5, got {least_share}")
     names = [name.strip() for name in source.split(",")]
     if len(names) != 2 or not all(names):
         raise ValueError(
@@ -126,7 +135,21 @@ def open_joint(
     limits = {"max_atoms": max_atoms or 20, "max_e_above_hull": max_e_above_hull}
     crystals = open_crystals(names[1], **limits, **options, **shared)  # type: ignore[arg-type]
     elements = tuple(sorted({*molecules.elements, *crystals.elements}))
-    return JointData(molecules, crystals, elements, max(molecules.max_atoms, crystals.max_atoms))
+    largest = max(molecules.max_atoms, crystals.max_atoms)
+    return JointData(molecules, crystals, elements, largest, least_share)
+
+
+def repeated(order: Ints, least_share: float) -> Ints:
+    """An order (S, 2) of two datasets, rows of the smaller one repeated until it has its share.
+
+    All of its rows occur equally often, or once more than others.
+    """
+    parts = [order[order[:, 0] == label] for label in (0, 1)]
+    small = int(len(parts[1]) < len(parts[0]))
+    count, needed = len(parts[small]), least_share / (1.0 - least_share) * len(parts[1 - small])
+    wanted = max(count, math.ceil(needed - 1e-9))
+    parts[small] = parts[small][np.arange(wanted) * count // wanted]
+    return np.concatenate(parts)
 
 
 def joint_dataset(structures: Sequence[Structure], elements: Sequence[int]) -> JointDataset:
