@@ -20,7 +20,10 @@ Tensors = dict[str, torch.Tensor]
 
 
 def run(folder: Path, processes: int, sharding: str = "none", stop: int = STEPS) -> list[Tensors]:
-    """Train up to step `stop` of 6, or go on from there; what each process ended with."""
+    """Train up to step `stop` of 6, or go on from there; what each process ended with.
+
+    A signal to the last process stops all of them.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -61,15 +64,32 @@ def assert_equal(folder: Path, ranks: list[Tensors], one: tuple[Path, Tensors]) 
                 torch.testing.assert_close(rank[name], expected, rtol=0, atol=close, msg=name)
 
 
+def assert_near(ranks: list[Tensors], one: Tensors) -> None:
+    """Three steps with absolute errors, whose gradient jumps where rounding decides a sign.
+
+    Without such a jump the weights are 3e-7 apart. One jump in the first step moves the loss by
+    1.3e-4, the norm of the gradients by 1.4e-3 and a weight by 8e-4: about twice that is allowed.
+    """
+    scalars = torch.tensor([3e-4, 3e-3])
+    for rank in ranks:
+        assert ((rank["absolute.rows"] / one["absolute.rows"] - 1.0).abs() < scalars).all()
+        for name in (n for n in one if n.startswith("absolute.") and n != "absolute.rows"):
+            torch.testing.assert_close(rank[name], one[name], rtol=0, atol=1.5e-3, msg=name)
+
+
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_two_processes_equal_one(sharding: str, tmp_path: Path, one: tuple[Path, Tensors]) -> None:
     ranks = run(tmp_path, 2, sharding)
     assert [int(rank["world"]) for rank in ranks] == [2, 2]
+    # Scalars, with the word of a signal among them, and moments: nothing else is waited for.
+    assert [int(rank["reductions"]) for rank in ranks] == [2 * STEPS, 2 * STEPS]
     assert int(one[1]["world"]) == 1
     together = torch.stack([rank["seen"].view(-1, 8) for rank in ranks], dim=1).flatten()
     assert together.tolist() == one[1]["seen"].tolist()
     assert_equal(tmp_path, ranks, one)
-    assert all(torch.equal(ranks[0][n], ranks[1][n]) for n in ranks[0] if n.startswith("weight."))
+    assert_near(ranks, one[1])
+    same = [name for name in ranks[0] if name.startswith(("weight.", "absolute."))]
+    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in same)
 
     tensors = sum(name.startswith("weight.") for name in one[1])
     held = [int(rank["held"]) for rank in ranks]
@@ -85,11 +105,11 @@ def test_two_processes_equal_one(sharding: str, tmp_path: Path, one: tuple[Path,
 def test_a_run_goes_on_with_another_number_of_processes(
     tmp_path: Path, one: tuple[Path, Tensors]
 ) -> None:
-    """One process, then two sharded ones, then one again: the same run, the same files."""
-    run(tmp_path, 1, "full", stop=2)
-    assert len(losses(tmp_path)) == 2
-    run(tmp_path, 2, "full", stop=4)
-    assert len(losses(tmp_path)) == 4
+    """One process, two with shares, two with whole weights, one again: the same run and files."""
+    for processes, sharding, stop in ((1, "full", 2), (2, "full", 4), (2, "none", 5)):
+        ranks = run(tmp_path, processes, sharding, stop)
+        assert [int(rank["steps"]) for rank in ranks] == [stop] * processes
+        assert len(losses(tmp_path)) == stop
     assert_equal(tmp_path, run(tmp_path, 1, "none"), one)
     (kept,) = {path.name for path in (one[0] / "checkpoints").iterdir()}
     for file in sorted((one[0] / "checkpoints" / kept).glob("*.safetensors")):

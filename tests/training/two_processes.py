@@ -42,9 +42,19 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
             used = {n: p.grad for p, n in trainer.names.items() if p.grad is not None}
             gradients.update({f"grad.{n}": whole(grad).clone() for n, grad in used.items()})
         update(row)
-        if trainer.step + 1 == steps:
-            os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes the machine back
 
+    def signalled(*given: object) -> None:
+        if trainer.step + 1 == steps and rank == world - 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes one machine back
+        accumulate(*given)
+
+    def counted(tensor: torch.Tensor, how: str) -> torch.Tensor:
+        reductions.append(how)
+        return reduce(tensor, how)
+
+    reductions: list[str] = []
+    accumulate, reduce = trainer._accumulate, trainer.accelerator.reduce
+    trainer._accumulate, trainer.accelerator.reduce = signalled, counted  # type: ignore
     trainer._update = record  # type: ignore[method-assign]
     trainer.accelerator.end_training = lambda: None  # it ends the processes' group
     trainer.fit()
@@ -53,8 +63,23 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
     held = sum(local(p).numel() for p in trainer.names)
     sharded = sum(isinstance(p, DTensor) for p in trainer.names)
     counts = {"world": world, "held": held, "sharded": sharded, "seen": seen}
+    counts |= {"steps": trainer.step, "reductions": len(reductions)}
     counts = {name: torch.tensor(value) for name, value in counts.items()}
-    save_file(weights | averages | gradients | counts, folder / f"rank{rank}.safetensors")
+    absolute = default_loss(folder, micro_batch_size, sharding) if steps == 6 else {}
+    kept = weights | averages | gradients | counts | absolute
+    save_file(kept, folder / f"rank{rank}.safetensors")
+
+
+def default_loss(folder: Path, micro_batch_size: int, sharding: str) -> dict[str, torch.Tensor]:
+    """Three steps of the default image loss, absolute errors: losses and weights."""
+    changes = {"micro_batch_size": micro_batch_size, "sharding": sharding}
+    trainer = tiny_trainer(folder / "absolute", steps=3, optimizer__warmup_steps=1, **changes)
+    batches, rows = iter(trainer.batches()), []
+    for _ in range(3):
+        row = trainer._train_step(batches)
+        rows.append(torch.stack([row["loss"], row["grad_norm"].double()]))
+    found = {f"absolute.{n}": whole(p.detach()).clone() for p, n in trainer.names.items()}
+    return {"absolute.rows": torch.stack(rows), **found}
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ class Trainer:
             part.compile()  # in place: names in checkpoints stay
         self.order = sample_order(config, dataset, world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
+        self.signals, self.agreed = StopSignals(), False
 
     def fit(self) -> TrainResult:
         """Train to `config.steps`, or until a signal asks to stop; saves before it returns."""
@@ -114,9 +115,9 @@ class Trainer:
         guard = CollapseGuard.of_run(self.config.steps, self.config.optimizer.warmup_steps)
         bar = ProgressBar(self.step, self.config.steps, shown=main)
         first, before = self.step, self.seconds
-        with StopSignals() as stop:
+        with StopSignals() as self.signals:
             try:
-                self._loop(log, bar, guard, stop)
+                self._loop(log, bar, guard)
             finally:
                 bar.advance(log.flush())
                 bar.close()
@@ -127,11 +128,9 @@ class Trainer:
         rate = (self.step - first) * self.config.batch_size / max(1e-9, self.seconds - before)
         return TrainResult(self.step, self.step >= self.config.steps, self.seconds, rate)
 
-    def _loop(
-        self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard, stop: StopSignals
-    ) -> None:
-        batches = iter(self.batches())
-        while self.step < self.config.steps and not self._agree(stop.asked):
+    def _loop(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
+        batches, self.agreed = iter(self.batches()), False
+        while self.step < self.config.steps and not self._stops():
             tick = time.perf_counter()
             row = self._train_step(batches)
             seconds = time.perf_counter() - tick
@@ -149,12 +148,9 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
 
-    def _agree(self, asked: bool) -> bool:
-        """All processes stop after the same step, whenever the signal reached each."""
-        if self.accelerator.num_processes == 1:
-            return asked
-        flag = torch.tensor(float(asked), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum") > 0)
+    def _stops(self) -> bool:
+        """After a signal; several processes after the same step, in which all heard of it."""
+        return self.agreed if self.accelerator.num_processes > 1 else self.signals.asked
 
     def _draw(self, preview: Callable[[nn.Module, int], None]) -> None:
         average = gathered(self.ema.model)
@@ -219,6 +215,7 @@ class Trainer:
         self, scalars: dict[str, list[Tensor]], latents: Tensor, valid: Tensor
     ) -> dict[str, Any]:
         """Scalars of this step, averaged over micro-batches, draws and processes."""
+        scalars["asked"] = [latents.new_full((), float(self.signals.asked))]  # to stop, by a signal
         names = list(scalars)
         means = torch.stack([wide(torch.stack(scalars[name]).mean()) for name in names])
         sums = collapse.moments(latents, valid)
@@ -236,16 +233,13 @@ class Trainer:
     def _update(self, row: dict[str, Any]) -> None:
         """Step optimizers and EMA; a loss or gradient that is not finite leaves both untouched."""
         settings = self.config.optimizer
-        factor = learning_rate_factor(
-            self.step,
-            self.config.steps,
-            settings.warmup_steps,
-            settings.final_share,
-            settings.constant_share,
-        )
+        shape = settings.warmup_steps, settings.final_share, settings.constant_share
+        factor = learning_rate_factor(self.step, self.config.steps, *shape)
         row["learning_rate"] = settings.muon_learning_rate * factor
-        finite = torch.stack([wide(row["grad_norm"]), row["loss"]]).isfinite()
-        if bool(finite.all()):
+        finite = torch.stack([wide(row["grad_norm"]), row["loss"]]).isfinite().all()
+        answers = int(finite + 2 * (row.pop("asked") > 0.0))  # one number: the host waits once
+        self.agreed = answers >= 2
+        if answers % 2:
             self.bad_steps = 0
             for optimizer in self.optimizers.values():
                 for group in optimizer.param_groups:
