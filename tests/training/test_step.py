@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from benchmarks.measure import peak_bytes
@@ -28,10 +29,10 @@ WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::m
 # ---- whole graphs ---------------------------------------------------------------------------
 
 
-def whole_graph(part: str, backend: str) -> dict[str, float]:
+def whole_graph(part: str, backend: str, precision: str = "no") -> dict[str, float]:
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     result = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "whole_graph.py"), part, backend],
+        [sys.executable, str(Path(__file__).parent / "whole_graph.py"), part, backend, precision],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -42,12 +43,13 @@ def whole_graph(part: str, backend: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize(
     ("part", "names"),
     [("networks", ["tokenize", "denoise", "decode"]), ("terms", ["reconstruction", "flow"])],
 )
-def test_each_part_of_a_step_is_one_graph(part: str, names: list[str]) -> None:
-    differences = whole_graph(part, "aot_eager")
+def test_each_part_of_a_step_is_one_graph(part: str, names: list[str], precision: str) -> None:
+    differences = whole_graph(part, "aot_eager", precision)
     assert list(differences) == names
     assert max(differences.values()) < 1e-5
 
@@ -67,6 +69,19 @@ def test_compiling_changes_no_name_and_no_weight(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert all(m._compiled_call_impl is not None for m in compiled.model.values())
     assert all(m._compiled_call_impl is None for m in compiled.ema.model.values())  # type: ignore
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_shapes_are_static_where_all_batches_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool
+) -> None:
+    """Padded batches have many shapes: a whole graph for each would be compiled for ever."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: asked.append(how))
+    monkeypatch.setattr(TinyImages, "sizes", None if alike else np.ones(300, dtype=np.int64))
+    tiny_trainer(tmp_path, compile=True)
+    static = {"fullgraph": True, "dynamic": False}
+    assert asked == 2 * [static if alike else {"fullgraph": False, "dynamic": None}]
 
 
 # ---- waiting for the device -----------------------------------------------------------------

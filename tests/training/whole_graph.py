@@ -1,12 +1,13 @@
 """Run apart from pytest, whose shape checker would break every graph: what compiles as one graph.
 
 Prints a line of JSON: for each part the largest difference from eager mode, of outputs and of
-gradients. Any graph break raises.
+gradients. Any graph break raises. Arguments: what to compile, backend, precision.
 """
 
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from tests.training.tiny import TinyImages, tiny_config
@@ -17,25 +18,33 @@ from openunite.objective import UniteObjective, sum_of
 from openunite.training.build import build_models, build_objective
 
 
-def denoiser(objective: UniteObjective, backend: str) -> dict[str, float]:
+@dataclass(frozen=True)
+class Way:
+    """How to compile, and whether under bf16 autocast, as the trainer has it: forward alone."""
+
+    backend: str
+    precision: str
+
+
+def denoiser(objective: UniteObjective, way: Way) -> dict[str, float]:
     """The encoder on registers alone."""
     given = torch.randn(3, 4, 8), torch.rand(3), torch.tensor([0, 4, 10])
     encoder = objective.encoder
-    return {"denoise": compare(encoder, lambda f: f(*given), encoder, backend)}
+    return {"denoise": compare(encoder, lambda f: f(*given), encoder, way)}
 
 
-def networks(objective: UniteObjective, backend: str) -> dict[str, float]:
+def networks(objective: UniteObjective, way: Way) -> dict[str, float]:
     """Both passes of the encoder, and the decoder."""
     encoder, decoder = objective.encoder, objective.decoder
     z, t, image = torch.randn(3, 4, 8), torch.rand(3), torch.rand(3, 1, 28, 28)
     return {
-        "tokenize": compare(encoder, lambda f: f(z, t, None, image), encoder, backend),
-        **denoiser(objective, backend),
-        "decode": compare(decoder, lambda f: f(z), decoder, backend),
+        "tokenize": compare(encoder, lambda f: f(z, t, None, image), encoder, way),
+        **denoiser(objective, way),
+        "decode": compare(decoder, lambda f: f(z), decoder, way),
     }
 
 
-def terms(objective: UniteObjective, backend: str) -> dict[str, float]:
+def terms(objective: UniteObjective, way: Way) -> dict[str, float]:
     """Equation (5) with its random numbers: the reconstruction, and one flow draw."""
     model = nn.ModuleDict({"encoder": objective.encoder, "decoder": objective.decoder})
     batch = objective.modality.prepare(TinyImages().batch([3, 1, 2]), None)
@@ -50,15 +59,16 @@ def terms(objective: UniteObjective, backend: str) -> dict[str, float]:
         return objective.flow_loss(target, batch, random, (2,))
 
     found = {"reconstruction": reconstruction, "flow": flow}
-    return {name: compare(call, lambda f: f(), model, backend) for name, call in found.items()}
+    return {name: compare(call, lambda f: f(), model, way) for name, call in found.items()}
 
 
-def compare(function: Callable, call: Callable, model: nn.Module, backend: str) -> float:
+def compare(function: Callable, call: Callable, model: nn.Module, way: Way) -> float:
     """Largest difference between one whole graph and eager mode."""
     results = []
-    compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=way.backend)
     for chosen in (compiled, function):
-        output = call(chosen)
+        with torch.autocast("cpu", torch.bfloat16, enabled=way.precision == "bf16"):
+            output = call(chosen)
         (output if output.ndim == 0 else output.square().sum()).backward()
         grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
         model.zero_grad()
@@ -73,4 +83,4 @@ if __name__ == "__main__":
     for parameter in (*made.encoder.parameters(), *made.decoder.parameters()):
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
     parts = {"denoiser": denoiser, "networks": networks, "terms": terms}
-    print(json.dumps(parts[sys.argv[1]](made, sys.argv[2])))
+    print(json.dumps(parts[sys.argv[1]](made, Way(*sys.argv[2:]))))

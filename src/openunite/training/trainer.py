@@ -101,8 +101,10 @@ class Trainer:
             shard(self.model, self.ema.model, device)
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
+        alike = dataset.sizes is None  # batches of one shape
         for part in self.model.values() if config.compile else ():
-            part.compile()  # in place: names in checkpoints stay
+            # In place: names in checkpoints stay. FSDP2 breaks the graph to gather weights.
+            part.compile(fullgraph=alike and not self.sharded, dynamic=False if alike else None)
         self.order = sample_order(config, dataset, world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
         self.signals, self.agreed = StopSignals(), False
