@@ -65,7 +65,7 @@ def test_every_recipe_knows_its_name(recipe: Callable[[], RunConfig]) -> None:
 def test_the_file_is_plain_yaml(tmp_path: Path) -> None:
     save_config(replace(RECIPES["fashion"](), trackers=("tensorboard",)), tmp_path / "c.yaml")
     plain = yaml.safe_load((tmp_path / "c.yaml").read_text())
-    assert plain["optimizer"]["betas"] == [0.9, 0.999]
+    assert plain["optimizer"]["betas"] == [0.9, 0.99]
     assert plain["trackers"] == ["tensorboard"]
     assert load_config(tmp_path / "c.yaml").trackers == ("tensorboard",)
 
