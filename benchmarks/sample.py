@@ -8,20 +8,25 @@ Writes benchmarks/results/sample_NAME.json and .md.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from benchmarks.curve import REFERENCE, Mean, Point, cheapest, grid, means, measure
 from benchmarks.machine import RESULTS, describe, save
-from benchmarks.measure import Timing, alternate
+from benchmarks.measure import Timing, alternate, memory_by, peak_bytes
 from benchmarks.released import PlainEncoder, plain_guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
 from openunite.jobs.load import load_pipeline
+from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.image import ImagePipeline
+from openunite.training.config import DataConfig, ModelConfig, RunConfig
+from openunite.training.cost import flops
 from openunite.training.device import choose_device
 
 ADAPTIVE = Point("dopri5", 1.0, 0)
@@ -56,14 +61,56 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
         "generate, default": lambda: pipeline.decode_tensor(pipeline.sample_latents(labels, seeds)),
         "generate, as released": lambda: pipeline.detokenize(_released(pipeline, labels, seeds)),
     }
+    counted = flops(config_of(pipeline))
+    cost = {"tokenize": counted.tokenize / 3.0, "decode": counted.decode / 3.0}  # forward alone
+    for name in calls.keys() - cost.keys():
+        cost[name] = counted.sample(passes(calls[name]) // batch)
     if options.compile:
         pipeline.encoder.compile(dynamic=False)
         pipeline.decoder.compile(dynamic=False)
     timings = alternate(calls, device, runs=options.runs, warmup=1)
+    found: dict[str, dict[str, float]] = {}
     lines = [f"## Speed, batch {batch}{', compiled' * options.compile}", ""]
-    lines += ["| what | median ms | lower quartile | spread | images/s |", "|---|---|---|---|---|"]
-    lines += [_row(name, timing, batch) for name, timing in timings.items()]
-    return {name: timing.as_dict() for name, timing in timings.items()}, lines
+    lines += ["| what | median ms | lower quartile | spread | images/s | GFLOP/image | peak MiB |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for name, timing in timings.items():
+        peak = peak_bytes(calls[name], device)
+        found[name] = {**timing.as_dict(), "flop_per_image": cost[name], "peak_bytes": peak}
+        lines.append(f"{_row(name, timing, batch)} {cost[name] / 1e9:.4g} | {peak / 2**20:.0f} |")
+    return {**found, "memory_by": memory_by(device)}, lines
+
+
+def passes(call: Callable[[], object]) -> int:
+    """Samples that go through the denoising network in one call; two for one that is guided."""
+    count = 0
+
+    def note(module: nn.Module, given: Any, output: Tensor) -> None:
+        nonlocal count
+        if isinstance(module, GenerativeEncoder | PlainEncoder):
+            count += len(output)
+
+    hook = register_module_forward_hook(note)
+    call()
+    hook.remove()
+    return count
+
+
+def config_of(pipeline: ImagePipeline) -> RunConfig:
+    """The settings of a run that FLOPs are counted from: the sizes of the networks."""
+    encoder, decoder = pipeline.encoder.config, pipeline.decoder.config
+    shared = ("num_registers", "latent_channels", "num_context_tokens", "context_start")
+    sizes = {name: encoder[name] for name in (*shared, "width", "depth", "num_heads")}
+    sizes |= {f"decoder_{n}": decoder[n] for n in ("width", "depth", "mlp_width", "input_width")}
+    return RunConfig(
+        recipe="",
+        modality="image",
+        modality_config=dict(encoder.modality_config),
+        num_classes=encoder.num_classes,
+        data=DataConfig(""),
+        model=ModelConfig(**sizes, decoder_heads=decoder.num_heads),
+        steps=1,
+        batch_size=1,
+    )
 
 
 @torch.no_grad()
