@@ -474,6 +474,8 @@ class Info:
       openunite info imagenet256_b
 
       openunite info --recipe imagenet256_l --gpus 8 --gpu h100 --batch-size 1024
+
+      openunite info runs/mine --gpus 2 --size B --flow-draws 14
     """
 
     source: Positional[str] = ""
@@ -484,8 +486,12 @@ class Info:
     """Plan for so many GPUs: FLOPs, memory, time, and what to change if it does not fit."""
     gpu: Literal["h200", "h100", "a100", "4090"] = "h200"
     """Their kind."""
+    size: OptionalStr = None
+    """Plan for this model size instead: nano, micro, tiny, S, B, Medium, L or XL."""
     batch_size: OptionalInt = None
     """Samples per optimizer step, over all GPUs."""
+    flow_draws: OptionalInt = None
+    """Flow draws per data point, k."""
     mfu: float = 0.4
     """Share of the peak that training reaches; assumed."""
 

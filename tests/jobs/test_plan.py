@@ -20,6 +20,19 @@ def test_the_command_prints_cost_memory_and_time(capsys: pytest.CaptureFixture[s
         assert expected in printed
 
 
+def test_a_plan_for_another_size_and_other_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--size", "L", "--flow-draws", "3", "--batch-size", "512"]
+    main(["info", "imagenet256_b", "--gpus", "8", *asked])
+    changed = capsys.readouterr().out
+    config = RECIPES["imagenet256_l"]()
+    objective = replace(config.objective, flow_draws=3)
+    config = replace(config, objective=objective, batch_size=512, steps=240 * 1251)
+    expected = plan(config, 8, "h200", 0.4).splitlines()
+    assert changed.splitlines()[1:] == expected[1:]
+    assert "545.5 M: 24 x 1024, decoder 12 x 768" in expected[1]
+    assert "3 draws of" in expected[2]
+
+
 @pytest.mark.parametrize(
     ("draws", "together", "words"),
     [(14, 1, "one flow draw is"), (14, 4, "4 flow draws are"), (3, 8, "3 flow draws are")],
@@ -47,6 +60,9 @@ def test_without_the_stop_gradient_the_plan_counts_every_draw() -> None:
         (["info", "imagenet256_b", "--gpus", "3"], "multiple of 3 GPUs"),
         (["info", "imagenet256_b", "--gpus", "8", "--mfu", "40"], "MFU in"),
         (["info", "molecules", "--gpus", "8"], "follow from its data"),
+        (["info", "imagenet256_b", "--gpus", "8", "--size", "huge"], "unknown size 'huge'"),
+        (["info", "imagenet256_b", "--gpus", "8", "--flow-draws", "0"], "at least 1, got 0"),
+        (["info", "imagenet256_b", "--size", "L"], "add --gpus N"),
     ],
 )
 def test_mistakes(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from openunite.convert import convert as convert_checkpoint
 from openunite.jobs.load import load_pipeline
 from openunite.jobs.plan import plan
 from openunite.recipes import RECIPES
+from openunite.recipes.sizes import get_size
 from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
 from openunite.training.config import RunConfig, load_config, to_dict
@@ -23,6 +24,8 @@ def info(command: Info) -> None:
     """Print what a recipe, a run, or a pipeline is, or what training it would need."""
     if bool(command.source) == bool(command.recipe):
         raise ValueError("name one SOURCE or --recipe: openunite info imagenet256_b")
+    if command.gpus is None and (command.size or command.batch_size or command.flow_draws):
+        raise ValueError("--size, --batch-size and --flow-draws are of a plan; add --gpus N")
     source = command.recipe or command.source
     path = Path(source)
     if command.gpus is not None:
@@ -44,14 +47,20 @@ def info(command: Info) -> None:
 
 
 def _plan_config(source: str, command: Info) -> RunConfig:
-    """Of a recipe or a run. ValueError for anything else."""
+    """Of a recipe or a run, with what the options change. ValueError for anything else."""
     path = Path(source) / "config.yaml"
     if source not in RECIPES and not path.is_file():
         raise ValueError(f"{source} is no recipe ({', '.join(RECIPES)}) and no run to plan for")
     config = RECIPES[source]() if source in RECIPES else load_config(path)
     if config.modality != "image" and "max_atoms" not in config.modality_config:
         raise ValueError(f"the sizes of {source} follow from its data; plan for a run of it")
-    return replace(config, batch_size=command.batch_size or config.batch_size)
+    model, objective = config.model, config.objective
+    if command.size is not None:
+        model = get_size(command.size).model(model.num_registers, model.latent_channels)
+    if command.flow_draws is not None:
+        objective = replace(objective, flow_draws=command.flow_draws)
+    batch_size = command.batch_size or config.batch_size
+    return replace(config, model=model, objective=objective, batch_size=batch_size)
 
 
 def describe_config(config: RunConfig) -> None:

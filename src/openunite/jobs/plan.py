@@ -75,7 +75,11 @@ def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
 def _cost(config: RunConfig) -> Iterator[str]:
     counted, draws = flops(config), config.objective.flow_draws
     lpips = uses_lpips(config)
-    yield f"parameters    {num_parameters(config) / 1e6:.1f} M"
+    size = config.model
+    yield (
+        f"parameters    {num_parameters(config) / 1e6:.1f} M: {size.depth} x {size.width}, "
+        f"decoder {size.decoder_depth} x {size.decoder_width}"
+    )
     parts = f"tokenize {counted.tokenize / 1e9:.4g}, decode {counted.decode / 1e9:.4g}, "
     parts += f"LPIPS {counted.perceptual / 1e9:.4g}, " if lpips else ""
     total = counted.step(draws, perceptual=lpips) / 1e9
