@@ -46,7 +46,8 @@ def spread_of(moments: Float[Tensor, "3 r c"]) -> Float[Tensor, ""]:
     shared = count > 1.0
     count = count.clamp_min(1.0)
     variance = (squares / count - (total / count).square()).clamp_min(0.0)
-    return variance.sqrt()[shared].mean()
+    # A mask as index would make the host wait for a GPU to count it.
+    return torch.where(shared, variance.sqrt(), 0.0).sum() / shared.sum()
 
 
 def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]) -> float:
