@@ -27,9 +27,9 @@ def qm9() -> RunConfig:
     """QM9, 130,831 molecules with hydrogens, in ten minutes: `make quickstart-molecules`.
 
     Cost: nine minutes on two CPU cores without AVX-512; needs the extra `molecules`, whose package
-    qm9pack carries the data. Measured, seeds 0 and 1 (docs/LOG.md): RMSD of reconstructions 0.012
-    and 0.014 A, 94 % of them stable (real 95 %); 64 and 67 % of the samples' atoms stable (real
-    99 %), 96 and 97 % of the hydrogens, no stable molecule yet.
+    qm9pack carries the data. Measured, seeds 0 and 1 (docs/LOG.md): RMSD of reconstructions 0.011
+    and 0.012 A, 94 % of them stable (real 95 %); 66 and 65 % of the samples' atoms stable (real
+    99 %), 97 and 96 % of the hydrogens, no stable molecule yet.
     """
     return _small("qm9", "molecule", _QM9, "qm9")
 
