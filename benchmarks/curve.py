@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.measure import samples_through
 from openunite.evaluation.fashion_classifier import FashionClassifier, load_fashion_classifier
 from openunite.evaluation.features.base import module_checksum
 from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
@@ -23,6 +24,7 @@ from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
 from openunite.modalities.image.arrays import fashion_mnist_mini
 from openunite.pipelines.image import ImagePipeline
+from openunite.training.files import write_json
 
 REFERENCE = "heun 1 100"
 PER_STEP = {"euler": 1, "heun": 2, "multistep": 1, "sde": 1}
@@ -70,39 +72,33 @@ def draw(
     A pass is the network on one image: an evaluation costs one, and two where guidance acts.
     """
     scale, interval = pipeline.config.guidance_scale, tuple(pipeline.config.guidance_interval)
-    images, evaluations, passes = [], 0, 0
+    images, evaluations = [], 0
+    with samples_through(type(pipeline.encoder)) as passed:
+        for part in seeds.split(batch):
+            labels = (part % pipeline.encoder.config.num_classes).to(pipeline.device)
+            denoiser = pipeline.denoiser(labels, scale, interval)
 
-    def count(*_: object) -> None:
-        nonlocal passes
-        passes += len(part)
+            def counted(z: Tensor, t: Tensor, inner: Any = denoiser) -> Tensor:
+                nonlocal evaluations
+                evaluations += len(z)
+                found: Tensor = inner(z, t)
+                return found
 
-    hook = pipeline.encoder.register_forward_hook(count)
-    for part in seeds.split(batch):
-        labels = (part % pipeline.encoder.config.num_classes).to(pipeline.device)
-        denoiser = pipeline.denoiser(labels, scale, interval)
+            def noise(draw: int, seeds: Tensor = part) -> Tensor:
+                return seeded_normal(seeds, *pipeline.latent_shape, draw=draw).to(pipeline.device)
 
-        def counted(z: Tensor, t: Tensor, inner: Any = denoiser) -> Tensor:
-            nonlocal evaluations
-            evaluations += len(z)
-            found: Tensor = inner(z, t)
-            return found
-
-        def noise(draw: int, seeds: Tensor = part) -> Tensor:
-            return seeded_normal(seeds, *pipeline.latent_shape, draw=draw).to(pipeline.device)
-
-        steps = point.evaluations // PER_STEP.get(point.solver, 1)
-        latents = solve(
-            counted,
-            noise(0),
-            solver=point.solver,
-            num_steps=max(1, steps),
-            shift=point.shift,
-            eta=1.0,
-            fresh=noise,
-        )
-        images.append(pipeline.decode_tensor(latents))
-    hook.remove()
-    return torch.cat(images), evaluations / len(seeds), passes / len(seeds)
+            steps = point.evaluations // PER_STEP.get(point.solver, 1)
+            latents = solve(
+                counted,
+                noise(0),
+                solver=point.solver,
+                num_steps=max(1, steps),
+                shift=point.shift,
+                eta=1.0,
+                fresh=noise,
+            )
+            images.append(pipeline.decode_tensor(latents))
+    return torch.cat(images), evaluations / len(seeds), sum(passed) / len(seeds)
 
 
 def measure(
@@ -129,7 +125,7 @@ def measure(
             images, evaluations, passes = draw(pipeline, point, drawn, batch)
             distance = judge.distance(images)
             rows.append({"distance": distance, "evaluations": evaluations, "passes": passes})
-            _write(file, {"identity": measured, "points": found})
+            write_json(file, {"identity": measured, "points": found})
             print(f"seed {seed} {point.key}: {distance:.4f} ({evaluations:.0f})", flush=True)
     return found
 
@@ -162,12 +158,6 @@ def _read(file: Path, measured: dict[str, Any]) -> dict[str, list[dict[str, floa
         )
     points: dict[str, list[dict[str, float]]] = kept["points"]
     return points
-
-
-def _write(file: Path, kept: dict[str, Any]) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(kept, indent=1) + "\n")
-    temporary.replace(file)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,14 @@ quartile beside it says what each can do when it is left alone.
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.profiler import ProfilerActivity, profile
 
 Variants = Mapping[str, Callable[[], object]]
@@ -105,3 +109,19 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
 def memory_by(device: torch.device) -> str:
     """How `peak_bytes` measures, for the record."""
     return "torch.cuda allocator" if device.type == "cuda" else "torch.profiler allocations"
+
+
+@contextmanager
+def samples_through(*kinds: type[nn.Module]) -> Iterator[list[int]]:
+    """The batch sizes of all passes through modules of these kinds, as they happen."""
+    passed: list[int] = []
+
+    def note(module: nn.Module, given: Any, output: Tensor) -> None:
+        if isinstance(module, kinds):
+            passed.append(len(output))
+
+    hook = register_module_forward_hook(note)
+    try:
+        yield passed
+    finally:
+        hook.remove()

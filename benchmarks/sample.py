@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch import Tensor
 
 from benchmarks.curve import REFERENCE, Mean, Point, cheapest, grid, means, measure
 from benchmarks.machine import RESULTS, describe, save
-from benchmarks.measure import Timing, alternate, memory_by, peak_bytes
+from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples_through
 from benchmarks.released import PlainEncoder, plain_guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
@@ -82,17 +81,9 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
 
 def passes(call: Callable[[], object]) -> int:
     """Samples that go through the denoising network in one call; two for one that is guided."""
-    count = 0
-
-    def note(module: nn.Module, given: Any, output: Tensor) -> None:
-        nonlocal count
-        if isinstance(module, GenerativeEncoder | PlainEncoder):
-            count += len(output)
-
-    hook = register_module_forward_hook(note)
-    call()
-    hook.remove()
-    return count
+    with samples_through(GenerativeEncoder, PlainEncoder) as passed:
+        call()
+    return sum(passed)
 
 
 def config_of(pipeline: ImagePipeline) -> RunConfig:

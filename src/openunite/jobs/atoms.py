@@ -16,8 +16,8 @@ from openunite.evaluation.molecules.report import (
     reconstruction_metrics,
     reconstruction_table,
 )
+from openunite.evaluation.optional import optional
 from openunite.evaluation.structure_pictures import drawing_grid, pair_structures, structure_grid
-from openunite.jobs.extras import require
 from openunite.jobs.structures import write_structures
 from openunite.modalities.atoms.dataset import AtomData, AtomDataset
 from openunite.modalities.atoms.structure import Structure
@@ -72,7 +72,8 @@ class AtomTask:
 
     def require(self) -> None:
         """ImportError if a package that `judge` needs is missing."""
-        require(self.things, *self.judges, purpose=f"judging {self.things} after training")
+        for module in self.judges:
+            optional(module, self.things, f"judging {self.things} after training")
 
     def record(self, data: AtomData) -> dict[str, Any]:
         return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from openunite.commands import Evaluate, Sweep
-from openunite.convert.files import label_of
+from openunite.convert.files import is_averaged, label_of
 from openunite.evaluation.feature_sets import cached_features, choose, extract, read_features
 from openunite.evaluation.features import load_extractor
 from openunite.evaluation.features.base import Extractor, module_checksum
@@ -235,9 +235,9 @@ def extractor_for(data: str) -> str:
 def _weights_kept(source: str, asked: str) -> str:
     """What was asked of a run; a pipeline holds one set of weights, and may have a record of it."""
     record = Path(source) / "conversion.json"
-    if record.is_file():  # a set is called averaged by the rule of `convert`
+    if record.is_file():
         found = str(json.loads(record.read_text())["weights"])
-        return "unknown" if found == label_of("") else "ema" if "ema" in found.lower() else "raw"
+        return "unknown" if found == label_of("") else "ema" if is_averaged(found) else "raw"
     return asked if run_folder(source) else "unknown"
 
 

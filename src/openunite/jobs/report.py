@@ -9,11 +9,11 @@ import yaml
 
 import openunite
 from openunite.commands import Report
-from openunite.jobs.files import write_text
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
 from openunite.jobs.report_tables import Values, by_reason, card_tables, headlines, metric_tables
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.training.config import RunConfig, load_config
+from openunite.training.files import write_text
 
 # Known pictures and their captions, in order; others follow under their file names.
 _PICTURES = {

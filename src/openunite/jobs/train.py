@@ -15,7 +15,6 @@ from openunite.commands import Train
 from openunite.evaluation.pictures import draw_curves
 from openunite.flow.random import SlotRandom
 from openunite.jobs.configure import configure, fit_to_minutes
-from openunite.jobs.files import write_json
 from openunite.jobs.inspect import describe_config
 from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.jobs.tasks import Data, Task, get_task
@@ -25,6 +24,7 @@ from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkp
 from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
+from openunite.training.files import write_json
 from openunite.training.trainer import Trainer, TrainResult
 
 

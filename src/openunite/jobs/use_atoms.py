@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
+from openunite.evaluation.optional import optional
 from openunite.evaluation.structure_pictures import pair_structures, structure_grid
-from openunite.jobs.extras import require
 from openunite.jobs.structures import WRITERS, write_structures
 from openunite.modalities.atoms.arrays import Reading, Skipped
 from openunite.modalities.atoms.files import files_in, kind_of
@@ -84,7 +84,7 @@ def _check_kinds(kinds: Iterable[str], suffix: str) -> None:
 
 def _require_writer(suffix: str) -> None:
     if suffix == ".sdf":
-        require("molecules", "rdkit.Chem", purpose="writing an .sdf")
+        optional("rdkit.Chem", "molecules", "writing an .sdf")
 
 
 def reconstruct(command: Reconstruct, pipeline: AtomPipeline, output: Path) -> None:

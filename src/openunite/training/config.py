@@ -4,7 +4,6 @@ A recipe is a function that returns a `RunConfig`; `config.yaml` in a run folder
 out, and reruns the run. Counts are optimizer steps and samples, never loader epochs.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+from openunite.training.files import write_text
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,8 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write plain YAML, under another name first: the file is there whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    os.replace(temporary, path)
+    """Write plain YAML; the file is there whole or not at all."""
+    write_text(path, yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
 def load_config(path: Path) -> RunConfig:

@@ -1,7 +1,6 @@
 """Scalars of a run: kept on the device, written in bulk to metrics.jsonl, shown in a bar."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from openunite.training.device import wide
+from openunite.training.files import write_text
 
 Row = dict[str, float]
 
@@ -108,6 +108,4 @@ def _truncate(path: Path, first_step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             break
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))

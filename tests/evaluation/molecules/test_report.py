@@ -8,12 +8,12 @@ import pytest
 from tests.evaluation.molecules.examples import BROKEN, CHLOROMETHANE, METHANE, SOUND, WATER, moved
 
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
-from openunite.evaluation.molecules.optional import optional
 from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_metrics,
     reconstruction_table,
 )
+from openunite.evaluation.optional import optional
 
 SAMPLES, REAL = [METHANE, METHANE, BROKEN, WATER], list(SOUND.values())
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openunite.evaluation.molecules.optional import optional
 from openunite.evaluation.molecules.smiles import (
     SmilesScores,
     molecule_smiles,
     smiles_scores,
     smiles_set,
 )
+from openunite.evaluation.optional import optional
 from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Floats, Structure
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openunite.evaluation.molecules.edm import bond_orders, unknown_atoms
-from openunite.evaluation.molecules.optional import optional
 from openunite.evaluation.molecules.smiles import (
     SmilesScores,
     molecule_smiles,
     smiles_scores,
     smiles_set,
 )
+from openunite.evaluation.optional import optional
 from openunite.modalities.atoms.structure import Structure
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from openunite.evaluation.molecules.adit import adit_molecule
-from openunite.evaluation.molecules.optional import optional
+from openunite.evaluation.optional import optional
 from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Structure
 

@@ -192,8 +192,12 @@ def _flat_cell(metrics: Metrics, name: str) -> str:
     value, error = metrics[name], metrics[f"{name}_se"]
     if f"{name}_of" not in metrics:  # an RMSD
         return f"{value:6.3f} +- {error:5.3f}{'':12}"
-    return f"{100 * value:6.2f} +- {100 * error:5.2f} of {metrics[f'{name}_of']:<8}"
+    return _percent(value, error, metrics[f"{name}_of"])
 
 
 def _cell(rate: Rate) -> str:
-    return f"{100 * rate.value:6.2f} +- {100 * rate.standard_error:5.2f} of {rate.total:<8}"
+    return _percent(rate.value, rate.standard_error, rate.total)
+
+
+def _percent(value: float, error: float, total: float) -> str:
+    return f"{100 * value:6.2f} +- {100 * error:5.2f} of {total:<8}"

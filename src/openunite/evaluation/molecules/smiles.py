@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from openunite.evaluation.molecules.optional import optional
+from openunite.evaluation.optional import optional
 from openunite.evaluation.rates import Rate
 from openunite.modalities.atoms.structure import Structure
 

@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import Any
 
 
-def optional(module: str, extra: str) -> Any:
-    """The module, or an ImportError that names the extra to install."""
+def optional(module: str, extra: str, purpose: str = "this metric") -> Any:
+    """The module, or an ImportError that says what needs it and names the extra to install."""
     try:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"this metric needs {module.partition('.')[0]}: pip install 'openunite[{extra}]'"
+            f"{purpose} needs {module.partition('.')[0]}: pip install 'openunite[{extra}]'"
         ) from error
