@@ -72,31 +72,30 @@ def draw(
     A pass is the network on one image: an evaluation costs one, and two where guidance acts.
     """
     scale, interval = pipeline.config.guidance_scale, tuple(pipeline.config.guidance_interval)
-    images, evaluations = [], 0
+    images, taken, evaluations = [], 0, 0
+
+    def note(count: int, t: float, z: Tensor) -> None:
+        nonlocal taken
+        taken = count
+
     with samples_through(type(pipeline.encoder)) as passed:
         for part in seeds.split(batch):
             labels = (part % pipeline.encoder.config.num_classes).to(pipeline.device)
-            denoiser = pipeline.denoiser(labels, scale, interval)
-
-            def counted(z: Tensor, t: Tensor, inner: Any = denoiser) -> Tensor:
-                nonlocal evaluations
-                evaluations += len(z)
-                found: Tensor = inner(z, t)
-                return found
 
             def noise(draw: int, seeds: Tensor = part) -> Tensor:
                 return seeded_normal(seeds, *pipeline.latent_shape, draw=draw).to(pipeline.device)
 
-            steps = point.evaluations // PER_STEP.get(point.solver, 1)
             latents = solve(
-                counted,
+                pipeline.denoiser(labels, scale, interval),
                 noise(0),
                 solver=point.solver,
-                num_steps=max(1, steps),
+                num_steps=max(1, point.evaluations // PER_STEP.get(point.solver, 1)),
                 shift=point.shift,
                 eta=1.0,
                 fresh=noise,
+                callback=note,
             )
+            evaluations += taken * len(part)
             images.append(pipeline.decode_tensor(latents))
     return torch.cat(images), evaluations / len(seeds), sum(passed) / len(seeds)
 

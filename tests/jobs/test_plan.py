@@ -52,6 +52,13 @@ def test_without_the_stop_gradient_the_plan_counts_every_draw() -> None:
     assert "GB per GPU: 14 flow draws are in memory at a time" in printed
 
 
+def test_crystals_are_planned_before_their_elements_are_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["info", "mp20_s", "--gpus", "1"])
+    assert "GPU-hours" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

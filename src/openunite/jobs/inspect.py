@@ -52,8 +52,11 @@ def _plan_config(source: str, command: Info) -> RunConfig:
     if source not in RECIPES and not path.is_file():
         raise ValueError(f"{source} is no recipe ({', '.join(RECIPES)}) and no run to plan for")
     config = RECIPES[source]() if source in RECIPES else load_config(path)
-    if config.modality != "image" and "max_atoms" not in config.modality_config:
+    settings = config.modality_config
+    if config.modality != "image" and "max_atoms" not in settings:
         raise ValueError(f"the sizes of {source} follow from its data; plan for a run of it")
+    if config.modality == "crystal" and "elements" not in settings:  # H to Pu: none is left out
+        config = replace(config, modality_config=settings | {"elements": list(range(1, 95))})
     model, objective = config.model, config.objective
     if command.size is not None:
         model = get_size(command.size).model(model.num_registers, model.latent_channels)

@@ -63,7 +63,8 @@ def qm9_s() -> RunConfig:
     """QM9 with UNITE-S as in the paper: 12 x 384 x 6, 16 channels, batch 512, 8,000 epochs.
 
     The paper reports match 99.37 %, RMSD 0.039 A, validity 94.90 % and uniqueness 99.71 %, by the
-    protocol of ADiT, under which real molecules have a validity of 94.7 %. Cost: not measured here.
+    protocol of ADiT, under which real molecules have a validity of 94.7 %. Cost: not measured;
+    about 22 GPU-hours on one H200 at MFU 40 % (`openunite info qm9_s --gpus 1`).
     """
     return _paper("qm9_s", "molecule", _QM9, "qm9", epochs=8000, structures=100_000)
 
@@ -72,7 +73,7 @@ def mp20_s() -> RunConfig:
     """MP-20 with UNITE-S as in the paper: batch 512, 10,000 epochs. Needs --data with its CSVs.
 
     The paper reports validity 99.0 % (structure), 89.9 % (composition), 87.9 % (both) and a match
-    rate of 75.7 %. Cost: not measured here.
+    rate of 75.7 %. Cost: not measured; about 6 GPU-hours on one H200 at MFU 40 %.
     """
     return _paper("mp20_s", "crystal", {"max_atoms": 20}, "", epochs=10_000, structures=27_136)
 
@@ -81,7 +82,8 @@ def joint_s() -> RunConfig:
     """Molecules and crystals in one UNITE-S: `--data qm9,MP20_FOLDER`, the dataset as class.
 
     As in the paper 12 x 384 x 6, 16 channels, batch 512; structures are drawn from the union, so
-    QM9 is seen four times as often as MP-20. Sizes up to 29 and 20 atoms. Cost: not measured here.
+    QM9 is seen four times as often as MP-20. Sizes up to 29 and 20 atoms. Cost: not measured;
+    about 16 GPU-hours on one H200 at MFU 40 %, by the FLOPs of the two recipes above.
     """
     recipe = _paper("joint_s", "joint", {"max_atoms": 29}, "", epochs=5000, structures=127_136)
     sampling = replace(recipe.sampling, guidance_scale=1.5)

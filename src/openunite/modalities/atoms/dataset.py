@@ -199,7 +199,8 @@ def usable_rows(
             f"{len(bad)} of {total} structures in {reading.name} ({share:.2%}) cannot be used, "
             f"more than max_bad_share = {max_bad_share:g} allows: {first}"
             f"{', ...' if len(bad) > _SHOWN else ''}; remove them, "
-            f"{larger}or set max_bad_share to {np.ceil(share * 1e4) / 1e4:g} or more"
+            f"{larger}or set max_bad_share to {np.ceil(share * 1e4) / 1e4:g} or more "
+            "(`--max-bad-share`)"
         )
     return np.flatnonzero([not text for text in faults]), tuple(bad)
 
