@@ -3,21 +3,28 @@
     torchrun --standalone --nproc_per_node 2 -m benchmarks.scaling
 
 Latency and rate of an all-reduce are fitted to a small and a large message; sizes between and
-beyond are predicted, then measured. On a GPU cluster the same command measures its NCCL links.
+beyond are predicted, then measured, and so is a training step: its arithmetic, timed while nobody
+exchanges anything, plus the model's time for its messages. On a GPU cluster the same command
+measures its NCCL links.
 """
 
 import statistics
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
 
+from benchmarks.cases import our_trainer, small
 from benchmarks.machine import describe, save
 from openunite.training.device import choose_device
 from openunite.training.scaling import DEVICES, Network
 
 SMALL, LARGE = 2**12, 2**22  # bytes; fitted
 SIZES = (2**14, 2**18, 2**20, 2**24)  # predicted
+WARM, RUNS = 3, 9
 
 
 def main() -> None:
@@ -31,6 +38,7 @@ def main() -> None:
     latency = max(0.0, measured[SMALL] - SMALL * per_byte) / hops
     network = Network(per_node=0, between=rate, usable=1.0, latency=latency)
     predicted = {n: network.all_reduce(n, DEVICES["h200"], world) for n in SIZES}
+    step = step_seconds(network, device)
     rows = [
         f"All-reduce over {world} processes ({dist.get_backend()}): fitted {rate / 1e9:.2f} GB/s, "
         f"{latency * 1e6:.0f} us per hop",
@@ -42,28 +50,60 @@ def main() -> None:
             f"{measured[n] / predicted[n]:.2f} |"
             for n in SIZES
         ),
+        "",
+        f"A step of 32 images on {world} processes: predicted {1e3 * step['arithmetic']:.1f} ms of "
+        f"arithmetic and {1e3 * step['messages']:.1f} ms of messages, "
+        f"{1e3 * step['measured']:.1f} ms measured ({step['ratio']:.2f} times).",
     ]
     if dist.get_rank() == 0:
         about = {"machine": describe(device), "world": world, "rate": rate, "latency": latency}
-        seconds = {"predicted": predicted, "measured": measured}
+        seconds = {"predicted": predicted, "measured": measured, "step": step}
         save("scaling", {**about, **seconds}, rows)
     dist.destroy_process_group()
 
 
+def step_seconds(network: Network, device: torch.device) -> dict[str, float]:
+    """Of the small model of the other benchmarks: predicted in two parts, and measured.
+
+    A step has one message of all gradients, and two of a few numbers each, which cost latency.
+    """
+    trainer = our_trainer(small())
+    batches, world = iter(trainer.batches()), dist.get_world_size()
+
+    def step() -> object:
+        return trainer._train_step(batches)
+
+    with ExitStack() as alone:
+        alone.enter_context(patch("openunite.training.trainer.average_gradients"))
+        alone.enter_context(patch.object(trainer.accelerator, "reduce", lambda x, how: x))
+        arithmetic = slowest(step, device)
+    size = sum(4 * p.numel() for p in trainer.names)
+    messages = sum(network.all_reduce(n, DEVICES["h200"], world) for n in (size, 64, 64))
+    measured = slowest(step, device)
+    ratio = measured / (arithmetic + messages)
+    parts = {"arithmetic": arithmetic, "messages": messages}
+    return {**parts, "measured": measured, "ratio": ratio, "bytes": float(size)}
+
+
 def all_reduce_seconds(size: int, device: torch.device) -> float:
-    """Median over 9 calls, all processes starting together, the slowest counting."""
+    """Of one message of `size` bytes."""
     message = torch.ones(size // 4, device=device)
+    return slowest(lambda: dist.all_reduce(message), device)
+
+
+def slowest(call: Callable[[], object], device: torch.device) -> float:
+    """Median seconds of a call, all processes starting together, the slowest counting."""
     taken = []
-    for _ in range(12):
+    for _ in range(WARM + RUNS):
         dist.barrier()
         started = time.perf_counter()
-        dist.all_reduce(message)
+        call()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        slowest = torch.tensor(time.perf_counter() - started, device=device)
-        dist.all_reduce(slowest, dist.ReduceOp.MAX)
-        taken.append(float(slowest))
-    return statistics.median(taken[3:])
+        longest = torch.tensor(time.perf_counter() - started, device=device)
+        dist.all_reduce(longest, dist.ReduceOp.MAX)
+        taken.append(float(longest))
+    return statistics.median(taken[WARM:])
 
 
 if __name__ == "__main__":
