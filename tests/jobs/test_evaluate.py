@@ -232,6 +232,18 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
     assert any("swept on images of this very split" in warning for warning in found["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("scales", "given"), [((), "none"), ((1.0, float("nan")), "1.0 nan"), ((float("inf"),), "inf")]
+)
+def test_a_sweep_over_nothing_is_refused_before_it_writes(
+    model: str, images: str, tmp_path: Path, scales: tuple[float, ...], given: str
+) -> None:
+    output = str(tmp_path / "sweep-pool.json")
+    with pytest.raises(ValueError, match=f"--scales must be finite .* got {given}"):
+        sweep(Sweep(model, scales, images, num_samples=20, output=output), small())
+    assert not Path(output).exists()
+
+
 def test_a_sweep_of_another_model_or_of_other_images_is_not_this_cards(
     model: str, images: str, tmp_path: Path
 ) -> None:

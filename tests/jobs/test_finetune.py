@@ -13,7 +13,7 @@ from PIL import Image
 
 from openunite.cli import main
 from openunite.commands import Finetune
-from openunite.jobs.finetune import decoder_config
+from openunite.jobs.finetune import decoder_config, finetune
 from openunite.jobs.load import load_pipeline
 from openunite.recipes import RECIPES
 from openunite.training.config import differences, load_config
@@ -23,7 +23,7 @@ RUN = Path(__file__).parents[1] / "fixtures" / "format_1" / "run"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The stored run, its data replaced by twenty small pictures."""
+    """The stored run, finished, its data replaced by twenty small pictures."""
     shutil.copytree(RUN, tmp_path / "run")
     pictures = tmp_path / "pictures"
     for i in range(20):
@@ -34,6 +34,8 @@ def run(tmp_path: Path) -> Path:
     config["data"]["source"] = str(pictures)
     config["sampling"]["num_inference_steps"] = 1
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    load_pipeline(str(tmp_path / "run")).save_pretrained(tmp_path / "run" / "pipeline")
+    (tmp_path / "run" / "metrics.json").write_text("{}")
     return tmp_path / "run"
 
 
@@ -67,6 +69,27 @@ def test_only_what_finetuning_needs_changes() -> None:
         "optimizer.muon_learning_rate",
         "steps",
     }
+
+
+@pytest.mark.parametrize("missing", ["pipeline", "metrics.json"])
+def test_a_run_that_is_not_finished_is_refused(run: Path, missing: str) -> None:
+    (run / missing).rename(run / "elsewhere")
+    with pytest.raises(ValueError, match="is not finished"):
+        finetune(Finetune(str(run), steps=1))
+    assert not run.with_name("run-decoder.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
+        ({"adversarial_weight": -0.5}, "--adversarial-weight must be finite and at least 0"),
+        ({"adversarial_weight": float("nan")}, "got nan"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decoder_config(RECIPES["fashion"](), Finetune("runs/fashion", **changes))
 
 
 def test_a_folder_without_a_run_is_named(

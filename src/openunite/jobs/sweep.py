@@ -1,6 +1,6 @@
 """`openunite sweep RUN`: samples at several guidance scales, on images kept for this alone."""
 
-import json
+import math
 from pathlib import Path
 
 from openunite.commands import Sweep
@@ -10,6 +10,7 @@ from openunite.evaluation.features.base import Extractor
 from openunite.evaluation.image_sets import evaluations_in
 from openunite.jobs.evaluate import of_model, of_samples
 from openunite.jobs.images_judged import Sampling, open_trial
+from openunite.training.files import write_json
 
 FIRST_SEED = 1_000_000_000  # far from those of `evaluate`
 
@@ -19,6 +20,9 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
 
     `extractor` takes the place of the one that the command names.
     """
+    if not command.scales or not all(map(math.isfinite, command.scales)):
+        given = " ".join(map(str, command.scales)) or "none"
+        raise ValueError(f"--scales must be finite numbers, at least one, got {given}")
     trial = open_trial(command, extractor=extractor)
     if trial.num_classes == 0:
         raise ValueError(f"{command.source} was trained without classes: there is no guidance")
@@ -49,7 +53,7 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
         "curve": curve,
         "software": software(str(trial.device), trial.crew.world),
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(path, record)
     print(f"\n{_table(curve)}\n-> {path}")
     print(
         "These are images of the training part. Choose a scale, then measure it once on the test\n"
