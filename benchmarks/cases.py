@@ -100,15 +100,18 @@ def released_step(config: RunConfig, device: torch.device, *, float32: bool = Fa
     settings, average = config.optimizer, copy.deepcopy(model).requires_grad_(False)
     rates = settings.muon_learning_rate, settings.adamw_learning_rate
     optimizers = plain_optimizers(model, *rates, float32=float32)
-    data, slots = RandomImages(config), torch.arange(config.batch_size, device=device)
+    micro = config.micro_batch_size or config.batch_size
+    data, rounds = RandomImages(config), torch.arange(config.batch_size).split(micro)
     half = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
     def step() -> None:
-        stored = data.batch(list(range(config.batch_size)))
-        batch = {name: value.to(device) for name, value in stored.items()}
-        with half:
-            (term,) = objective.terms(batch, config.steps, SlotRandom(config.seed, 0, slots))
-        term.value.backward()
+        for slots in rounds:
+            stored = data.batch(slots.tolist())
+            batch = {name: value.to(device) for name, value in stored.items()}
+            random = SlotRandom(config.seed, 0, slots.to(device))
+            with half:
+                (term,) = objective.terms(batch, config.steps, random)
+            (term.value / len(rounds)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         for optimizer in optimizers:
             optimizer.step()

@@ -49,7 +49,7 @@ def main() -> None:
         f"Training alone: {trained:,.1f} images/s. Best with {best} workers.",
     ]
     result = {
-        "machine": describe(choose_device()),
+        "machine": describe(choose_device(), clock="wall clock"),
         "options": {**vars(options), "data": Path(options.data).name},
         "decoded": {str(n): rate for n, rate in rates.items()},
         "trained": trained,

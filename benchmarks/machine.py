@@ -17,15 +17,18 @@ RESULTS = Path(__file__).parent / "results"
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """Machine, versions and commit; `dirty` says that the checkout had other changes."""
+def describe(device: torch.device, clock: str | None = None) -> dict[str, Any]:
+    """Machine, versions and commit; `dirty` says that the checkout had other changes.
+
+    `clock` is what was read, if not that of `measure.seconds_of`.
+    """
     root = Path(__file__).parent
     changed = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return {
         "device": device.type,
         "machine": _gpu(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
-        "clock": clock_of(device),
+        "clock": clock or clock_of(device),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.curve import REFERENCE, Mean, Point, cheapest, grid, means, measure
+from benchmarks.curve import PER_STEP, REFERENCE, Mean, Point, cheapest, grid, means, measure
 from benchmarks.machine import RESULTS, describe, save
 from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples_through
 from benchmarks.released import PlainEncoder, plain_guide
@@ -117,7 +117,7 @@ def _released(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
 
 def curve(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
     """The Frechet distance of every solver, shift and number of evaluations."""
-    points = [Point("heun", 1.0, 100), ADAPTIVE]
+    points = [Point("heun", 1.0, 100), ADAPTIVE, _own(pipeline)]
     points += [
         point
         for point in grid(options.solvers, options.shifts, options.evaluations)
@@ -139,6 +139,13 @@ def curve(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
         f"({adaptive.evaluations:.0f}, distance {adaptive.distance:.3f}).",
     ]
     return {key: vars(mean) for key, mean in found.items()} | {"chosen": chosen.key}, lines
+
+
+def _own(pipeline: ImagePipeline) -> Point:
+    """What the pipeline does by default; new noise, where it has any, in full."""
+    config: Any = pipeline.config
+    steps = config.num_inference_steps * PER_STEP.get(config.solver, 0)
+    return Point(config.solver, config.time_shift, steps)
 
 
 def _row(name: str, timing: Timing, batch: int) -> str:

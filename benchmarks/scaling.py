@@ -8,6 +8,7 @@ exchanges anything, plus the model's time for its messages. On a GPU cluster the
 measures its NCCL links.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ WARM, RUNS = 3, 9
 
 def main() -> None:
     device = choose_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     world = dist.get_world_size()
     measured = {size: all_reduce_seconds(size, device) for size in (SMALL, LARGE, *SIZES)}
@@ -56,7 +59,12 @@ def main() -> None:
         f"{1e3 * step['measured']:.1f} ms measured ({step['ratio']:.2f} times).",
     ]
     if dist.get_rank() == 0:
-        about = {"machine": describe(device), "world": world, "rate": rate, "latency": latency}
+        about = {
+            "machine": describe(device, "wall clock"),
+            "world": world,
+            "rate": rate,
+            "latency": latency,
+        }
         seconds = {"predicted": predicted, "measured": measured, "step": step}
         save("scaling", {**about, **seconds}, rows)
     dist.destroy_process_group()

@@ -1,12 +1,14 @@
-"""Training: `python -m benchmarks.train` measures a step as released and as here, side by side.
+r"""Training: `python -m benchmarks.train` measures a step as released and as here, side by side.
 
     python -m benchmarks.train                                        this machine, small
-    python -m benchmarks.train --recipe imagenet256_b --batch-size 32 --precision bf16
+    python -m benchmarks.train --recipe imagenet256_b --precision bf16 --compile \
+        --batch-size 128 --micro-batch-size 32                        a GPU, as one of eight trains
 
 Writes benchmarks/results/train_NAME.json and .md. On a CPU read the ratios, not the times.
 """
 
 import argparse
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +40,7 @@ def main() -> None:
     for name in options.parts or parts:
         result[name], lines = parts[name](config, device, options)
         table += ["", *lines]
-    save(f"train_{options.name or options.recipe}", result, table)
+        save(f"train_{options.name or options.recipe}", result, table)  # the next may not fit
 
 
 def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
@@ -53,7 +55,8 @@ def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -
     timings = alternate(steps, device, runs=options.runs)
     counted = flops(config).step(config.objective.flow_draws, perceptual=uses_lpips(config))
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    rates = {"peak": published_peak(device), "ceiling": product_ceiling(device, dtype)}
+    peak = published_peak(device) if config.precision == "bf16" else None
+    rates = {"peak": peak, "ceiling": product_ceiling(device, dtype)}
     found = {}
     for name, timing in timings.items():
         images = config.batch_size / timing.median
@@ -61,7 +64,7 @@ def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -
             **timing.as_dict(),
             "images_per_second": images,
             "flop_per_image": counted,
-            "mfu_peak": images * counted / rates["peak"] if rates["peak"] else None,
+            "mfu_peak": images * counted / rates["peak"] if rates["peak"] else None,  # of bf16
             "mfu_ceiling": images * counted / rates["ceiling"],
             "peak_bytes": peak_bytes(steps[name], device),
         }
@@ -100,20 +103,29 @@ def denoiser(config: RunConfig, device: torch.device, options: argparse.Namespac
 
 def memory(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
     """Peak memory of a step over k, beyond weights and optimizer state."""
-    found: dict[str, dict[str, int]] = {"as released": {}, "here": {}}
+    build = {"as released": lambda c: released_step(c, device), "here": our_step}
+    found: dict[str, dict[str, int | None]] = {name: {} for name in build}
     for draws in DRAWS:
         drawn = replace(config, objective=replace(config.objective, flow_draws=draws))
-        made = {"as released": released_step(drawn, device), "here": our_step(drawn)}
-        for name, call in made.items():
-            call()  # optimizer state
-            found[name][str(draws)] = peak_bytes(call, device)
+        for name, make in build.items():
+            found[name][str(draws)] = _peak_of_second(make(drawn), device)
     lines = [f"## Peak memory of a step in MiB ({memory_by(device)})", ""]
     lines += [f"| step | {' | '.join(f'k = {k}' for k in DRAWS)} | k = 14 / k = 1 |"]
     lines += ["|---" * (len(DRAWS) + 2) + "|"]
     for name, row in found.items():
-        cells = " | ".join(f"{value / 2**20:.1f}" for value in row.values())
-        lines.append(f"| {name} | {cells} | {row['14'] / row['1']:.2f} |")
+        cells = " | ".join(f"{n / 2**20:.1f}" if n else "does not fit" for n in row.values())
+        few, many = row["1"], row["14"]
+        lines.append(f"| {name} | {cells} | {many / few if few and many else math.nan:.2f} |")
     return found, lines
+
+
+def _peak_of_second(call: Step, device: torch.device) -> int | None:
+    """Of a step after the first, which makes the optimizers' state; None if it does not fit."""
+    try:
+        call()
+        return peak_bytes(call, device)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def muon(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
@@ -177,7 +189,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
         model=replace(config.model, **{k: v for k, v in size.items() if v}),
         objective=replace(config.objective, flow_draws=options.draws),
         batch_size=options.batch_size,
-        micro_batch_size=None,
+        micro_batch_size=options.micro_batch_size,
         steps=1_000_000,
         data=replace(config.data, workers=0),
         precision=options.precision,
@@ -212,6 +224,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--width", type=int, help="instead of the recipe's (heads of 32)")
     parser.add_argument("--depth", type=int, help="instead of the recipe's")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--micro-batch-size", type=int, help="at a time; default the whole batch")
     parser.add_argument("--draws", type=int, default=3, help="flow draws k")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--compile", action="store_true", help="measure our step compiled, too")

@@ -5,9 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,12 +22,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from openunite.flow.random import SlotRandom
+from openunite.modalities.image.perceptual import Lpips
 from openunite.training.build import build_models, build_objective
 from openunite.training.log import MetricsLog
 from openunite.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
-WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select"}
+# Operations whose result, or its shape, the host has to wait for; and functions of Python that
+# copy between host and device. On a CPU these copy nothing, so they are noted by name.
+WAITING = {
+    *("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select"),
+    *("aten::_unique2", "aten::repeat_interleave", "aten::unique_consecutive"),
+}
+COPYING = [(torch.Tensor, name) for name in ("tolist", "cpu", "new_tensor")]
+COPYING += [(torch, name) for name in ("tensor", "as_tensor")]
 
 
 # ---- whole graphs ---------------------------------------------------------------------------
@@ -88,30 +100,79 @@ def test_shapes_are_static_where_all_batches_have_one(
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operations that make the host wait for a value."""
+    """Counts what makes the host wait for a value, or the device for the host."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
+        self.patches = ExitStack()
+
+    def __enter__(self) -> "Waits":
+        for owner, name in COPYING:
+            noted = self._noted(name, getattr(owner, name))
+            self.patches.enter_context(patch.object(owner, name, noted))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *given: Any) -> None:
+        super().__exit__(*given)
+        self.patches.close()
+
+    def _noted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            self.seen.append(name)
+            return call(*args, **kwargs)
+
+        return noting
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name
-        if name in WAITING:
+        chosen = name in ("aten::index", "aten::index_put", "aten::index_put_")
+        if name in WAITING or (chosen and any(i is not None and is_mask(i) for i in args[1])):
             self.seen.append(name)
         return func(*args, **(kwargs or {}))
 
 
-def test_the_counter_sees_a_wait() -> None:
+def is_mask(index: torch.Tensor) -> bool:
+    """How many elements a mask chooses is known when it has been read."""
+    return index.dtype in (torch.bool, torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: bool(x.sum() > 1),
+        lambda x: x.max().item(),
+        lambda x: x.tolist(),
+        lambda x: x.cpu(),
+        lambda x: x[x > 0],
+        lambda x: x.new_tensor((1.0, 2.0)),
+        lambda x: torch.tensor(0.5),
+        lambda x: torch.unique(x),
+        lambda x: x.repeat_interleave(torch.ones(2, dtype=torch.int64)),
+        lambda x: x.index_put_((x > 0,), torch.zeros(1)),
+    ],
+)
+def test_the_counter_sees_a_wait(wait: Callable[[torch.Tensor], object]) -> None:
+    x = torch.ones(2)
     with Waits() as waits:
-        bool(torch.ones(2).sum() > 1)
-        torch.ones(2).max().item()
-    assert len(waits.seen) == 2
+        wait(x)
+    assert waits.seen
 
 
-def test_forward_and_backward_never_wait() -> None:
+@pytest.mark.parametrize("perceptual", [False, True])
+def test_forward_and_backward_never_wait(perceptual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config()
-    objective = build_objective(config, *build_models(config))
     batch, random = TinyImages().batch([0, 1, 2, 3]), SlotRandom(0, 3, torch.arange(4))
+    if perceptual:
+        color = {"channels": 3, "perceptual": "lpips"}
+        config = replace(config, modality_config=config.modality_config | color)
+        batch["data"] = batch["data"].expand(-1, 3, -1, -1)
+    objective = build_objective(config, *build_models(config))
+    if perceptual:
+        objective.modality.use_distance(Lpips.random(0))  # type: ignore[attr-defined]
+        # Its bounds are read on a CPU alone; on a GPU they are asserted there.
+        monkeypatch.setattr("openunite.modalities.image.perceptual._check", lambda *given: None)
     with Waits() as waits:
         for term in objective.terms(batch, 3, random):
             (term.value * term.weight).backward()
@@ -122,24 +183,25 @@ def test_a_step_waits_once_to_see_that_it_is_finite(tmp_path: Path) -> None:
     trainer, batches = ready(tmp_path, flow_draws=3)
     trainer._train_step(batches)
     trainer.optimizers["adamw"].step = lambda: None  # type: ignore[method-assign]  see below
+    loaded = iter([next(batches)])  # the loader's own work is on the host
     with Waits() as waits:
-        trainer._train_step(batches)
+        trainer._train_step(loaded)
     # AdamW's fused step reads its counter on a CPU; on a GPU the counter stays there.
     assert waits.seen == ["aten::_local_scalar_dense"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_step_on_a_gpu_waits_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_step_on_a_gpu_waits_once(tmp_path: Path) -> None:
     trainer, batches = ready(tmp_path, flow_draws=3)
     trainer._train_step(batches)
     torch.cuda.set_sync_debug_mode("warn")
-    recwarn.clear()
     try:
-        trainer._train_step(batches)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")  # a line that waits twice counts twice
+            trainer._train_step(batches)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    waits = [w for w in recwarn if "synchroniz" in str(w.message)]
-    assert len(waits) <= 1
+    assert sum("synchroniz" in str(w.message) for w in found) <= 1
 
 
 # ---- precision ------------------------------------------------------------------------------

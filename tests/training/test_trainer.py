@@ -178,3 +178,10 @@ def test_tensorboard_gets_every_row(tmp_path: Path) -> None:
 def test_an_unknown_tracker_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tracker 'clipboard' cannot be used"):
         tiny_trainer(tmp_path, trackers=("clipboard",))
+
+
+def test_processes_that_found_different_checkpoints_do_not_start(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.accelerator.gather = lambda steps: torch.tensor([3, -1])  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"steps \[-1, 3\].*one folder"):
+        trainer._agree(3)

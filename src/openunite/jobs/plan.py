@@ -109,7 +109,7 @@ def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]
 
 
 def _time(config: RunConfig, gpus: int, device: Device, mfu: float) -> Iterator[str]:
-    yield "time          in bf16; MFU is assumed until you have measured yours"
+    yield "time          MFU, of the bf16 peak, is assumed until you have measured yours"
     for share, why in ((mfu, "asked for"), (RELEASE_MFU, "of the authors' release")):
         step = step_time(config, device, gpus, share)
         rate, hours = config.batch_size / step.total, config.steps * step.total / 3600

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def train(command: Train) -> None:
     if command.dry_run:
         describe_config(configure(command))
         return
-    state = PartialState(cpu=on_cpu())
+    # The others wait while the first process scans the data, longer than the usual ten minutes.
+    state = PartialState(cpu=on_cpu(), timeout=timedelta(hours=6))
     folder = Path(command.output or f"runs/{command.recipe or 'again'}")
     config = configure(command)
     task = get_task(config.modality)

@@ -117,10 +117,11 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
 
     def _latents(self, x: Tensor, c: Tensor, intermediates: dict[str, Tensor] | None) -> Tensor:
         shift, scale = self.modulation_out(c)[:, None, :].chunk(2, dim=-1)
-        prenorm = self.latent_output(self.norm_out(x, Modulation(shift, scale)))
-        if intermediates is not None:
-            intermediates["prenorm"] = prenorm
-        with torch.autocast(prenorm.device.type, enabled=False):
+        x = self.norm_out(x, Modulation(shift, scale))
+        with torch.autocast(x.device.type, enabled=False):  # targets are not rounded to bfloat16
+            prenorm = self.latent_output(x.to(self.latent_output.weight.dtype))
+            if intermediates is not None:
+                intermediates["prenorm"] = prenorm
             weight = getattr(self.latent_norm, "weight", None)  # as exact as the norm is kept
             exact = torch.promote_types(prenorm.dtype, torch.float32)
             return self.latent_norm(prenorm.to(exact if weight is None else weight.dtype))

@@ -8,11 +8,13 @@ stop-gradient all draws are in one term.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from openunite.modalities.image.perceptual import Lpips
 from openunite.nn.block import AdaptiveBlock, PlainBlock
 from openunite.training.config import RunConfig
 from openunite.training.cost import meta_models, uses_lpips
@@ -129,13 +131,25 @@ def _decoder_bytes(config: RunConfig) -> int:
         return size.decoder_depth * _per_sample(config, block, (length, size.decoder_width))
 
 
-def _lpips_bytes(config: RunConfig) -> float:
-    """Outputs of VGG16's convolutions: 64 channels at full size, twice; then halved four times."""
+def _lpips_bytes(config: RunConfig) -> int:
+    """What the perceptual distance of one more image keeps; the target's features among it."""
     if not uses_lpips(config):
-        return 0.0
-    pixels = config.modality_config["height"] * config.modality_config["width"]
-    values = pixels * (2 * 64 + 2 * 128 / 4 + 3 * 256 / 16 + 3 * 512 / 64 + 3 * 512 / 256)
-    return values * (2 if config.precision == "bf16" else _FLOAT)
+        return 0
+    block = _Perceptual(config.modality_config)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # the weights: packaged heads are read
+        return _per_sample(config, block, block.shape)
+
+
+class _Perceptual(nn.Module):
+    """LPIPS as a block: the distance of an image of the run's size to another one."""
+
+    def __init__(self, image: dict[str, Any]) -> None:
+        super().__init__()
+        self.shape = (image["channels"], image["height"], image["width"])
+        self.distance = Lpips.random(0)
+
+    def forward(self, output: Tensor) -> Tensor:
+        return self.distance.between(output, torch.empty_like(output))
 
 
 def _head_width(block: nn.Module) -> int:

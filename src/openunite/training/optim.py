@@ -142,7 +142,8 @@ class BatchedMuon(torch.optim.Optimizer):
         )
         direction = orthogonalize(stack_whole(updates).to(precision))
         scale = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-        steps = unstack(direction.to(updates[0].dtype), updates)
+        # Contiguous like the parameters: otherwise the addition takes them one by one.
+        steps = unstack(direction.to(updates[0].dtype).contiguous(), updates)
         torch._foreach_add_(parameters, steps, alpha=-scale)
 
 

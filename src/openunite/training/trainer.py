@@ -280,6 +280,8 @@ class Trainer:
         loaded, complaints = load_newest(self.folder / "checkpoints")
         for complaint in complaints:
             self.accelerator.print(f"warning: {complaint}")
+        if self.accelerator.num_processes > 1:
+            self._agree(-1 if loaded is None else int(loaded.state["step"]))
         if loaded is None:
             return
         load_whole(self.model, loaded.tensors["model"])
@@ -289,6 +291,16 @@ class Trainer:
         names = ("step", "seconds", "bad_steps")
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.accelerator.print(f"resuming {self.folder} at step {self.step}")
+
+    def _agree(self, step: int) -> None:
+        """ValueError unless every process found the same checkpoint; -1 for none."""
+        own = torch.tensor([step], device=self.accelerator.device)
+        found = sorted(set(self.accelerator.gather(own).tolist()))
+        if len(found) > 1:
+            raise ValueError(
+                f"processes found different checkpoints in {self.folder} (steps {found}, -1 for "
+                "none); expected one folder that all of them see: mount it on every node"
+            )
 
     def _track(self) -> list[Callable[[Row], None]]:
         """A sink for rows: the trackers that Accelerate knows by name."""

@@ -48,6 +48,7 @@ class Lpips:
 
     def __init__(self, tensors: Mapping[str, Tensor], checksum: str) -> None:
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+        self._tensors |= {"shift": torch.tensor(_SHIFT), "scale": torch.tensor(_SCALE)}
         self.checksum = checksum
 
     @classmethod
@@ -81,6 +82,12 @@ class Lpips:
         self, output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, " b"]:
         _check(output, target)
+        return self.between(output, target)
+
+    def between(
+        self, output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, " b"]:
+        """The distance of images that are known to fit."""
         self._follow(output)
         with torch.no_grad():
             wanted = self._features(target)
@@ -93,7 +100,7 @@ class Lpips:
     def _features(self, images: Tensor) -> list[Tensor]:
         """Activations at the end of each stage, every pixel's channels of unit length, float32."""
         x = to_rgb(images.float()) * 2.0 - 1.0
-        shift, scale = (x.new_tensor(v).view(3, 1, 1) for v in (_SHIFT, _SCALE))
+        shift, scale = (self._tensors[name].view(3, 1, 1) for name in ("shift", "scale"))
         x = (x - shift) / scale
         if x.is_cuda:
             x = x.contiguous(memory_format=torch.channels_last)
