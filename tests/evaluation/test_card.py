@@ -108,6 +108,15 @@ def test_warnings(values: dict[str, Any], words: list[str]) -> None:
     assert all(word in warning for word, warning in zip(words, found, strict=True))
 
 
+def test_other_classes_of_the_reference_are_named() -> None:
+    values = changed("reference", class_names=["cat", "dog"], class_counts=[700, 300])
+    assert find_warnings(values, ["cat", "dog"]) == []
+    (found,) = find_warnings(values, ["dog", "cat"])
+    assert "(['cat', 'dog']) are not the model's (['dog', 'cat'])" in found
+    values["reference"]["class_names"] = [str(i) for i in range(10)]
+    assert "10 names: 0, 1, 2, 3 ..." in find_warnings(values, ["cat"])[0]
+
+
 def test_the_sweeps_images_are_among_the_training_images() -> None:
     values = changed("guidance", swept_on="sweep")
     assert find_warnings(values) == []
@@ -133,6 +142,17 @@ def test_software_names_what_decodes_images_and_makes_features() -> None:
 def test_class_counts() -> None:
     assert class_counts([0, 2, 2], 4) == [1, 0, 2, 0]
     assert class_counts([0, 0], 0) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("metrics", None), ("protocol", []), ("metrics", {"unguided": None})]
+)
+def test_damaged_cards_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "card.json"
+    card().save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=f"no protocol card of version 1 \\({name}"):
+        load_card(path)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"card_version": 1, "other": 2}'])

@@ -97,6 +97,12 @@ def test_inception_score_of_sure_and_unsure_judges() -> None:
     assert score.deviation == 0.0
 
 
+def test_inception_score_of_saturated_logits() -> None:
+    """A class that no image can be: its share is smaller than any float."""
+    sure = 1e4 * torch.nn.functional.one_hot(torch.arange(40) % 4, 5).float()
+    assert inception_score(sure, splits=2).mean == pytest.approx(4.0)
+
+
 def test_class_accuracy() -> None:
     logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
     assert class_accuracy(logits, torch.tensor([1, 0, 0])) == pytest.approx(2 / 3)

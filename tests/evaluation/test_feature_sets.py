@@ -86,6 +86,19 @@ def test_a_second_look_reads_no_image(tmp_path: Path) -> None:
     assert fetch.count == 80
 
 
+def test_features_of_other_code_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = Fetch()
+    cached(fetch, tmp_path / "cache")
+    monkeypatch.setattr(feature_sets, "PROTOCOL", feature_sets.PROTOCOL + 1)
+    cached(fetch, tmp_path / "cache")
+    assert fetch.count == 80
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    cached(fetch, tmp_path / "cache")
+    assert fetch.count == 120
+
+
 def test_an_altered_cache_is_not_believed(tmp_path: Path) -> None:
     fetch = Fetch()
     honest = cached(fetch, tmp_path / "cache")

@@ -60,6 +60,14 @@ def test_bytes_are_rounded_and_clamped() -> None:
     assert to_bytes(torch.tensor([-0.2, 0.0, 0.499, 1.0, 1.7])).tolist() == [0, 0, 127, 255, 255]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_no_image(value: float) -> None:
+    images = torch.zeros(4, 1, 2, 2)
+    images[1, 0, 1, 0] = value
+    with pytest.raises(ValueError, match="1 of 4 with NaN or infinity; try a smaller guidance"):
+        to_bytes(images)
+
+
 def features(count: int, seed: int) -> FeatureSet:
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(count, 3, generator=generator)
@@ -85,6 +93,12 @@ def test_only_fid_has_the_inception_score() -> None:
     named = Judge(features(60, 0), "FID", False).judge(features(60, 1), LABELS)
     assert "inception score" in named
     assert "class accuracy" not in named
+
+
+def test_a_few_real_images_have_no_score() -> None:
+    metrics = Judge(features(60, 0), "FD", True).judge(features(9, 1), LABELS[:9])
+    assert {"KID", "class accuracy"} < set(metrics)
+    assert not any("score" in name for name in metrics)
 
 
 def test_reconstruction_metrics_by_another_route(tmp_path: Path) -> None:

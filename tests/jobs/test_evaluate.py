@@ -107,7 +107,10 @@ def test_a_card_of_everything(
         "class_counts": [10, 10, 10],
         "seeds": "0 to 29",
     }
+    assert protocol["reference"]["class_names"] == found["model"]["class_names"] == CLASSES
+    assert protocol["real_images"] == {"split": "train", "images": 30}
     assert protocol["sampling"]["evaluations"] == 3.0  # two steps of heun
+    assert protocol["sampling"]["evaluations_guided"] == 3.0
     assert protocol["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
     assert protocol["extractor"]["checksum"] == "sum of pool"
     printed = capsys.readouterr().out
@@ -165,6 +168,26 @@ def test_wrong_protocols_are_named(
     with pytest.raises(SystemExit):
         main(["evaluate", str(second), "--compare", str(first)])
     assert "sampling.solver: heun -> euler" in capsys.readouterr().out
+
+
+def test_data_of_other_classes_have_no_class_accuracy(
+    model: str, images: str, tmp_path: Path
+) -> None:
+    arrays = dict(np.load(images)) | {"class_names": np.array(["dog", "cat", "eel"])}
+    np.savez(tmp_path / "other.npz", **arrays)
+    found = card(tmp_path / "card.json", model, "--data", str(tmp_path / "other.npz"))
+    assert not any("class accuracy" in column for column in found["metrics"].values())
+    assert any("are not the model's" in warning for warning in found["warnings"])
+
+
+def test_too_few_images_are_refused_before_sampling(
+    model: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {k: v[:3] if k.endswith("test") else v for k, v in np.load(images).items()}
+    np.savez(tmp_path / "few.npz", **arrays)
+    monkeypatch.setattr(ImagePipeline, "generate", lambda *_, **__: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match="60 training and 3 test images, expected at least 4"):
+        card(tmp_path / "card.json", model, "--data", str(tmp_path / "few.npz"))
 
 
 def test_unbalanced_labels_are_warned_of(model: str, images: str, tmp_path: Path) -> None:
@@ -244,6 +267,14 @@ def test_a_sweep_over_nothing_is_refused_before_it_writes(
     assert not Path(output).exists()
 
 
+def test_a_sweep_in_the_run_counts_wherever_the_card_is_written(
+    model: str, images: str, tmp_path: Path
+) -> None:
+    swept(Path(model), model, images)
+    found = card(tmp_path / "elsewhere" / "card.json", model, "--data", images)
+    assert found["protocol"]["guidance"]["swept_on"] == "sweep"
+
+
 def test_a_sweep_of_another_model_or_of_other_images_is_not_this_cards(
     model: str, images: str, tmp_path: Path
 ) -> None:
@@ -321,6 +352,13 @@ def test_the_adaptive_solver_is_compared_by_its_settings(
         (["MODEL", "--data", "IMAGES", "--weights", "raw"], "is no run folder"),
         (["MODEL", "--data", "IMAGES", "--num-samples", "3"], "--num-samples must be at least 10"),
         (["MODEL", "--data", "IMAGES", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["MODEL", "--data", "IMAGES", "--guidance-scale", "nan"], "must be finite, got nan"),
+        (["MODEL", "--data", "IMAGES", "--seed", str(2**63 - 5)], "--seed must lie between 0 and"),
+        (
+            ["MODEL", "--data", "IMAGES", "--output", "MODEL"],
+            "must be a file to write, got the fol",
+        ),
+        (["MODEL", "--data", "IMAGES", "--extractor", "fashion"], "choose another --extractor"),
         (["MODEL", "--data", "fashion-mnist-mini", "--vgg16", "/no/vgg.pth"], "LPIPS needs VGG16"),
         (["IMAGES.json"], "IMAGES.json"),
         (["MODEL", "--data", "IMAGES", "--compare", "/no/card.json"], "card.json"),

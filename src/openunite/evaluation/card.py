@@ -66,7 +66,14 @@ def load_card(path: str | Path) -> ProtocolCard:
         values = json.loads(Path(path).read_text())
         if values.get("card_version") != CARD_VERSION:
             raise TypeError(f"card_version {values.get('card_version')}")
-        return ProtocolCard(**values)
+        card = ProtocolCard(**values)
+        for name in ("model", "protocol", "software", "metrics"):
+            if not isinstance(values[name], dict):
+                raise TypeError(f"{name} is {values[name]!r}")
+        for name, column in card.metrics.items():
+            if not isinstance(column, dict):
+                raise TypeError(f"metrics.{name} is {column!r}")
+        return card
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no protocol card of version {CARD_VERSION} ({error}); give a card.json "
@@ -83,7 +90,7 @@ def differences(one: ProtocolCard, other: ProtocolCard, part: str = "protocol") 
     before, after = _flat(getattr(one, part)), _flat(getattr(other, part))
     outcomes = {"guidance.swept_on"}
     if "adaptive" in (before.get("sampling.steps"), after.get("sampling.steps")):
-        outcomes.add("sampling.evaluations")
+        outcomes |= {"sampling.evaluations", "sampling.evaluations_guided"}
     names = [name for name in dict.fromkeys([*before, *after]) if name not in outcomes]
     return [
         f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}"
@@ -111,8 +118,12 @@ def class_counts(labels: Sequence[int], num_classes: int) -> list[int]:
     return counts
 
 
-def find_warnings(protocol: Mapping[str, Any]) -> list[str]:
-    """What makes the numbers of a protocol misleading, in sentences."""
+def find_warnings(protocol: Mapping[str, Any], class_names: Sequence[str] = ()) -> list[str]:
+    """What makes the numbers of a protocol misleading, in sentences.
+
+    `class_names` are the model's. Where those of the reference differ, shares of classes are not
+    compared.
+    """
     samples, reference = protocol["samples"], protocol["reference"]
     width, name = protocol["extractor"]["dim"], protocol["extractor"]["label"]
     counts, found = samples["class_counts"], []
@@ -120,8 +131,14 @@ def find_warnings(protocol: Mapping[str, Any]) -> list[str]:
         found.append(
             f"samples are not balanced over the classes: {min(counts)} to {max(counts)} images each"
         )
+    others, names = reference.get("class_names", []), list(class_names)
     apart = _total_variation(counts, reference["class_counts"])
-    if apart > _SHARE_TOLERANCE:
+    if names and others and others != names:
+        found.append(
+            f"the classes of the reference ({_short(others)}) are not the model's "
+            f"({_short(names)}): class accuracy is left out"
+        )
+    elif apart > _SHARE_TOLERANCE:
         found.append(
             f"class shares of samples and reference differ by {apart:.1%}; distances include that"
         )
@@ -155,7 +172,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Values:
 
 
 def _short(value: Any) -> str:
-    """A value in a few characters; long lists of counts as their range."""
+    """A value in a few characters; long lists of counts as their range, of names as the first."""
+    if isinstance(value, list) and len(value) > 4 and all(isinstance(v, str) for v in value):
+        return f"{len(value)} names: {', '.join(value[:4])} ..."
     if isinstance(value, list) and len(value) > 4 and all(isinstance(v, int) for v in value):
         low, high = min(value), max(value)
         each = f"{low} each" if low == high else f"{low} to {high} each: {value[:12]}"

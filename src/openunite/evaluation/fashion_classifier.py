@@ -46,7 +46,7 @@ class FashionClassifier(nn.Module):
         if images.ndim != 4 or images.shape[1:] != (1, 28, 28):
             raise ValueError(
                 f"FashionClassifier expected images (B, 1, 28, 28), got {tuple(images.shape)}; "
-                "it judges 28x28 grey images only, pass classifier=None for others"
+                "it judges 28x28 grey images only, choose another --extractor"
             )
         features: Tensor = self.hidden(self.trunk(2.0 * images - 1.0))
         return features

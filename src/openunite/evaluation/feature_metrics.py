@@ -3,6 +3,7 @@
 All in float64 on the CPU; what is random is drawn from a seed.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,8 +123,8 @@ def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Sp
     log_p = logits.cpu().double().log_softmax(1)
     scores = []
     for part in torch.tensor_split(log_p, splits):
-        p = part.exp()
-        divergence = (p * (part - p.mean(0, keepdim=True).log())).sum(1)
+        marginal = part.logsumexp(0) - math.log(len(part))  # finite where p itself vanishes
+        divergence = (part.exp() * (part - marginal)).sum(1)
         scores.append(float(divergence.mean().exp()))
     return Spread(float(np.mean(scores)), float(np.std(scores)))
 

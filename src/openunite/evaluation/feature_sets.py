@@ -15,6 +15,7 @@ from openunite.evaluation.features.base import Extractor, tensor_checksum
 from openunite.evaluation.frechet import FeatureAccumulator, GaussianStatistics
 from openunite.evaluation.shards import Crew, Shards, identity, write_tensors
 
+PROTOCOL = 1  # raise it by one when the same settings come to give other samples or features
 KEPT = 50_000  # features kept of a larger set; the Gaussian is always that of all
 Fetch = Callable[[range], Tensor]  # positions -> images uint8 (B, C, H, W)
 
@@ -85,6 +86,7 @@ def cached_features(
     """
     settings = {**what, "count": count, "extractor": extractor.name, "weights": extractor.checksum}
     settings["batch"] = batch_size  # sums in another order differ in the last bits
+    settings |= made_with(device)
     path = cache / f"{identity(settings)}.safetensors"
     crew.wait()  # so that all look before one writes
     known = load_features(path) is not None
@@ -98,6 +100,11 @@ def cached_features(
         shards.remove()
     crew.wait()
     return path
+
+
+def made_with(device: torch.device | str) -> dict[str, Any]:
+    """The code that makes samples and features, and where: none are taken from another."""
+    return {"protocol": PROTOCOL, "torch": torch.__version__, "device": torch.device(device).type}
 
 
 def save_features(path: Path, found: FeatureSet) -> None:

@@ -22,7 +22,7 @@ from openunite.evaluation.feature_metrics import (
     kid_subset_size,
     precision_recall,
 )
-from openunite.evaluation.feature_sets import FeatureSet, Fetch, choose
+from openunite.evaluation.feature_sets import KEPT, FeatureSet, Fetch, choose
 from openunite.evaluation.frechet import frechet_distance
 from openunite.evaluation.image_metrics import l1, psnr, ssim
 from openunite.evaluation.shards import Crew, Shards
@@ -35,7 +35,8 @@ MANIFOLD = 10_000  # features that precision, recall and KID take of a larger se
 SETTINGS = {
     "pixels": "8 bits",
     "precision_recall": f"{NEIGHBORS} neighbors, at most {MANIFOLD} images of each set",
-    "inception_score": f"{IS_SPLITS} splits",
+    "inception_score": f"{IS_SPLITS} splits, at most {KEPT} images",
+    "class_accuracy": f"at most {KEPT} images",
     "ssim": "Gaussian windows of 11 pixels, deviation 1.5",
 }
 
@@ -99,8 +100,15 @@ def images_in(shards: Shards) -> Fetch:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """[0, 1] -> uint8, rounded, on the CPU."""
-    return (images.detach().cpu().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    """[0, 1] -> uint8, rounded, on the CPU. ValueError for NaN and infinity."""
+    values = images.detach().cpu().float()
+    if not values.isfinite().all():
+        bad = int((~values.isfinite()).flatten(1).any(1).sum())
+        raise ValueError(
+            f"expected finite images, got {bad} of {len(values)} with NaN or infinity; try a "
+            "smaller guidance scale, --precision no, or an earlier checkpoint"
+        )
+    return (values.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,10 @@ class Judge:
     judges_classes: bool
 
     def judge(self, found: FeatureSet, labels: Tensor | None) -> dict[str, float]:
-        """All metrics of generated (or other real) images against the reference."""
+        """All metrics of generated (or other real) images against the reference.
+
+        Fewer images than the score has splits have no score.
+        """
         metrics = {self.distance: frechet_distance(found.gaussian, self.reference.gaussian)}
         mine, theirs = (
             s.features[choose(len(s.features), MANIFOLD)] for s in (found, self.reference)
@@ -122,9 +133,10 @@ class Judge:
         both = precision_recall(mine, theirs)
         metrics |= {"precision": both.precision, "recall": both.recall}
         if found.logits is not None:
-            score = inception_score(found.logits)
-            name = "inception score" if self.distance == "FID" else "score (as IS)"
-            metrics |= {name: score.mean, f"{name} deviation": score.deviation}
+            if len(found.logits) >= IS_SPLITS:
+                score = inception_score(found.logits)
+                name = "inception score" if self.distance == "FID" else "score (as IS)"
+                metrics |= {name: score.mean, f"{name} deviation": score.deviation}
             if labels is not None and self.judges_classes:
                 metrics["class accuracy"] = class_accuracy(found.logits, labels[found.rows])
         return metrics

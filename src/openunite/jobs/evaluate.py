@@ -27,7 +27,7 @@ from openunite.evaluation.image_sets import (
     reconstruction_metrics,
 )
 from openunite.evaluation.shards import Shards
-from openunite.jobs.images_judged import Sampling, Split, Trial, open_trial, trained_on
+from openunite.jobs.images_judged import Sampling, Split, Trial, home_of, open_trial, trained_on
 from openunite.modalities.image.perceptual import MIN_SIDE, Lpips
 
 NO_GUIDANCE = 1.0
@@ -63,7 +63,7 @@ class Work:
     lpips: Lpips | None
     scale: float
     samples: tuple[Shards, Shards]
-    guided: Shards | None
+    guided: tuple[Shards, Shards] | None
     reconstructions: tuple[Shards, Shards]
     reference: Path
     others: tuple[Path, Tensor]
@@ -77,13 +77,13 @@ def do_work(trial: Trial, command: Evaluate) -> Work:
     scale = scale if trial.num_classes else NO_GUIDANCE
     sampling = Sampling(command.num_samples, command.seed, command.solver, steps, command.labels)
     lpips = _lpips(trial, command.vgg16)
-    others: Split = "train" if command.split == "test" else "test"
+    others = _other(command.split)
     return Work(
         sampling=sampling,
         lpips=lpips,
         scale=scale,
         samples=trial.samples(sampling, NO_GUIDANCE),
-        guided=None if scale == NO_GUIDANCE else trial.samples(sampling, scale)[1],
+        guided=None if scale == NO_GUIDANCE else trial.samples(sampling, scale),
         reconstructions=_reconstruct(trial, lpips),
         reference=trial.real(command.split)[0],
         others=trial.real(others, command.num_samples),
@@ -97,7 +97,7 @@ def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
     drawn, features = work.samples
     metrics = {"unguided": judge.judge(gather(features), labels)}
     if work.guided is not None:
-        metrics["guided"] = judge.judge(gather(work.guided), labels)
+        metrics["guided"] = judge.judge(gather(work.guided[1]), labels)
     others, other_labels = work.others
     metrics["real images"] = judge.judge(read_features(others), other_labels)
     outputs, found = work.reconstructions
@@ -106,9 +106,12 @@ def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
     )
     sampled = of_samples(trial, work.sampling)
     sampled["sampling"]["evaluations"] = evaluations_in(drawn)
+    if work.guided is not None:
+        sampled["sampling"]["evaluations_guided"] = evaluations_in(work.guided[0])
     protocol = {
         **_of_trial(trial, command),
         **sampled,
+        "real_images": {"split": _other(command.split), "images": len(other_labels)},
         "guidance": {
             "scale": work.scale,
             "interval": list(trial.pipeline.config.guidance_interval),
@@ -120,9 +123,14 @@ def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
             "lpips": "none" if work.lpips is None else work.lpips.checksum,
         },
     }
-    warnings = find_warnings(protocol) + _data_warning(trial)
+    warnings = find_warnings(protocol, trial.class_names) + _data_warning(trial)
     versions = software(str(trial.device), trial.crew.world) | {"batch_size": trial.batch_size}
     return ProtocolCard(of_model(trial), protocol, versions, metrics, warnings)
+
+
+def _other(split: Split) -> Split:
+    """The split of the column of real images: the one that samples are not compared with."""
+    return "train" if split == "test" else "test"
 
 
 def _reconstruct(trial: Trial, lpips: Lpips | None) -> tuple[Shards, Shards]:
@@ -172,6 +180,7 @@ def of_model(trial: Trial) -> dict[str, Any]:
         "weights": trial.weights,
         "checksum": trial.checksum,
         "parameters": sum(p.numel() for part in parts for p in part.parameters()),
+        "class_names": list(trial.class_names),
     }
 
 
@@ -191,6 +200,7 @@ def _of_trial(trial: Trial, command: Evaluate) -> dict[str, Any]:
             "checksum": trial.data.fingerprint,
             "split": command.split,
             "images": len(rows),
+            "class_names": list(trial.data.class_names),
             "class_counts": class_counts(dataset.labels[rows].tolist(), classes),
             "size": f"{shape['height']} x {shape['width']} x {shape['channels']}",
         },
@@ -230,10 +240,23 @@ def of_samples(trial: Trial, sampling: Sampling) -> dict[str, dict[str, Any]]:
 
 
 def _swept_on(trial: Trial) -> str:
-    """The split of the guidance sweep beside the card, "nothing" if none is of this model."""
-    path = trial.home / f"sweep-{trial.extractor.name}.json"
-    if not path.is_file():
-        return "nothing"
+    """The split of a guidance sweep of this model that lies beside the card or in the run.
+
+    "nothing" if there is none, "unknown" where one cannot be read or the model has no folder.
+    """
+    folders = {folder.resolve() for folder in (trial.home, home_of(trial.source))}
+    paths = sorted(path for folder in folders for path in folder.glob("sweep*.json"))
+    found = [_swept_in(path, trial) for path in paths]
+    known = [split for split in found if split not in ("nothing", "other images", "unknown")]
+    if known:
+        return known[0]
+    if "other images" in found:
+        return "other images"
+    return "unknown" if "unknown" in found or not Path(trial.source).is_dir() else "nothing"
+
+
+def _swept_in(path: Path, trial: Trial) -> str:
+    """What one record of a sweep says of this model."""
     try:
         record = json.loads(path.read_text())
         model, reference = record["model"], record["reference"]

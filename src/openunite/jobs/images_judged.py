@@ -1,6 +1,7 @@
 """What `evaluate` and `sweep` share: a model, real images, an extractor, and where work is kept."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,13 @@ from torch import Tensor
 
 from openunite.commands import Evaluate, Sweep
 from openunite.convert.files import is_averaged, label_of
-from openunite.evaluation.feature_sets import cached_features, choose, extract, read_features
+from openunite.evaluation.feature_sets import (
+    cached_features,
+    choose,
+    extract,
+    made_with,
+    read_features,
+)
 from openunite.evaluation.features import load_extractor
 from openunite.evaluation.features.base import Extractor, module_checksum
 from openunite.evaluation.image_sets import Judge, images_in, sample_shards
@@ -25,6 +32,8 @@ from openunite.training.config import load_config
 from openunite.training.device import choose_device, on_cpu
 
 EMBEDDED = "fashion-mnist-mini"
+LEAST_IMAGES = 4  # what KID, precision and recall need
+MOST_SEED = 2**63
 SWEEP_SHARE, SWEEP_LEAST, SWEEP_MOST = 0.1, 1000, 10_000
 Split = Literal["test", "train", "sweep"]
 
@@ -76,10 +85,14 @@ class Trial:
 
     @property
     def judges_classes(self) -> bool:
-        """Whether the extractor's logits stand for the classes that the model samples."""
-        return bool(self.extractor.class_names) and self.extractor.class_names == tuple(
-            self.pipeline.config.class_names
-        )
+        """Whether the extractor's logits stand for the classes of the model and of the data."""
+        known = self.extractor.class_names
+        return bool(known) and known == self.class_names == self.data.class_names
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the model; empty where it has no classes, or none with names."""
+        return tuple(self.pipeline.config.class_names)
 
     @property
     def device(self) -> torch.device:
@@ -173,8 +186,8 @@ class Trial:
         return extract(self.extractor, images_in(shards), place, self.crew, words, self.device)
 
     def shards(self, kind: str, settings: dict[str, Any], count: int) -> Shards:
-        """A folder for work that these settings, the model and the batch size decide."""
-        key = identity({**settings, "batch": self.batch_size})
+        """A folder for work that these settings, the model, the batch size and the code decide."""
+        key = identity({**settings, "batch": self.batch_size, **made_with(self.device)})
         return Shards(self.folder / f"{kind}-{key}", count, self.batch_size)
 
 
@@ -199,10 +212,7 @@ def open_trial(
 
     ValueError, FileNotFoundError, ImportError: what is wrong or missing.
     """
-    if command.num_samples < 10:
-        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
-    if command.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {command.batch_size}")
+    _check(command)
     source = command.source
     home = Path(command.output).parent if command.output else home_of(source)
     state = PartialState(cpu=on_cpu())
@@ -223,8 +233,32 @@ def open_trial(
         if extractor is None:
             extractor = load_extractor(judge, command.extractor_weights)
         opened = _open_data(name, pipeline, source, progress=state.is_main_process)
+    tested = len(opened.train if isinstance(command, Sweep) else opened.test)
+    if min(tested, len(opened.train)) < LEAST_IMAGES:
+        raise ValueError(
+            f"{name} has {len(opened.train)} training and {len(opened.test)} test images, expected "
+            f"at least {LEAST_IMAGES} of each to compare with; name other images with --data"
+        )
     batch, kept = command.batch_size, _weights_kept(source, weights)
     return Trial(source, pipeline, checksum, opened, extractor, home, batch, crew, kept)
+
+
+def _check(command: Evaluate | Sweep) -> None:
+    """ValueError for what would fail at the end, or give no numbers."""
+    if command.num_samples < 10:
+        raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
+    if command.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {command.batch_size}")
+    if command.output and Path(command.output).is_dir():
+        raise ValueError(f"--output must be a file to write, got the folder {command.output}")
+    if isinstance(command, Sweep):
+        return
+    if not math.isfinite(command.guidance_scale or 0.0):
+        raise ValueError(f"--guidance-scale must be finite, got {command.guidance_scale}")
+    if not 0 <= command.seed <= MOST_SEED - command.num_samples:
+        raise ValueError(
+            f"--seed must lie between 0 and 2^63 less the number of samples, got {command.seed}"
+        )
 
 
 def extractor_for(data: str) -> str:

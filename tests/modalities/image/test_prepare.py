@@ -98,6 +98,21 @@ def test_jpeg_is_smaller_and_close(source: Path, tmp_path: Path) -> None:
     assert sizes[1] < sizes[0]
 
 
+def test_copies_with_other_pixels_have_another_fingerprint(source: Path, tmp_path: Path) -> None:
+    """But the same held-out images; an exact copy of a copy is that copy."""
+    prepare(source, tmp_path / "jpeg", jpeg_quality=10)
+    prepare(source, tmp_path / "better", jpeg_quality=90)
+    prepare(source, tmp_path / "large", size=16)
+    prepare(tmp_path / "jpeg", tmp_path / "again")
+    names = ("source", "jpeg", "better", "large", "again")
+    found = [open_images(tmp_path / name, **SPEC) for name in names]
+    assert len({data.fingerprint for data in found}) == 4
+    assert_same(found[1], found[4])
+    assert all(torch.equal(data.test.labels, found[0].test.labels) for data in found)
+    large = {**SPEC, "height": 16, "width": 16}
+    assert_same(*(open_images(tmp_path / name, **large) for name in ("source", "large")))
+
+
 def test_bad_files_are_named_and_too_many_stop(source: Path, tmp_path: Path) -> None:
     (source / "cat" / "broken.jpg").write_bytes(b"\xff\xd8 no image")
     with pytest.raises(ValueError, match=r"1 of 24 .*cat/broken.jpg.*set max_bad_share"):

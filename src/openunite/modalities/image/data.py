@@ -31,7 +31,7 @@ from openunite.modalities.image.cache import cache_folder
 from openunite.modalities.image.pixels import BadImage, PixelSpec, decode, open_image
 from openunite.modalities.image.readers import read_source
 from openunite.modalities.image.scan import Record, scan
-from openunite.modalities.image.sources import Ints, Items, Pixels, Source
+from openunite.modalities.image.sources import Ints, Items, Pixels, Source, describe_copy
 
 _LOOK = 200  # images that `inspect_images` opens
 
@@ -121,7 +121,8 @@ class ImageData:
     """An opened source. `num_classes` is 0 for unconditional data, and `class_names` then empty.
 
     `fingerprint` is a sha256 over content, labels, order and split of what can be used (not over
-    names or sizes): a resumed run compares it to notice other data.
+    names or sizes): a resumed run compares it to notice other data. Prepared copies have that of
+    their originals where their pixels are the same.
     """
 
     name: str
@@ -170,7 +171,9 @@ def open_images(
     parts = [rows[~held_out], rows[held_out]]
     train, test = (ImageDataset(store, part, found.labels[part], spec.shape) for part in parts)
     names, labels = found.class_names, found.labels[rows]
-    fingerprint = _fingerprint(digests, labels, held_out, names)
+    exact = describe_copy(height, width, channels)
+    altered = [copy for copy in found.copies if copy != exact]
+    fingerprint = _fingerprint(digests, labels, held_out, names, altered)
     return ImageData(found.name, train, test, len(names), names, skipped, fingerprint)
 
 
@@ -280,10 +283,16 @@ def _held_out(
 
 
 def _fingerprint(
-    digests: Sequence[str], labels: Ints, held_out: NDArray[np.bool_], names: Sequence[str]
+    digests: Sequence[str],
+    labels: Ints,
+    held_out: NDArray[np.bool_],
+    names: Sequence[str],
+    altered: Sequence[str],
 ) -> str:
     total = sha256(repr(tuple(names)).encode())
     total.update(bytes.fromhex("".join(digests)))
     total.update(labels.astype("<i8").tobytes())
     total.update(held_out.tobytes())
+    if altered:
+        total.update(repr(altered).encode())
     return total.hexdigest()

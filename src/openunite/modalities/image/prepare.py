@@ -98,7 +98,7 @@ def prepare_images(
             about = {"images": len(arrays["offsets"]), "sha256": str(arrays["sha256"])}
         shards.append({"name": path.name, "bytes": path.stat().st_size, **about})
         refuse_many(found.name, bad, len(found.items), max_bad_share)
-    _write_index(folder, target, True, found.class_names, shards, bad)
+    _write_index(folder, target, True, found.class_names, shards, bad, found.copies)
     count = sum(shard["images"] for shard in shards)
     return Prepared(count, tuple(bad), written, len(shards) - written)
 
@@ -136,11 +136,13 @@ def _write_index(
     class_names: Sequence[str],
     shards: list[dict[str, Any]],
     bad: Sequence[Skipped],
+    copies: Sequence[str] = (),
 ) -> None:
     index = {
         "format": FORMAT_VERSION,
         "finished": finished,
         "target": asdict(target),
+        "copies": list(copies),
         "class_names": list(class_names),
         "skipped": [[item.name, item.reason] for item in bad],
         "shards": shards,

@@ -35,7 +35,8 @@ class Source:
     `held_out` bool (N,) marks the source's own test split, None if it has none. `location` tells
     sources apart between runs; "" where remembering what was read would save nothing. `digests`
     uint8 (N, 32), the sha256 of the originals, says that the source was checked when it was made:
-    all its items can be used.
+    all its items can be used. `copies` says how they were made of the originals, one
+    `describe_copy` after the other.
     """
 
     name: str
@@ -45,6 +46,13 @@ class Source:
     held_out: NDArray[np.bool_] | None = None
     location: str = ""
     digests: Pixels | None = None
+    copies: tuple[str, ...] = ()
+
+
+def describe_copy(height: int, width: int, channels: int, jpeg_quality: int | None = None) -> str:
+    """What copies of this size hold. PNG copies are what opening the originals at it gives."""
+    kind = "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
+    return f"{height} x {width} x {channels}, {kind}"
 
 
 @dataclass(frozen=True)

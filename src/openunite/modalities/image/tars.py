@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.modalities.image.sources import TEST_NAMES, Ints, Source, check_labels
+from openunite.modalities.image.sources import (
+    TEST_NAMES,
+    Ints,
+    Source,
+    check_labels,
+    describe_copy,
+)
 
 INDEX = "prepared.json"
 FORMAT_VERSION = 1
@@ -130,7 +136,10 @@ def _read_prepared(folder: Path) -> Source:
     items = TarItems(files, stamps, shards, joined["offsets"], joined["lengths"], names)
     held_out = joined["held_out"] if joined["held_out"].any() else None
     classes, labels = tuple(index["class_names"]), joined["labels"]
-    return Source(folder.name, items, labels, classes, held_out, "", joined["digests"])
+    target, earlier = index["target"], index.get("copies", ())
+    size, quality = target["size"], target["jpeg_quality"]
+    copies = (*earlier, describe_copy(size, size, target["channels"], quality))
+    return Source(folder.name, items, labels, classes, held_out, "", joined["digests"], copies)
 
 
 def _members(file: Path) -> list[tuple[str, int, int, int | None]]:
