@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,9 +13,13 @@ from PIL import Image
 from tests.training.tiny import tiny_config
 
 from openunite.cli import main
-from openunite.jobs.page import shown
+from openunite.evaluation.features.base import module_checksum
+from openunite.jobs.load import load_pipeline
+from openunite.jobs.page import shown, table
+from openunite.jobs.report import run_page
 from openunite.training.config import save_config
 
+RUN = Path(__file__).parents[1] / "fixtures" / "format_1" / "run"
 VOID = {"meta", "link", "img", "br", "hr"}
 EVIL = "<script>alert('x')</script> & \"co\""
 
@@ -148,7 +154,7 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
     assert "0.5 ± 0.01" in text
     assert "extractor.sha256" in text
     assert "few samples" in text
-    guided = '<th scope="col">guided</th><th scope="col">real</th>'
+    guided = '<th scope="col" class="number">guided</th><th scope="col" class="number">real</th>'
     assert guided in html
     assert '<th scope="row">FD</th><td class="number">1.5</td><td class="number">0.125</td>' in html
     assert '<th scope="row">1</th><td class="number">7</td>' in html
@@ -202,7 +208,12 @@ def test_a_bare_run_has_a_page_too(tmp_path: Path) -> None:
 
 def test_light_and_dark(run: Path) -> None:
     html, page = parsed(run)
-    assert "prefers-color-scheme: dark" in html
+    style = html.split("<style>")[1].split("</style>")[0]
+    assert "color-scheme: light dark" in style
+    light, dark = style.split("@media (prefers-color-scheme: dark)")
+    for name in ("--page", "--card", "--ink", "--soft", "--line", "--warn", "--warn-page"):
+        assert f"{name}: #" in light
+        assert f"{name}: #" in dark
     assert ("meta", {"name": "color-scheme", "content": "light dark"}) in page.elements
 
 
@@ -214,6 +225,8 @@ def test_light_and_dark(run: Path) -> None:
         (0.123456, "0.1235"),
         (float("nan"), "undefined"),
         (True, "yes"),
+        (None, "none"),
+        ([], "none"),
         ([1, 2.5], "1, 2.5"),
         (list(range(20)), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (20)"),
     ],
@@ -236,3 +249,109 @@ def test_mistakes_are_one_sentence(
     with pytest.raises(SystemExit):
         main(["report", str(run)])
     assert "no sound JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("card-fashion.json", b"{", "is no sound JSON"),
+        ("sweep-fashion.json", b'{"curve": "\xff"}', "is no sound JSON"),
+        ("analysis/analysis.json", b'{"missing": {}}', "is no record of `openunite analyze`"),
+        ("analysis/analysis.json", b'{"analyses": [{}], "missing": {}}', "is no record of"),
+    ],
+)
+def test_a_damaged_record_is_named(run: Path, name: str, content: bytes, message: str) -> None:
+    (run / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{Path(name).name} {message}"):
+        run_page(run)
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_by_name(run: Path) -> None:
+    _, whole = parsed(run)
+    (run / "samples.png").write_bytes(b"no picture")
+    Image.effect_noise((64, 64), 50).save(run / "sweep.png")
+    (run / "sweep.png").write_bytes((run / "sweep.png").read_bytes()[:2000])  # cut off
+    (run / "analysis" / "probe.png").unlink()
+    _, page = parsed(run)
+    images = [sum(tag == "img" for tag, _ in found.elements) for found in (whole, page)]
+    assert images[1] == images[0] - 3
+    for name in ("samples.png", "sweep.png", "probe.png"):
+        assert f"{name} is left out" in "".join(page.text)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "stage", "origin", "expected"),
+    [
+        ("shared", "joint", None, "One network that tokenizes and generates, trained on"),
+        ("shared", "joint", "runs/a", "One network that tokenizes and generates, started from"),
+        ("separate", "joint", None, "A network that tokenizes and another one that generates"),
+        ("separate", "autoencoder", None, "An autoencoder, the first of two stages, trained on"),
+        ("posterior", "autoencoder", None, "stages, with a posterior as in a KL-VAE, trained on"),
+        ("separate", "denoiser", "runs/a", "the second of two stages, started from runs/a"),
+        ("shared", "decoder", "runs/a", "A decoder trained on against a discriminator"),
+    ],
+)
+def test_the_opening_says_what_was_trained_and_from_what(
+    tmp_path: Path, tokenizer: str, stage: str, origin: str | None, expected: str
+) -> None:
+    norm = "none" if tokenizer == "posterior" else "layernorm"
+    config = tiny_config()
+    model = replace(config.model, tokenizer=tokenizer, latent_norm=norm)
+    objective = replace(config.objective, stage=stage)
+    config = replace(config, model=model, objective=objective, init_from=origin)
+    save_config(config, tmp_path / "config.yaml")
+    opening = run_page(tmp_path).split("<main>")[0]
+    assert expected in opening
+    assert ("started from runs/a" in opening) == (origin is not None)
+    assert ("One network" in opening) == ((tokenizer, stage) == ("shared", "joint"))
+
+
+def test_commands_for_what_is_not_there_yet(run: Path, tmp_path: Path) -> None:
+    assert "openunite evaluate" not in run_page(run)
+    (run / "card-fashion.json").unlink()
+    assert "openunite evaluate" in run_page(run)
+    assert "openunite sweep" not in run_page(run)
+    save_config(tiny_config(), tmp_path / "config.yaml")
+    html = run_page(tmp_path)
+    assert f"`openunite evaluate {tmp_path}`" in html
+    assert f"`openunite sweep {tmp_path}`" in html
+    save_config(tiny_config(num_classes=0), tmp_path / "config.yaml")
+    assert "openunite sweep" not in run_page(tmp_path)
+
+
+def test_frechet_distances_and_guidance_are_explained(run: Path) -> None:
+    assert "not FID" not in run_page(run)
+    write(run / "metrics.json", {"fd_samples": 1.5, "fd_samples_guided": 1.0, "guidance_scale": 2})
+    text = "".join(parsed(run)[1].text)
+    assert "classifier of Fashion-MNIST" in text
+    assert "not FID" in text
+    assert "guidance scale 2; 1 is none" in text
+
+
+def test_unset_settings_are_none_and_lost_numbers_undefined(run: Path) -> None:
+    html = run_page(run)
+    assert '<th scope="row">init_from</th><td>none</td>' in html
+    assert '<th scope="row">trackers</th><td>none</td>' in html
+    assert '<th scope="row">odd</th><td class="number">undefined</td>' in html
+
+
+def test_numbers_below_zero_are_numbers() -> None:
+    html = table(("", "KID"), [("guided", -0.001), ("real", 0.25)])
+    assert html.count('<td class="number">') == 2
+    assert '<th scope="col" class="number">KID</th>' in html
+
+
+@pytest.mark.parametrize("name", ["card-fashion.json", "sweep-fashion.json"])
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_a_card_of_other_weights_says_so(tmp_path: Path, name: str, weights: str) -> None:
+    shutil.copytree(RUN, tmp_path / "run")
+    pipeline = load_pipeline(str(RUN), weights)
+    parts = (pipeline.encoder, pipeline.decoder)
+    own = "".join(module_checksum(part)[:32] for part in parts)
+    for checksum in (own, "0" * 64):
+        card = {"model": {"weights": weights, "checksum": checksum}}
+        write(tmp_path / "run" / name, card)
+        warned = f"{name} is of other weights" in run_page(tmp_path / "run")
+        assert warned == (checksum != own)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # nothing to compare with
+    assert "of other weights" not in run_page(tmp_path / "run")

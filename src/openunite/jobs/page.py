@@ -13,6 +13,7 @@ from PIL import Image
 
 _KINDS = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg"}
 _MOST_ITEMS = 12  # of a list in a table
+UNDEFINED = "undefined"  # a number that could not be taken
 
 # Even a picture that an edited page might name could not be fetched.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -75,10 +76,17 @@ def tiles(values: Mapping[str, tuple[str, str]]) -> str:
 
 
 def picture(path: Path, alt: str, caption: str = "", *, chart: bool = False) -> str:
-    """A file's picture, inlined; charts are drawn light on dark where the reader prefers that."""
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
+    """A file's picture, inlined; charts are drawn light on dark where the reader prefers that.
+
+    In the place of one that is missing or damaged, a sentence says so.
+    """
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()  # a file that was cut off opens all the same
+            width, height = image.size
+    except (OSError, SyntaxError):
+        return paragraph(f"{path.name} is left out: it is no picture that can be read.", "warning")
     source = f"data:{_KINDS[path.suffix]};base64,{base64.b64encode(data).decode()}"
     kind = ' class="chart"' if chart else ""
     image_tag = f'<img{kind} src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">'
@@ -95,19 +103,21 @@ def table(
     """
     if not rows:
         return ""
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    top = f"<thead><tr>{columns}</tr></thead>" if any(head) else ""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     cells = [[shown(value) for value in row] for row in rows]
     numeric = [
-        all(text[:1].isdigit() or not text for text in column)
+        all(text.removeprefix("-")[:1].isdigit() or text in ("", UNDEFINED) for text in column)
         for column in zip(*cells, strict=True)
     ]
     kinds = [' class="number"' if number else "" for number in numeric[1:]]
+    pairs = zip(head, ["", *kinds], strict=True)
+    columns = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in pairs)
+    top = f"<thead><tr>{columns}</tr></thead>" if any(head) else ""
     body = ""
     for name, *values in cells:
-        pairs = zip(kinds, values, strict=True)
-        line = "".join(f"<td{kind}>{escape(text)}</td>" for kind, text in pairs)
+        line = "".join(
+            f"<td{kind}>{escape(text)}</td>" for kind, text in zip(kinds, values, strict=True)
+        )
         body += f'<tr><th scope="row">{escape(name)}</th>{line}</tr>'
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption or label)}">'
@@ -122,14 +132,14 @@ def folded(title: str, text: str) -> str:
 
 def shown(value: Any) -> str:
     """A value as a reader wants it: four digits, thousands apart, words for what is none."""
-    if value is None:
-        return "undefined"
+    if value is None or value in ([], ()):
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else "undefined"
+        return f"{value:.4g}" if math.isfinite(value) else UNDEFINED
     if isinstance(value, list | tuple):
         some = ", ".join(shown(item) for item in value[:_MOST_ITEMS])
         return some + (f", ... ({len(value)})" if len(value) > _MOST_ITEMS else "")

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
+from openunite.evaluation.features.base import module_checksum
+from openunite.jobs.load import load_pipeline
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
-from openunite.jobs.report_tables import Values, by_reason, card_tables, headlines, metric_tables
+from openunite.jobs.report_tables import (
+    Values,
+    by_reason,
+    card_tables,
+    headlines,
+    measured,
+    metric_tables,
+)
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.training.config import RunConfig, load_config
 from openunite.training.files import write_text
@@ -48,7 +58,7 @@ def run_page(run: Path) -> str:
     """The HTML of a run folder; whatever is not there yet is left out."""
     config = load_config(run / "config.yaml")
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
-    analysis = _json(run / "analysis" / "analysis.json")
+    analysis = _analyses(run / "analysis" / "analysis.json")
     found = [*sorted(run.glob("*card*.json")), *sorted(run.glob("sweep*.json"))]
     cards = {path.name: _json(path) for path in found}
     used = {*_PICTURES, _CURVES}
@@ -56,7 +66,7 @@ def run_page(run: Path) -> str:
     sections = {
         "Pictures": _pictures(run) + "".join(map(_part_pictures, parts)),
         "Metrics": _metrics(run, metrics, parts),
-        "Protocol": "".join(card_tables(name, card) for name, card in cards.items()),
+        "Protocol": _protocol(run, config, cards),
         "Training": _training(run),
         "Analysis": _analysis(run / "analysis", analysis),
         "Other pictures": "".join(
@@ -98,7 +108,7 @@ def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values)
     if config.modality == "image":
         things += f" of {size['height']} x {size['width']}"
     train = data.get("train_size")
-    text = "One network that tokenizes and generates"
+    text = _kind(config)
     if "parameters" in metrics:
         text += f", with {metrics['parameters'] / 1e6:.2f} million parameters"
     text += f", trained on {data.get('name', config.data.source)}"
@@ -117,9 +127,69 @@ def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values)
     return paragraph(text + ".") + notes + tiles(headlines(metrics))
 
 
+def _kind(config: RunConfig) -> str:
+    """What is trained, and what it starts from."""
+    tokenizer, stage = config.model.tokenizer, config.objective.stage
+    if stage == "autoencoder":
+        text = "An autoencoder, the first of two stages"
+        text += ", with a posterior as in a KL-VAE" if tokenizer == "posterior" else ""
+    elif stage == "denoiser":
+        text = "A network that generates in the latents of an autoencoder, the second of two stages"
+    elif stage == "decoder":
+        text = "A decoder trained on against a discriminator, the rest as it was"
+    elif tokenizer == "shared":
+        text = "One network that tokenizes and generates"
+    else:
+        text = "A network that tokenizes and another one that generates, trained together"
+    return text + (f", started from {config.init_from}" if config.init_from else "")
+
+
 def _verdict(analysis: Values) -> Any:
     entries = {entry["name"]: entry for entry in analysis.get("analyses", [])}
     return entries["dynamics"]["numbers"].get("verdict") if "dynamics" in entries else None
+
+
+def _protocol(run: Path, config: RunConfig, cards: Mapping[str, Values]) -> str:
+    """Cards and sweeps, then the commands for what is not there; `evaluate` is for images."""
+    text, others = "", _of_other_weights(run, cards)
+    for name, card in cards.items():
+        if name in others:
+            line = f"{name} is of other weights than this run has now: its numbers are of those."
+            text += paragraph(line, "warning")
+        text += card_tables(name, card)
+    if config.modality != "image":
+        return text
+    commands = {"card": f"`openunite evaluate {run}` for a protocol card"}
+    if config.num_classes:
+        commands["sweep"] = f"`openunite sweep {run}` for a curve over guidance scales"
+    missing = [line for kind, line in commands.items() if not any(kind in name for name in cards)]
+    if missing:
+        lead = "Not yet there" if text else "None yet"
+        text += paragraph(f"{lead}: run {' and '.join(missing)}, then report again.", "soft")
+    return text
+
+
+def _of_other_weights(run: Path, cards: Mapping[str, Values]) -> set[str]:
+    """The cards that name a model with other weights than the run has now."""
+    named = {name: card["model"] for name, card in cards.items() if _names_weights(card)}
+    kinds = {name: str(model.get("weights")) for name, model in named.items()}
+    own = {kind: _checksum(run, kind) for kind in set(kinds.values())}
+    return {
+        name for name, model in named.items() if own[kinds[name]] not in (None, model["checksum"])
+    }
+
+
+def _names_weights(card: Values) -> bool:
+    return isinstance(card.get("model"), dict) and "checksum" in card["model"]
+
+
+def _checksum(run: Path, weights: str) -> str | None:
+    """That of the run's model as a card has it, None if it cannot be had."""
+    try:
+        pipeline = load_pipeline(str(run), "raw" if weights == "raw" else "ema")
+    except (OSError, ValueError, RuntimeError, SafetensorError):  # gone, or damaged
+        return None
+    return "".join(module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))
 
 
 def _training(run: Path) -> str:
@@ -144,7 +214,7 @@ def _analysis(folder: Path, analysis: Values) -> str:
     parts = []
     for entry in analysis["analyses"]:
         numbers = [
-            (name, value)
+            (name, measured(value))
             for name, value in entry["numbers"].items()
             if not isinstance(value, list | dict)
         ]
@@ -186,12 +256,27 @@ def _text(path: Path, title: str) -> str:
     return folded(title, path.read_text()) if path.is_file() else ""
 
 
+def _analyses(path: Path) -> Values:
+    """The record of `analyze`, empty if there is none. ValueError if it is another file."""
+    found, keys = _json(path), {"name", "title", "reading", "chart", "files", "numbers"}
+    entries = found.get("analyses")
+    whole = isinstance(entries, list) and all(
+        isinstance(x, dict) and keys <= set(x) for x in entries
+    )
+    if found and not (whole and "missing" in found):
+        raise ValueError(
+            f"{path} is no record of `openunite analyze`, which has analyses and what is missing; "
+            "remove it or analyze the run again"
+        )
+    return found
+
+
 def _json(path: Path) -> Mapping[str, Any]:
     """A JSON object, empty if there is no such file. ValueError if it is damaged."""
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of its syntax or its encoding
         raise ValueError(f"{path} is no sound JSON ({error}); remove it or make it anew") from error
     return found if isinstance(found, dict) else {"value": found}

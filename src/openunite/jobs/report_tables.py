@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from openunite.jobs.page import paragraph, shown, table
+from openunite.jobs.page import UNDEFINED, paragraph, shown, table
 
 Values = Mapping[str, Any]
 
@@ -87,7 +87,29 @@ def metric_tables(metrics: Values) -> str:
         if name in main - used
     ]
     title = "Samples beside real, held-out ones, with standard errors"
-    return table(("", *columns), beside, title) + table(("", ""), rest, label="Metrics")
+    return (
+        table(("", *columns), beside, title)
+        + table(("", ""), rest, label="Metrics")
+        + "".join(paragraph(line, "soft") for line in _explained(metrics))
+    )
+
+
+def _explained(metrics: Values) -> Iterator[str]:
+    """What the names of the metrics leave open."""
+    if any(name.startswith("fd_") for name in metrics):
+        yield (
+            "Frechet distances compare features of images (the penultimate layer of the packaged "
+            "classifier of Fashion-MNIST, which also says which samples are recognized) with those "
+            "of the held-out test images; they are not FID, which takes features of InceptionV3, "
+            "and compare with each other alone."
+        )
+    if any(name.endswith("_guided") for name in metrics):
+        yield (
+            "Unguided samples are what the network draws for a class; guided ones start from the "
+            f"same noise and are pushed towards the class (guidance scale "
+            f"{shown(metrics.get('guidance_scale'))}; 1 is none): as a rule truer to it and less "
+            "varied."
+        )
 
 
 def card_tables(title: str, card: Values) -> str:
@@ -119,6 +141,11 @@ def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
+def measured(value: Any) -> Any:
+    """A number, or what to show of one that could not be taken, null in JSON."""
+    return UNDEFINED if value is None else value
+
+
 def _is_column(value: Any) -> bool:
     """A mapping of names to numbers."""
     return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
@@ -137,5 +164,5 @@ def _with_error(metrics: Values, name: str) -> Any:
     if name not in metrics:
         return ""
     error = metrics.get(f"{name}_se")
-    value = metrics[name]
+    value = measured(metrics[name])
     return value if not error else f"{shown(value)} \u00b1 {error:.2g}"
