@@ -12,7 +12,7 @@ from openunite.evaluation.ablations import Row, add, draw, markdown, summary, ve
 
 def row(name: str, *values: float, paper: tuple[int, int] = (1, -1), collapsed: int = 0) -> Row:
     metrics = {"fd_samples": list(values), "fd_recon": list(values)} if values else {}
-    return Row(name, "an axis", "3.0 / 2.0", paper, metrics, collapsed)
+    return Row(name, "an axis", "3.0 / 2.0", paper, metrics, collapsed, "600")
 
 
 DEFAULT = row("default", 1.0, 1.1, 0.9)  # deviation 0.1, standard error 0.1 / sqrt(3)
@@ -51,13 +51,18 @@ def test_one_seed_decides_nothing() -> None:
     assert verdict(row("v", 9.0, 9.1), row("default", 1.0), "fd_samples").startswith("undecided")
 
 
+def test_the_same_run_twice_decides_nothing() -> None:
+    found = verdict(row("v", 2.0, 2.0), row("default", 1.0, 1.0), "fd_samples")
+    assert found == "undecided: +1 +- 0"
+
+
 def test_the_table_shows_means_spreads_and_collapses() -> None:
     table = markdown([DEFAULT, row("v", 20.0, 22.0, 21.0), row("w", 2.0, collapsed=2)])
     lines = table.splitlines()
-    assert lines[0] == "| variant | FD | rFD | collapsed |"
-    assert lines[2] == "| default | 1.00 +- 0.10 | 1.00 +- 0.10 | 0 of 3 |"
-    assert lines[3] == "| v | 21.0 +- 1.0 | 21.0 +- 1.0 | 0 of 3 |"
-    assert lines[4] == "| w | 2.00 | 2.00 | 2 of 3 |"
+    assert lines[0] == "| variant | FD | rFD | steps | collapsed |"
+    assert lines[2] == "| default | 1.00 +- 0.10 | 1.00 +- 0.10 | 600 | 0 of 3 |"
+    assert lines[3] == "| v | 21.0 +- 1.0 | 21.0 +- 1.0 | 600 | 0 of 3 |"
+    assert lines[4] == "| w | 2.00 | 2.00 | 600 | 2 of 3 |"
     assert "| v | an axis | 3.0 / 2.0 | holds: +20 +- 0.58 | does not hold: +20 +- 0.58 |" in lines
 
 

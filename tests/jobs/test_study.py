@@ -14,6 +14,7 @@ import torch
 
 from openunite.cli import main, parse
 from openunite.commands import Evaluate, Study, Train
+from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.features.base import CallableExtractor
 from openunite.jobs import study as job
 from openunite.jobs.configure import configure
@@ -21,7 +22,8 @@ from openunite.jobs.evaluate import evaluate
 from openunite.jobs.study import Cell, plan, stage_steps, study
 from openunite.recipes.ablations import SMALL, VARIANTS, ablation_base, grid
 from openunite.training.config import RunConfig, SamplingConfig, differences, save_config
-from openunite.training.cost import flops, num_parameters
+from openunite.training.cost import flops, meta_models, num_parameters
+from openunite.training.optim import partition
 
 pool = torch.nn.functional.adaptive_avg_pool2d
 NAMED = {variant.name: variant for variant in VARIANTS}
@@ -64,14 +66,59 @@ def test_a_variant_changes_its_own_settings_only(variant: Any) -> None:
 def test_two_stages_cost_what_one_costs(name: str) -> None:
     base, variant = ablation_base(), NAMED[name]
     steps = stage_steps(base, variant.apply(base))
-    shared = replace(variant.apply(base).model, tokenizer="shared")
-    own, joint = (flops(c, as_released=False) for c in (replace(base, model=shared), base))
-    autoencoder = own.tokenize + own.decode
-    denoiser = own.tokenize / 3 + 3 * own.flow_draw
+    half = replace(base, model=replace(variant.apply(base).model, tokenizer="shared"))
+    own, joint = (flops(c, as_released=False) for c in (half, base))
+    autoencoder = 32 * (own.tokenize + own.decode) + muon(half, "encoder", "decoder")
+    denoiser = 32 * (own.tokenize / 3 + 3 * own.flow_draw) + muon(half, "encoder")
     cost = steps * (autoencoder + denoiser)
-    budget = base.steps * (joint.tokenize + joint.decode + 3 * joint.flow_draw)
+    samples = 32 * (joint.tokenize + joint.decode + 3 * joint.flow_draw)
+    budget = base.steps * (samples + muon(base, "encoder", "decoder"))
     assert cost == pytest.approx(budget, rel=1 / base.steps)
     assert (steps < base.steps) == (name == "staged_equal_compute")
+
+
+def muon(config: RunConfig, *networks: str) -> float:
+    """Five steps of Newton-Schulz on every matrix that Muon trains, product by product."""
+    models = dict(zip(("encoder", "decoder"), meta_models(config), strict=True))
+    total = 0.0
+    for name in networks:
+        for _, matrix in partition(torch.nn.ModuleDict({name: models[name]}))["muon"]:
+            short, long = sorted(matrix.shape)
+            gram, square, product = short * short * long, short**3, short * short * long
+            total += 5 * 2 * (gram + square + product)
+    return total
+
+
+def test_the_first_stage_and_the_default_pay_for_vgg16() -> None:
+    base, variant = ablation_base(), NAMED["staged_equal_compute"]
+    image = {**base.modality_config, "height": 32, "width": 32, "channels": 3, "patch_size": 8}
+    found = []
+    for perceptual in ("gradients", "lpips"):
+        config = replace(base, modality_config={**image, "perceptual": perceptual})
+        found.append(stage_steps(config, variant.apply(config)))
+    assert found[0] < found[1] <= base.steps
+
+
+@pytest.mark.parametrize(("seeds", "given"), [((), "none"), ((1, 0, 1), "1 0 1")])
+def test_seeds_are_different(tmp_path: Path, seeds: tuple[int, ...], given: str) -> None:
+    with pytest.raises(ValueError, match=f"--seeds must be different .* got {given}"):
+        study(Study("ablations", output=str(tmp_path / "out"), seeds=seeds))
+    assert not (tmp_path / "out").exists()
+
+
+def test_cards_of_different_protocols_are_refused(tmp_path: Path) -> None:
+    cells = plan([NAMED["default"]], (0, 1, 2), ablation_base(), tmp_path, "pool")
+    for cell, count in zip(cells, (100, 100, 200), strict=True):
+        cell.folder.mkdir()
+        (cell.folder / "metrics.json").write_text("{}")
+        assert cell.card
+        protocol = {"samples": {"images": count}}
+        ProtocolCard({"checksum": f"of seed {cell.seed}"}, protocol, {}, {}).save(cell.card)
+    job._check(cells[:2])
+    with pytest.raises(
+        ValueError, match=r"default-2.card-pool.json cannot be compared \(samples.im"
+    ):
+        job._check(cells)
 
 
 def test_two_halves_have_about_the_parameters_of_the_default() -> None:
@@ -149,7 +196,12 @@ def test_finished_and_collapsed_cells_are_not_run_again(tmp_path: Path, started:
     assert started.index("staged_equal_compute-0-autoencoder") < started.index(
         "staged_equal_compute-0"
     )
-    rows = {row["name"]: row for row in json.loads((tmp_path / "table.json").read_text())["rows"]}
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert (table["data"], table["guidance_scale"]) == ("fashion-mnist-mini", 2.0)
+    assert table["software"]["torch"]
+    rows = {row["name"]: row for row in table["rows"]}
+    assert rows["default"]["steps"] == "600"
+    assert rows["staged_equal_compute"]["steps"].startswith("2 x 4")
     assert rows["default"]["metrics"]["fd_samples"] == [1.0, 2.0]
     assert rows["separate"]["collapsed"] == 2
     assert rows["staged_equal_compute"]["metrics"]["train_seconds"] == [20.0, 20.0]  # both stages

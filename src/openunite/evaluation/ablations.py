@@ -40,6 +40,7 @@ class Row:
     paper: tuple[int, int]
     metrics: dict[str, list[float]] = field(default_factory=dict)  # of the seeds that finished
     collapsed: int = 0
+    steps: str = ""  # optimizer steps of each run, "2 x 520" for two stages
 
 
 def verdict(row: Row, default: Row, metric: str) -> str:
@@ -57,7 +58,7 @@ def verdict(row: Row, default: Row, metric: str) -> str:
     difference = mean(values) - mean(reference)
     error = math.hypot(stdev(values) / len(values) ** 0.5, stdev(reference) / len(reference) ** 0.5)
     shown = f"{difference:+.2g} +- {error:.2g}"
-    if abs(difference) <= STANDARD_ERRORS * error:
+    if error == 0.0 or abs(difference) <= STANDARD_ERRORS * error:  # no spread: the same run twice
         return f"undecided: {shown}"
     return f"{_say(1 if difference > 0 else -1, direction)}: {shown}"
 
@@ -71,12 +72,12 @@ def _say(found: int, direction: int) -> str:
 def markdown(rows: Sequence[Row], note: str = "") -> str:
     """The table, then the verdicts, then a note. The first row is the default."""
     columns = [c for c in COLUMNS if any(c[1] in row.metrics for row in rows)]
-    head = ["variant", *(title for title, *_ in columns), "collapsed"]
+    head = ["variant", *(title for title, *_ in columns), "steps", "collapsed"]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in rows:
         cells = [_spread(row.metrics.get(metric, [])) for _, metric, _ in columns]
         seeds = row.collapsed + max(map(len, row.metrics.values()), default=0)
-        lines.append(_line([row.name, *cells, f"{row.collapsed} of {seeds}"]))
+        lines.append(_line([row.name, *cells, row.steps, f"{row.collapsed} of {seeds}"]))
     judged = [(title, metric) for title, metric, _ in columns if metric in JUDGED]
     if len(rows) > 1 and judged:
         head = ["variant", "axis", "paper FID / rFID", *(title for title, _ in judged)]

@@ -16,13 +16,16 @@ from pathlib import Path
 
 from openunite.commands import Study, Train
 from openunite.evaluation.ablations import Row, add, distances, draw, markdown, summary
-from openunite.evaluation.card import load_card
+from openunite.evaluation.card import differences as protocols_apart
+from openunite.evaluation.card import load_card, software
 from openunite.evaluation.features import load_extractor
 from openunite.jobs.configure import configure
 from openunite.jobs.images_judged import EMBEDDED, extractor_for
 from openunite.recipes.ablations import Variant, ablation_base, grid
 from openunite.training.config import RunConfig, differences, load_config, save_config
-from openunite.training.cost import flops
+from openunite.training.cost import flops, uses_lpips
+from openunite.training.device import choose_device
+from openunite.training.scaling import muon_flops
 from openunite.training.signals import StopSignals
 
 _JUDGED_TOGETHER = 50  # images; processes side by side would fill a small memory with more
@@ -70,8 +73,12 @@ class Cell:
 def study(command: Study) -> None:
     """Run what is missing of the grid; write table.md, table.json and figure.png after each cell.
 
-    ValueError if the folder holds cells with other settings, or if a run failed.
+    ValueError if the folder holds cells with other settings, if their cards cannot be compared, or
+    if a run failed.
     """
+    if not command.seeds or len(set(command.seeds)) < len(command.seeds):
+        given = " ".join(map(str, command.seeds)) or "none"
+        raise ValueError(f"--seeds must be different numbers, at least one, got {given}")
     output = Path(command.output or f"runs/ablations-{command.grid}")
     base = _base(command)
     extractor, note = _judge(base.data.source)
@@ -141,14 +148,17 @@ def stage_steps(default: RunConfig, staged: RunConfig) -> int:
     """Optimizer steps of each of two stages that together cost what `default` costs.
 
     Per sample the first stage tokenizes and decodes; the second runs the frozen tokenizer forward
-    (a third of forward and backward) and trains on its flow draws.
+    (a third of forward and backward) and trains on its flow draws. Per step Muon orthogonalizes
+    what the stage trains: one network and the decoder, then the other network alone.
     """
-    shared = flops(default, as_released=False)
-    one = replace(staged.model, tokenizer="shared")  # each stage runs one of its two networks
-    each = flops(replace(staged, model=one), as_released=False)
-    draws = staged.objective.flow_draws
-    joint = shared.step(default.objective.flow_draws, perceptual=False)
-    return round(default.steps * joint / (each.step(draws, perceptual=False) + each.tokenize / 3))
+    one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # of the two networks
+    joint, each = (flops(config, as_released=False) for config in (default, one))
+    samples, perceptual = default.batch_size, uses_lpips(default)
+    whole = samples * joint.step(default.objective.flow_draws, perceptual=perceptual)
+    first = samples * each.step(0, perceptual=perceptual)
+    second = samples * (each.tokenize / 3 + staged.objective.flow_draws * each.flow_draw)
+    first, second = first + muon_flops(one), second + muon_flops(one, with_decoder=False)
+    return round(default.steps * (whole + muon_flops(default)) / (first + second))
 
 
 def _check(cells: Sequence[Cell]) -> None:
@@ -160,6 +170,18 @@ def _check(cells: Sequence[Cell]) -> None:
                     f"{folder} holds a run with other settings ({'; '.join(changed)}); choose "
                     "another --output, or repeat the settings of that study"
                 )
+    _check_cards(cells)
+
+
+def _check_cards(cells: Sequence[Cell]) -> None:
+    """ValueError if two cards were made by different protocols."""
+    cards = [c.card for c in cells if c.card and c.finished and not c.collapsed]
+    for path in cards[1:]:
+        if apart := protocols_apart(load_card(cards[0]), load_card(path)):
+            raise ValueError(
+                f"{cards[0]} and {path} cannot be compared ({'; '.join(apart)}); delete the one "
+                "that is wrong and run the same command again"
+            )
 
 
 def _run_all(
@@ -237,9 +259,17 @@ def _outcome(cell: Cell) -> str:
 
 def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
     """table.md, table.json and figure.png of the cells that are finished."""
+    _check_cards(cells)
     table = list(gather(cells).values())
     (output / "table.md").write_text(markdown(table, note))
-    settings = {"seeds": sorted({c.seed for c in cells}), "steps": cells[0].runs[0][1].steps}
+    default = cells[0].runs[0][1]
+    settings = {
+        "data": default.data.source,
+        "guidance_scale": default.sampling.guidance_scale,
+        "seeds": sorted({c.seed for c in cells}),
+        "steps": default.steps,
+        "software": software(str(choose_device()), 1),
+    }
     values = {**settings, **({"note": note} if note else {}), "rows": summary(table)}
     (output / "table.json").write_text(json.dumps(values, indent=1) + "\n")
     draw(table, output / "figure.png")
@@ -251,7 +281,9 @@ def gather(cells: Sequence[Cell]) -> dict[str, Row]:
     for cell in cells:
         variant, paper = cell.variant, cell.variant.paper
         directions = (paper.generation, paper.reconstruction)
-        row = Row(variant.name, variant.axis, paper.numbers, directions)
+        steps = str(cell.runs[-1][1].steps)  # two stages have equally many
+        steps = steps if len(cell.runs) == 1 else f"{len(cell.runs)} x {steps}"
+        row = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
         row = rows.setdefault(variant.name, row)
         if cell.collapsed:
             rows[variant.name] = replace(row, collapsed=row.collapsed + 1)

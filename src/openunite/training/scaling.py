@@ -92,10 +92,10 @@ def step_time(
     return StepTime(work / (mfu * device.peak), communication, newton)
 
 
-def muon_flops(config: RunConfig, steps: int = 5) -> float:
+def muon_flops(config: RunConfig, steps: int = 5, *, with_decoder: bool = True) -> float:
     """Newton-Schulz of all hidden matrices (a, b), a <= b: per step 4 a^2 b + 2 a^3."""
     encoder, decoder = meta_models(config)
-    model = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    model = nn.ModuleDict({"encoder": encoder} | ({"decoder": decoder} if with_decoder else {}))
     shapes = [sorted(matrix.shape) for _, matrix in partition(model)["muon"]]
     return sum(steps * (4.0 * a * a * b + 2.0 * a**3) for a, b in shapes)
 
