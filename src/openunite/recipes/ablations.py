@@ -100,7 +100,7 @@ def ablation_base() -> RunConfig:
         steps=600,
         batch_size=32,
         optimizer=OptimizerConfig(muon_learning_rate=7e-3),
-        sampling=SamplingConfig(num_inference_steps=10),
+        sampling=SamplingConfig("heun", 10, 1.0),
         checkpoint_every=150,
     )
 

@@ -199,7 +199,7 @@ def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
         optimizer=OptimizerConfig(
             rate, rate, warmup_steps=20 * steps_per_epoch, ema_decay=0.9978, clip_norm=3.0
         ),
-        sampling=SamplingConfig("heun", 50, guidance_scale=2.0),
+        sampling=SamplingConfig("heun", 50, 1.0, guidance_scale=2.0),
         checkpoint_every=2500,
         preview_every=5000,
     )
