@@ -58,7 +58,7 @@ class AdversarialDecoderObjective(UniteObjective):
     """
 
     discriminator: Discriminator = field(kw_only=True)
-    adversarial_weight: float = 0.5
+    adversarial_weight: float = 0.1
 
     @property
     def companions(self) -> dict[str, nn.Module]:

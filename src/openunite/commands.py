@@ -394,7 +394,7 @@ class Finetune:
     """Run folder; default SOURCE-decoder."""
     steps: OptionalInt = None
     """Optimizer steps; default a fifth of the run's."""
-    adversarial_weight: float = 0.5
+    adversarial_weight: float = 0.1
     """Weight of the discriminator's score beside the reconstruction loss."""
 
 

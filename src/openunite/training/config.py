@@ -84,7 +84,7 @@ class ObjectiveConfig:
     stop_gradient: bool = True
     stage: Literal["joint", "autoencoder", "denoiser", "decoder"] = "joint"
     kl_weight: float = 1e-3
-    adversarial_weight: float = 0.5
+    adversarial_weight: float = 0.1
 
 
 @dataclass(frozen=True)
