@@ -64,7 +64,7 @@ def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -
             **timing.as_dict(),
             "images_per_second": images,
             "flop_per_image": counted,
-            "mfu_peak": images * counted / rates["peak"] if rates["peak"] else None,  # of bf16
+            "mfu_peak": images * counted / rates["peak"] if rates["peak"] else None,
             "mfu_ceiling": images * counted / rates["ceiling"],
             "peak_bytes": peak_bytes(steps[name], device),
         }

@@ -20,11 +20,11 @@ from openunite.evaluation.feature_sets import (
     read_features,
 )
 from openunite.evaluation.features import load_extractor
-from openunite.evaluation.features.base import Extractor, module_checksum
+from openunite.evaluation.features.base import Extractor
 from openunite.evaluation.image_sets import Judge, images_in, sample_shards
 from openunite.evaluation.shards import Crew, Shards, identity
 from openunite.flow.solvers import Solver
-from openunite.jobs.load import load_pipeline
+from openunite.jobs.load import load_pipeline, weights_checksum
 from openunite.modalities.image.cache import cache_folder
 from openunite.modalities.image.data import ImageData, ImageDataset, open_images
 from openunite.pipelines.image import ImagePipeline
@@ -224,7 +224,7 @@ def open_trial(
             "openunite evaluate molecules --help"
         )
     pipeline.to(state.device if state.num_processes > 1 else choose_device())
-    checksum = "".join(module_checksum(p)[:32] for p in (pipeline.encoder, pipeline.decoder))
+    checksum = weights_checksum(pipeline)
     if precision == "bf16":
         pipeline.to(torch.bfloat16)
     name = command.data or run_data(source)

@@ -8,6 +8,7 @@ from typing import Any
 from diffusers.utils import logging
 from torch import nn
 
+from openunite.evaluation.features.base import module_checksum
 from openunite.jobs.tasks import pipeline_called, pipeline_class
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
@@ -108,3 +109,8 @@ def make_pipeline(
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def weights_checksum(pipeline: UnitePipeline) -> str:
+    """What protocol cards call the checksum of a model: half of each network's sha256."""
+    return "".join(module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))

@@ -10,8 +10,7 @@ from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
-from openunite.evaluation.features.base import module_checksum
-from openunite.jobs.load import load_pipeline
+from openunite.jobs.load import load_pipeline, weights_checksum
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
 from openunite.jobs.report_tables import (
     Values,
@@ -189,7 +188,7 @@ def _checksum(run: Path, weights: str) -> str | None:
         pipeline = load_pipeline(str(run), "raw" if weights == "raw" else "ema")
     except (OSError, ValueError, RuntimeError, SafetensorError):  # gone, or damaged
         return None
-    return "".join(module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))
+    return weights_checksum(pipeline)
 
 
 def _training(run: Path) -> str:

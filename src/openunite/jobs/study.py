@@ -25,6 +25,7 @@ from openunite.recipes.ablations import Variant, ablation_base, grid
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.cost import flops, uses_lpips
 from openunite.training.device import choose_device
+from openunite.training.files import write_json, write_text
 from openunite.training.scaling import muon_flops
 from openunite.training.signals import StopSignals
 
@@ -175,11 +176,12 @@ def _check(cells: Sequence[Cell]) -> None:
 
 def _check_cards(cells: Sequence[Cell]) -> None:
     """ValueError if two cards were made by different protocols."""
-    cards = [c.card for c in cells if c.card and c.finished and not c.collapsed]
-    for path in cards[1:]:
-        if apart := protocols_apart(load_card(cards[0]), load_card(path)):
+    paths = [c.card for c in cells if c.card and c.finished and not c.collapsed]
+    cards = [(path, load_card(path)) for path in paths]
+    for path, card in cards[1:]:
+        if apart := protocols_apart(cards[0][1], card):
             raise ValueError(
-                f"{cards[0]} and {path} cannot be compared ({'; '.join(apart)}); delete the one "
+                f"{paths[0]} and {path} cannot be compared ({'; '.join(apart)}); delete the one "
                 "that is wrong and run the same command again"
             )
 
@@ -261,7 +263,7 @@ def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
     """table.md, table.json and figure.png of the cells that are finished."""
     _check_cards(cells)
     table = list(gather(cells).values())
-    (output / "table.md").write_text(markdown(table, note))
+    write_text(output / "table.md", markdown(table, note))
     default = cells[0].runs[0][1]
     settings = {
         "data": default.data.source,
@@ -271,7 +273,7 @@ def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
         "software": software(str(choose_device()), 1),
     }
     values = {**settings, **({"note": note} if note else {}), "rows": summary(table)}
-    (output / "table.json").write_text(json.dumps(values, indent=1) + "\n")
+    write_json(output / "table.json", values)
     draw(table, output / "figure.png")
 
 
