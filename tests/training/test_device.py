@@ -1,11 +1,20 @@
 """Where to compute: CUDA before MPS before the CPU, and Accelerate agrees."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import PartialState
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openunite.training.device import choose_device, on_cpu, wide
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = "_setup_privateuseone_for_python_backend"
 
 
 @pytest.mark.parametrize(
@@ -34,3 +43,23 @@ def test_accelerate_computes_on_the_same_kind_of_device() -> None:
 def test_wide_is_what_the_device_has(device: str, expected: torch.dtype) -> None:
     with FakeTensorMode():
         assert wide(torch.empty(3, device=device)).dtype == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(torch.utils.backend_registration, STAND_IN),
+    reason="this torch cannot name a device without kernels",
+)
+def test_steps_and_samples_never_mix_host_and_device() -> None:
+    """And the host asks once per step for a number: whether the step is finite."""
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "elsewhere.py")],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    waits = json.loads(result.stdout.splitlines()[-1])
+    assert waits == {"images": 1, "molecules": 1, "crystals": 1}

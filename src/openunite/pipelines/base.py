@@ -120,22 +120,23 @@ class UnitePipeline(DiffusionPipeline):
         settings = self.config
         registers = self.latent_shape[0] if mask is None else mask.shape[1]
 
-        def noise(draw: int) -> Tensor:
+        def noise(seeds: Tensor, draw: int) -> Tensor:
             drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
             return drawn.to(self.device, self._state_dtype)
 
+        there = seeds.to(self.device)  # noise of every step is drawn where it is used
         warmth = settings.temperature if temperature is None else temperature
         scale = settings.guidance_scale if guidance_scale is None else guidance_scale
         low, high = guidance_interval or settings.guidance_interval
         steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
         return solve(
             self.denoiser(labels, scale, (low, high), mask),
-            noise(0),
+            noise(seeds, 0),
             solver=solver or settings.solver,
             num_steps=steps,
             shift=settings.time_shift,
             eta=settings.eta if eta is None else eta,
-            fresh=lambda step: warmth * noise(step),
+            fresh=lambda step: warmth * noise(there, step),
             callback=callback,
         )
 
