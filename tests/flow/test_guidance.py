@@ -53,6 +53,24 @@ def test_inside_it_is_the_formula(scale: float, t: float) -> None:
     )
 
 
+def test_both_branches_of_one_pass_are_asked_where_guidance_acts() -> None:
+    """And the conditional branch alone elsewhere."""
+    asked: list[float] = []
+
+    def both(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(round(float(t[0]), 2))
+        return conditional(z, t), unconditional(z, t)
+
+    apart = guide(conditional, unconditional, 3.0, (0.3, 0.7))
+    for scale in (1.0, 3.0):
+        together = guide(conditional, forbidden, scale, (0.3, 0.7), both)
+        for t in (0.0, 0.3, 0.5, 0.6, 0.7, 1.0):
+            z, time = point(t)
+            expected = apart(z, time) if scale == 3.0 else conditional(z, time)
+            assert torch.equal(together(z, time), expected)
+    assert asked == [0.5, 0.6]
+
+
 @pytest.mark.parametrize("interval", [(0.5, 0.4), (-0.1, 1.0), (0.1, 1.1)])
 def test_an_impossible_interval_is_refused(interval: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="0 <= low <= high <= 1"):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.measure import samples_through
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from tests.training.tiny import tiny_config
@@ -13,6 +14,8 @@ from tests.training.tiny import tiny_config
 from openunite import ImagePipeline
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import velocity
+from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.pipelines import base
 from openunite.training.build import build_models
 
 NAMES = [f"class {i}" for i in range(10)]
@@ -103,6 +106,21 @@ def test_guidance_changes_images_and_scale_one_does_not(pipeline: ImagePipeline)
     )
     assert torch.equal(plain, outside)
     assert (plain - guided).abs().max() > 1e-3
+
+
+def test_one_pass_for_both_branches_gives_the_same_images(
+    pipeline: ImagePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = {}
+    for most in (0, 10**9):
+        monkeypatch.setattr(base, "_CACHED", most)
+        with samples_through(GenerativeEncoder) as sizes:
+            passes[most] = pipeline([1, 2, 3], seeds=[4, 5, 6], output_type="pt"), list(sizes)
+    apart, together = passes.values()
+    torch.testing.assert_close(together[0], apart[0], atol=1e-5, rtol=0.0)
+    assert together[1].count(6) > 0
+    assert sum(together[1]) == sum(apart[1])
+    assert set(apart[1]) == {3}
 
 
 @pytest.mark.parametrize("shift", [1.0, 0.5])
