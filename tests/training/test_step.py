@@ -68,10 +68,31 @@ def test_each_part_of_a_step_is_one_graph(part: str, names: list[str], precision
     assert max(differences.values()) < (1e-5 if precision == "no" else 2e-2)
 
 
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="Inductor needs a C++ compiler"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+@needs_compiler
 def test_the_compiled_denoiser_computes_the_same() -> None:
     assert whole_graph("denoiser", "inductor")["denoise"] < 1e-3
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_fused_draw_is_the_same_and_compiled_once() -> None:
+    errors = whole_graph("random", "inductor")
+    assert errors["uniform"] == 0.0
+    assert errors["normal"] < 2e-6
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_compiled_perceptual_distance_is_the_same() -> None:
+    errors = whole_graph("distance", "inductor")
+    assert errors["value"] < 1e-5
+    assert errors["gradient"] < 1e-2  # a kink of a ReLU may fall on its other side
 
 
 def test_compiling_changes_no_name_and_no_weight(tmp_path: Path) -> None:

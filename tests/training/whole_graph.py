@@ -1,7 +1,8 @@
 """Run apart from pytest, whose shape checker would break every graph: what compiles as one graph.
 
 Prints a line of JSON: for each part the largest relative error against eager mode, of outputs
-and gradients. Any graph break raises. Arguments: what to compile, backend, precision.
+and gradients. Any graph break raises. Arguments: what to compile, backend (random and distance
+have Inductor), precision.
 """
 
 import json
@@ -15,7 +16,8 @@ import torch
 from tests.training.tiny import TinyImages, tiny_config
 from torch import Tensor, nn
 
-from openunite.flow.random import SlotRandom
+from openunite.flow.random import SlotRandom, Stream
+from openunite.modalities.image.perceptual import Lpips
 from openunite.objective import UniteObjective, sum_of
 from openunite.training.build import build_models, build_objective
 
@@ -64,6 +66,34 @@ def terms(objective: UniteObjective, way: Way) -> dict[str, float]:
     return {name: compare(call, lambda f: f(), model, way) for name, call in found.items()}
 
 
+def random(objective: UniteObjective, way: Way) -> dict[str, float]:
+    """Fused draws, at several addresses by one compiled function; uniform ones bit for bit."""
+    slots, errors = torch.arange(32) * 7 + (1 << 30), {"uniform": 0.0, "normal": 0.0}
+    for seed, step, draw in [(3, 0, 0), (2**40 + 7, 1, 1), (2**63 - 1, 2**31 + 5, 13), (0, 9, 2)]:
+        plain, fused = (SlotRandom(seed, step, slots, fused=f) for f in (False, True))
+        for kind, worst in errors.items():
+            a, b = (getattr(r, kind)(Stream.FLOW_NOISE, 4, 6, draw=draw) for r in (plain, fused))
+            errors[kind] = max(worst, float((a - b).abs().max()))
+        torch._dynamo.config.error_on_recompile = True  # from the second address on
+    return errors
+
+
+def distance(objective: UniteObjective, way: Way) -> dict[str, float]:
+    """LPIPS and its gradient."""
+    images, found = torch.rand(2, 2, 3, 16, 16), []
+    for compiled in (False, True):
+        lpips, output = Lpips.random(0), images[0].clone().requires_grad_()
+        if compiled:
+            lpips.compile()
+        value = lpips(output, images[1])
+        found.append([value.detach(), *torch.autograd.grad(value.sum(), output)])
+    (value, slope), (other, other_slope) = found
+    return {
+        "value": float((value - other).norm() / value.norm()),
+        "gradient": float((slope - other_slope).norm() / slope.norm()),
+    }
+
+
 def compare(function: Callable, call: Callable, model: nn.Module, way: Way) -> float:
     """Largest relative error, in norm, of a whole graph against eager mode.
 
@@ -90,4 +120,5 @@ if __name__ == "__main__":
     for parameter in (*made.encoder.parameters(), *made.decoder.parameters()):
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
     parts = {"denoiser": denoiser, "networks": networks, "terms": terms}
+    parts |= {"random": random, "distance": distance}
     print(json.dumps(parts[sys.argv[1]](made, Way(*sys.argv[2:]))))

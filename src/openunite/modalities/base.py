@@ -58,6 +58,9 @@ class Modality(ABC):
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
         """Stored form -> model form, augmented with `random` (None: no augmentation)."""
 
+    def compile(self) -> None:  # noqa: B027  most have nothing to compile
+        """Have torch.compile fuse what the loss computes, where that is much."""
+
 
 _HOMES = {
     "image": "openunite.modalities.image.tokens:ImageModality",

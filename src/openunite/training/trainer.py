@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch
+from openunite.modalities.base import Batch, Modality
 from openunite.objective import LossTerm
 from openunite.training import collapse
 from openunite.training.checkpoint import (
@@ -53,6 +53,9 @@ class Objective(Protocol):
 
     @property
     def decoder(self) -> nn.Module: ...
+
+    @property
+    def modality(self) -> Modality: ...
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]: ...
 
@@ -101,13 +104,18 @@ class Trainer:
             shard(self.model, self.ema.model, device)
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
-        alike = dataset.sizes is None  # batches of one shape
-        for part in self.model.values() if config.compile else ():
-            # In place: names in checkpoints stay. FSDP2 breaks the graph to gather weights.
-            part.compile(fullgraph=alike and not self.sharded, dynamic=False if alike else None)
+        if config.compile:
+            self._compile(alike=dataset.sizes is None)
         self.order = sample_order(config, dataset, world)
         self.step, self.seconds, self.bad_steps = 0, 0.0, 0
         self.signals, self.agreed = StopSignals(), False
+
+    def _compile(self, *, alike: bool) -> None:
+        """In place, so that names in checkpoints stay; whole graphs if batches have one shape."""
+        for part in self.model.values():
+            # FSDP2 breaks the graph to gather weights.
+            part.compile(fullgraph=alike and not self.sharded, dynamic=False if alike else None)
+        self.objective.modality.compile()
 
     def fit(self) -> TrainResult:
         """Train to `config.steps`, or until a signal asks to stop; saves before it returns."""
@@ -189,7 +197,8 @@ class Trainer:
         """Back-propagate the loss terms of one micro-batch, each before the next is computed."""
         device = self.accelerator.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        random = SlotRandom(self.config.seed, self.step, slots.to(device, non_blocking=True))
+        slots = slots.to(device, non_blocking=True)
+        random = SlotRandom(self.config.seed, self.step, slots, fused=self.config.compile)
         terms = self.objective.terms(batch, self.step, random)
         total = torch.zeros((), device=device)
         while (term := self._next(terms)) is not None:

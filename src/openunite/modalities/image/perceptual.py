@@ -82,13 +82,19 @@ class Lpips:
         self, output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, " b"]:
         _check(output, target)
+        self._follow(output)
         return self.between(output, target)
+
+    def compile(self) -> None:
+        """Have torch.compile fuse what surrounds the convolutions; for images of one shape."""
+        self.between = torch.compile(  # type: ignore[method-assign]
+            self.between, fullgraph=True, dynamic=False
+        )
 
     def between(
         self, output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, " b"]:
-        """The distance of images that are known to fit."""
-        self._follow(output)
+        """The distance of images that are known to fit, where the weights are."""
         with torch.no_grad():
             wanted = self._features(target)
         total = output.new_zeros(len(output), dtype=torch.float32)

@@ -162,6 +162,10 @@ class ImageModality(Modality):
         """Put another callable in place of the configured one, such as `Lpips.random(0)`."""
         self._distance = distance
 
+    def compile(self) -> None:
+        if self.perceptual == "lpips" and isinstance(distance := self.distance(), Lpips):
+            distance.compile()
+
     def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
         data = batch["data"].to(torch.float32) / 255.0
         if self.flip and random is not None:
