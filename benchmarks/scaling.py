@@ -73,7 +73,8 @@ def main() -> None:
 def step_seconds(network: Network, device: torch.device) -> dict[str, float]:
     """Of the small model of the other benchmarks: predicted in two parts, and measured.
 
-    A step has one message of all gradients, and two of a few numbers each, which cost latency.
+    A step has two messages of gradients and two of a few numbers each, which cost latency. On
+    processors that are all busy, none of them is hidden behind arithmetic.
     """
     trainer = our_trainer(small())
     batches, world = iter(trainer.batches()), dist.get_world_size()
@@ -81,37 +82,40 @@ def step_seconds(network: Network, device: torch.device) -> dict[str, float]:
     def step() -> object:
         return trainer._train_step(batches)
 
-    with ExitStack() as alone:
-        alone.enter_context(patch("openunite.training.trainer.average_gradients"))
-        alone.enter_context(patch.object(trainer.accelerator, "reduce", lambda x, how: x))
-        arithmetic = slowest(step, device)
-    size = sum(4 * p.numel() for p in trainer.names)
-    messages = sum(network.all_reduce(n, DEVICES["h200"], world) for n in (size, 64, 64))
-    measured = slowest(step, device)
+    def alone() -> object:
+        with ExitStack() as stack:
+            stack.enter_context(patch("openunite.training.trainer.GradientAverage"))
+            stack.enter_context(patch.object(trainer.accelerator, "reduce", lambda x, how: x))
+            return step()
+
+    arithmetic, measured = slowest([alone, step], device)
+    sizes = [4 * sum(p.numel() for p in part.parameters()) for part in trainer.model.values()]
+    messages = sum(network.all_reduce(n, DEVICES["h200"], world) for n in (*sizes, 64, 64))
     ratio = measured / (arithmetic + messages)
     parts = {"arithmetic": arithmetic, "messages": messages}
-    return {**parts, "measured": measured, "ratio": ratio, "bytes": float(size)}
+    return {**parts, "measured": measured, "ratio": ratio, "bytes": float(sum(sizes))}
 
 
 def all_reduce_seconds(size: int, device: torch.device) -> float:
     """Of one message of `size` bytes."""
     message = torch.ones(size // 4, device=device)
-    return slowest(lambda: dist.all_reduce(message), device)
+    return slowest([lambda: dist.all_reduce(message)], device)[0]
 
 
-def slowest(call: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of a call, all processes starting together, the slowest counting."""
-    taken = []
+def slowest(calls: list[Callable[[], object]], device: torch.device) -> list[float]:
+    """Median seconds of each call, in turn, all processes starting together, the slowest counting."""
+    taken: list[list[float]] = [[] for _ in calls]
     for _ in range(WARM + RUNS):
-        dist.barrier()
-        started = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        longest = torch.tensor(time.perf_counter() - started, device=device)
-        dist.all_reduce(longest, dist.ReduceOp.MAX)
-        taken.append(float(longest))
-    return statistics.median(taken[WARM:])
+        for call, seconds in zip(calls, taken, strict=True):
+            dist.barrier()
+            started = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            longest = torch.tensor(time.perf_counter() - started, device=device)
+            dist.all_reduce(longest, dist.ReduceOp.MAX)
+            seconds.append(float(longest))
+    return [statistics.median(seconds[WARM:]) for seconds in taken]
 
 
 if __name__ == "__main__":

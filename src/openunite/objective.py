@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from openunite.flow.path import gap, interpolate, logit_normal_time
 from openunite.flow.random import SlotRandom, Stream
@@ -21,13 +21,17 @@ from openunite.models.generative_encoder import GenerativeEncoder
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One summand of the loss: `weight * value`; `latents` is z0, detached, on the first term."""
+    """One summand of the loss: `weight * value`; `latents` is z0, detached, on the first term.
+
+    No later term of the batch reaches the parameters of `done`.
+    """
 
     name: str
     value: Tensor
     weight: float
     parts: dict[str, Tensor]
     latents: Tensor | None = None
+    done: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class UniteObjective:
         output = self.decoder(self.perturb(z0, batch, random), batch.get("mask"))
         parts = self.modality.reconstruction_losses(output, batch)
         target = z0.detach()  # sg: the flow loss never reaches the tokenizing pass
-        yield LossTerm("reconstruction", sum_of(parts), 1.0, parts, target)
+        yield LossTerm("reconstruction", sum_of(parts), 1.0, parts, target, self.decoder)
         del z0, output, parts
         yield from self.flow_terms(target, batch, step, random)
 

@@ -83,6 +83,9 @@ def test_two_processes_equal_one(sharding: str, tmp_path: Path, one: tuple[Path,
     assert [int(rank["world"]) for rank in ranks] == [2, 2]
     # Scalars, with the word of a signal among them, and moments: nothing else is waited for.
     assert [int(rank["reductions"]) for rank in ranks] == [2 * STEPS, 2 * STEPS]
+    # The decoder's gradients leave before the flow draws are computed, the others after them.
+    order = [0, 1, 0, 0, 1] if sharding == "none" else [0, 0, 0]
+    assert [rank["messages"].int().tolist() for rank in ranks] == [order * STEPS] * 2
     assert int(one[1]["world"]) == 1
     together = torch.stack([rank["seen"].view(-1, 8) for rank in ranks], dim=1).flatten()
     assert together.tolist() == one[1]["seen"].tolist()

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from safetensors.torch import save_file
 from tests.training.tiny import tiny_config, tiny_trainer
 from torch.distributed.tensor import DTensor
 
+from openunite.objective import LossTerm
 from openunite.training.config import ModelConfig
-from openunite.training.sharding import whole
+from openunite.training.sharding import GradientAverage, whole
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -52,6 +54,19 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
         reductions.append(how)
         return reduce(tensor, how)
 
+    events: list[str] = []  # loss terms, and messages of gradients, as they happen
+    send, following = GradientAverage.send, trainer._next
+
+    def message(average: GradientAverage, parameters: Iterable[torch.Tensor]) -> None:
+        events.append("message")
+        send(average, parameters)
+
+    def term(terms: Iterator[LossTerm]) -> LossTerm | None:
+        found = following(terms)
+        events.extend(["term"] if found is not None else [])
+        return found
+
+    GradientAverage.send, trainer._next = message, term  # type: ignore[method-assign]
     reductions: list[str] = []
     accumulate, reduce = trainer._accumulate, trainer.accelerator.reduce
     trainer._accumulate, trainer.accelerator.reduce = signalled, counted  # type: ignore
@@ -64,6 +79,7 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
     sharded = sum(isinstance(p, DTensor) for p in trainer.names)
     counts = {"world": world, "held": held, "sharded": sharded, "seen": seen}
     counts |= {"steps": trainer.step, "reductions": len(reductions)}
+    counts |= {"messages": [event == "message" for event in events]}
     counts = {name: torch.tensor(value) for name, value in counts.items()}
     absolute = default_loss(folder, micro_batch_size, sharding) if steps == 6 else {}
     kept = weights | averages | gradients | counts | absolute

@@ -1,11 +1,13 @@
 """How long a step takes on many devices: a model small enough to be argued with.
 
-    step = compute + communication + orthogonalization,   nothing overlapped
+    step = compute + communication + orthogonalization
 
 compute: samples per device x FLOPs / (MFU x peak), one MFU whatever the batch per device (below
 about 16 images per device that is too kind). communication: a ring moves 2 (W - 1) / W bytes per
-byte averaged, at the slowest link's rate, plus a latency per hop; sharded weights move three
-times (W - 1) / W bytes per loss term instead. Checked on two processes by benchmarks/scaling.py.
+byte averaged, at the slowest link's rate, plus a latency per hop. The decoder's gradients travel
+while the flow draws of the last micro-batch are computed, and count as far as those end earlier;
+nothing else is overlapped. Sharded weights move three times (W - 1) / W bytes per loss term
+instead. Checked on two processes by benchmarks/scaling.py.
 """
 
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ class Network:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of the parts of one optimizer step."""
+    """Seconds of the parts of one optimizer step; of communication, what computing waits for."""
 
     compute: float
     communication: float
@@ -77,16 +79,18 @@ def step_time(
     network = network or Network()
     draws = config.objective.flow_draws
     encoder, decoder = meta_models(config)
-    both, parts = sum(_bytes(m) for m in (encoder, decoder)), (_bytes(encoder), _bytes(decoder))
-    work = flops(config).step(draws, perceptual=uses_lpips(config)) * config.batch_size / world
+    parts, counted = (_bytes(encoder), _bytes(decoder)), flops(config)
+    work = counted.step(draws, perceptual=uses_lpips(config)) * config.batch_size / world
     newton = muon_flops(config) / (_NEWTON_SCHULZ_SHARE * device.peak)
+    micro = config.micro_batch_size or config.batch_size // world
     if config.sharding == "none" or world == 1:
-        communication = network.all_reduce(both, device, world)
+        last, early = (network.all_reduce(size, device, world) for size in parts)
+        hidden = draws * counted.flow_draw * micro / (mfu * device.peak)
+        communication = last + max(0.0, early - hidden)
     else:
         # Gathered for forward and for backward, gradients scattered: once per term and micro-batch.
-        micro = config.micro_batch_size or config.batch_size // world
         rounds = max(1, config.batch_size // (micro * world))
-        moved = rounds * ((draws + 1) * parts[0] + parts[1]) + both  # and Muon's own exchange
+        moved = rounds * ((draws + 1) * parts[0] + parts[1]) + sum(parts)  # and Muon's own exchange
         communication = 3 * (world - 1) / world * moved / network.rate(device, world)
         newton /= world
     return StepTime(work / (mfu * device.peak), communication, newton)

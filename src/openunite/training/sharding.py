@@ -96,14 +96,36 @@ def unstack(stack: Tensor, like: list[Tensor]) -> list[Tensor]:
     return [_assemble(part, mesh, Shard(0), first.shape) for part in rows.unbind(0)]
 
 
-def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Mean over processes that hold whole gradients, in one message: latency counts."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([grad.flatten() for grad in grads])
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    pieces = flat.split([grad.numel() for grad in grads])
-    torch._foreach_copy_(grads, [s.view_as(g) for s, g in zip(pieces, grads, strict=True)])
+class GradientAverage:
+    """The mean over processes of gradients that each of them holds whole.
+
+    A part whose gradients are complete can be sent while others are still computed; one message
+    for each such part and one for the rest, for latency counts.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._waiting = dict.fromkeys(parameters)  # a set with an order, equal everywhere
+        self._sent: list[tuple[list[Tensor], Tensor, torch.distributed.Work]] = []
+
+    def send(self, parameters: Iterable[Tensor]) -> None:
+        """Start averaging these gradients; nobody may touch them until `finish`."""
+        chosen = [p for p in parameters if p in self._waiting]
+        for parameter in chosen:
+            del self._waiting[parameter]
+        if grads := [p.grad for p in chosen if p.grad is not None]:
+            flat = torch.cat([grad.flatten() for grad in grads])
+            work = torch.distributed.all_reduce(flat, async_op=True)
+            assert work is not None
+            self._sent.append((grads, flat, work))
+
+    def finish(self) -> None:
+        """Send the rest, wait for everything, and put the means in place of the gradients."""
+        self.send(list(self._waiting))
+        for grads, flat, work in self._sent:
+            work.wait()
+            flat /= torch.distributed.get_world_size()
+            pieces = flat.split([grad.numel() for grad in grads])
+            torch._foreach_copy_(grads, [s.view_as(g) for s, g in zip(pieces, grads, strict=True)])
 
 
 def _assemble(local: Tensor, mesh: DeviceMesh, cut: Shard, shape: Sequence[int]) -> DTensor:

@@ -2,6 +2,7 @@
 
 Gradients are averaged over processes once per step, explicitly: the loss terms are
 back-propagated one at a time, and a wrapper that hooks every backward would reduce k + 1 times.
+Those of a part that no later term reaches (the decoder's) travel while the others are computed.
 """
 
 import time
@@ -33,7 +34,7 @@ from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
 from openunite.training.optim import build_optimizers
 from openunite.training.schedule import learning_rate_factor
 from openunite.training.sharding import (
-    average_gradients,
+    GradientAverage,
     gathered,
     load_whole,
     shard,
@@ -175,11 +176,14 @@ class Trainer:
         """Equation (5) for one global batch: accumulate gradients, average, clip, update."""
         scalars: dict[str, list[Tensor]] = {}
         latents: list[tuple[Tensor, Tensor]] = []
+        several = self.accelerator.num_processes > 1 and not self.sharded
+        average = GradientAverage(self.names) if several else None
         for micro in range(self.order.accumulation):
             slots = self.order.slots(micro, self.accelerator.process_index)
-            self._accumulate(next(batches), slots, scalars, latents)
-        if self.accelerator.num_processes > 1 and not self.sharded:
-            average_gradients(self.names)
+            last = average if micro == self.order.accumulation - 1 else None
+            self._accumulate(next(batches), slots, scalars, latents, last)
+        if average is not None:
+            average.finish()
         row = self._row(scalars, *map(torch.cat, zip(*latents, strict=True)))
         norm = nn.utils.clip_grad_norm_(list(self.names), self.config.optimizer.clip_norm)
         row["grad_norm"] = whole(norm)
@@ -193,8 +197,12 @@ class Trainer:
         slots: Tensor,
         scalars: dict[str, list[Tensor]],
         latents: list[tuple[Tensor, Tensor]],
+        average: GradientAverage | None,
     ) -> None:
-        """Back-propagate the loss terms of one micro-batch, each before the next is computed."""
+        """Back-propagate the loss terms of one micro-batch, each before the next is computed.
+
+        With `average`, which the last micro-batch has, gradients that are complete are sent.
+        """
         device = self.accelerator.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         slots = slots.to(device, non_blocking=True)
@@ -203,6 +211,8 @@ class Trainer:
         total = torch.zeros((), device=device)
         while (term := self._next(terms)) is not None:
             self.accelerator.backward(term.value * (term.weight / self.order.accumulation))
+            if average is not None and term.done is not None:
+                average.send(term.done.parameters())
             total = total + term.value.detach() * term.weight
             for name, value in {term.name: term.value, **term.parts}.items():
                 scalars.setdefault(f"loss_{name}", []).append(value.detach())
