@@ -103,7 +103,7 @@ def all_reduce_seconds(size: int, device: torch.device) -> float:
 
 
 def slowest(calls: list[Callable[[], object]], device: torch.device) -> list[float]:
-    """Median seconds of each call, in turn, all processes starting together, the slowest counting."""
+    """Median seconds of each call, in turn; all processes start together, the slowest counts."""
     taken: list[list[float]] = [[] for _ in calls]
     for _ in range(WARM + RUNS):
         for call, seconds in zip(calls, taken, strict=True):

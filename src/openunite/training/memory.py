@@ -8,13 +8,14 @@ stop-gradient all draws are in one term.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openunite.modalities.image.perceptual import Lpips
+from openunite.models.decoder import Decoder
 from openunite.nn.block import AdaptiveBlock, PlainBlock
 from openunite.training.config import RunConfig
 from openunite.training.cost import meta_models, uses_lpips
@@ -61,8 +62,8 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     states = share * _FLOAT * (3 * (muon + adamw) + muon + 2 * adamw)
     message = _FLOAT * (muon + adamw) if world > 1 and config.sharding == "none" else 0.0
     update = max(message, share * 2 * _FLOAT * muon)  # updates and their orthogonalized stack
-    tokenize, draw = _encoder_bytes(config, True), _encoder_bytes(config, False)
-    decode = _decoder_bytes(config)
+    tokenize = _encoder_bytes(config, encoder.embedder.num_tokens)
+    draw, decode = _encoder_bytes(config, 0), _decoder_bytes(config, decoder)
     copied = 2.0 * muon if config.precision == "bf16" else 0.0
     if config.sharding == "full":
         copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
@@ -96,62 +97,76 @@ def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
     return total
 
 
-def _per_sample(config: RunConfig, block: nn.Module, *shapes: tuple[int, ...]) -> int:
-    """Bytes that one more sample adds: the difference of two samples and one."""
-    counts = []
-    for batch in (1, 2):
-        inputs = [torch.empty(batch, *shape, requires_grad=True) for shape in shapes]
-        extra = (torch.empty(shapes[0][0], _head_width(block) // 2),) if len(shapes) == 2 else ()
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            counts.append(saved_bytes(block, *inputs, *extra))
-    return counts[1] - counts[0]
-
-
-def _encoder_bytes(config: RunConfig, observed: bool) -> int:
-    """All blocks on the registers, with or without as many observation tokens."""
-    size = config.model
-    tokens = meta_models(config)[0].embedder.num_tokens if observed else 0
+def _encoder_bytes(config: RunConfig, tokens: int) -> int:
+    """All blocks on the registers and so many observation tokens."""
+    size, half = config.model, config.precision == "bf16"
     first = size.num_registers + tokens
     entered = size.context_start if size.num_context_tokens else size.depth
-    with FakeTensorMode():
-        block = AdaptiveBlock(size.width, size.num_heads)
-        before = _per_sample(config, block, (first, size.width), (size.width,))
-        length = first + size.num_context_tokens
-        after = _per_sample(config, block, (length, size.width), (size.width,))
+    before, after = (
+        _adaptive_block(size.width, size.num_heads, length, half)
+        for length in (first, first + size.num_context_tokens)
+    )
     return entered * before + (size.depth - entered) * after
 
 
-def _decoder_bytes(config: RunConfig) -> int:
+def _decoder_bytes(config: RunConfig, decoder: Decoder) -> int:
     size = config.model
-    decoder = meta_models(config)[1]
     queries = 0 if decoder.query_tokens is None else decoder.head.num_tokens
-    length = 1 + size.num_registers + queries
-    with FakeTensorMode():
-        block = PlainBlock(size.decoder_width, size.decoder_heads, size.decoder_mlp_width)
-        return size.decoder_depth * _per_sample(config, block, (length, size.decoder_width))
+    shape = size.decoder_width, size.decoder_heads, size.decoder_mlp_width
+    length, half = 1 + size.num_registers + queries, config.precision == "bf16"
+    return size.decoder_depth * _plain_block(*shape, length, half)
 
 
 def _lpips_bytes(config: RunConfig) -> int:
     """What the perceptual distance of one more image keeps; the target's features among it."""
     if not uses_lpips(config):
         return 0
-    block = _Perceptual(config.modality_config)
-    with FakeTensorMode(allow_non_fake_inputs=True):  # the weights: packaged heads are read
-        return _per_sample(config, block, block.shape)
+    image = config.modality_config
+    return _lpips(*(image[n] for n in ("channels", "height", "width")), config.precision == "bf16")
+
+
+# Traces are kept: a plan asks for the same network with other shardings and batches.
+
+
+@cache
+def _adaptive_block(width: int, heads: int, length: int, half: bool) -> int:
+    with FakeTensorMode():
+        angles = torch.empty(length, width // heads // 2)
+        block = AdaptiveBlock(width, heads)
+        return _per_sample(block, half, (length, width), (width,), extra=(angles,))
+
+
+@cache
+def _plain_block(width: int, heads: int, mlp_width: int, length: int, half: bool) -> int:
+    with FakeTensorMode():
+        return _per_sample(PlainBlock(width, heads, mlp_width), half, (length, width))
+
+
+@cache
+def _lpips(channels: int, height: int, width: int, half: bool) -> int:
+    block = _Perceptual()  # its weights are read from a file, and not fake
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return _per_sample(block, half, (channels, height, width))
+
+
+def _per_sample(
+    block: nn.Module, half: bool, *shapes: tuple[int, ...], extra: tuple[Tensor, ...] = ()
+) -> int:
+    """Bytes that one more sample adds: the difference of two samples and one."""
+    counts = []
+    for batch in (1, 2):
+        inputs = [torch.empty(batch, *shape, requires_grad=True) for shape in shapes]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            counts.append(saved_bytes(block, *inputs, *extra))
+    return counts[1] - counts[0]
 
 
 class _Perceptual(nn.Module):
-    """LPIPS as a block: the distance of an image of the run's size to another one."""
+    """LPIPS as a block: the distance of an image to another one."""
 
-    def __init__(self, image: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.shape = (image["channels"], image["height"], image["width"])
         self.distance = Lpips.random(0)
 
     def forward(self, output: Tensor) -> Tensor:
         return self.distance.between(output, torch.empty_like(output))
-
-
-def _head_width(block: nn.Module) -> int:
-    assert isinstance(block, AdaptiveBlock)
-    return block.norm_attention.weight.shape[0] // block.attention.num_heads
