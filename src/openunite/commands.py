@@ -79,6 +79,8 @@ class Train:
     """float32, or bfloat16 autocast."""
     sharding: Literal["none", "full"] | None = None
     """full: weights, optimizer and EMA in shares over the processes (FSDP2); the same numbers."""
+    compile: bool = False
+    """torch.compile of the step; needs a C++ compiler, for NVIDIA GPUs Triton."""
     seed: OptionalInt = None
     """Seed of everything random."""
     workers: OptionalInt = None

@@ -166,6 +166,7 @@ def test_options_land_where_they_belong() -> None:
         flow_weight=0.2,
         learning_rate=1e-3,
         sharding="full",
+        compile=True,
         workers=2,
         checkpoint_every=70,
     )
@@ -177,8 +178,8 @@ def test_options_land_where_they_belong() -> None:
     ratio = recipe.optimizer.adamw_learning_rate / recipe.optimizer.muon_learning_rate
     assert config.optimizer.adamw_learning_rate == pytest.approx(1e-3 * ratio)
     assert config.data == dataclasses.replace(recipe.data, workers=2)
-    assert (config.micro_batch_size, config.sharding, config.checkpoint_every) == (4, "full", 70)
-    touched = ["model", "modality_config", "objective", "optimizer", "data"]
-    touched += ["micro_batch_size", "sharding", "checkpoint_every"]
+    touched = ["micro_batch_size", "sharding", "compile", "checkpoint_every"]
+    assert [getattr(config, name) for name in touched] == [4, "full", True, 70]
+    touched += ["model", "modality_config", "objective", "optimizer", "data"]
     same = {name: getattr(recipe, name) for name in touched}
     assert dataclasses.replace(config, **same) == recipe

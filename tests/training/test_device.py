@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from openunite.training.device import choose_device, on_cpu, wide
+from openunite.training.device import check_compiler, choose_device, on_cpu, wide
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = "_setup_privateuseone_for_python_backend"
@@ -43,6 +43,18 @@ def test_accelerate_computes_on_the_same_kind_of_device() -> None:
 def test_wide_is_what_the_device_has(device: str, expected: torch.dtype) -> None:
     with FakeTensorMode():
         assert wide(torch.empty(3, device=device)).dtype == expected
+
+
+def test_a_missing_compiler_is_named_before_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(function: object) -> object:
+        def call(given: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("No working C++ compiler found\nSet TORCHDYNAMO_VERBOSE")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(OSError, match=r"\(No working C\+\+ compiler found\).*leave --compile out"):
+        check_compiler(torch.device("cpu"))
 
 
 @pytest.mark.slow

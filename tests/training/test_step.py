@@ -95,6 +95,13 @@ def test_the_compiled_perceptual_distance_is_the_same() -> None:
     assert errors["gradient"] < 1e-2  # a kink of a ReLU may fall on its other side
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For trainers that are built to be compiled, and compile nothing: no compiler is needed."""
+    monkeypatch.setattr("openunite.training.trainer.check_compiler", lambda device: None)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_compiling_changes_no_name_and_no_weight(tmp_path: Path) -> None:
     plain, compiled = (tiny_trainer(tmp_path / str(c), compile=c) for c in (False, True))
     assert list(compiled.names.values()) == list(plain.names.values())
@@ -106,6 +113,7 @@ def test_compiling_changes_no_name_and_no_weight(tmp_path: Path) -> None:
     assert all(m._compiled_call_impl is None for m in compiled.ema.model.values())  # type: ignore
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("alike", [True, False])
 def test_shapes_are_static_where_all_batches_have_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool

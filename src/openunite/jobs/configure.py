@@ -135,7 +135,8 @@ def _with_options(config: RunConfig, command: Train) -> RunConfig:
         config = replace(config, optimizer=rates)
     names = ["steps", "batch_size", "micro_batch_size", "precision", "sharding"]
     names += ["seed", "init_from", "checkpoint_every", "preview_every"]
-    config = replace(config, **_given(**{name: getattr(command, name) for name in names}))
+    given = {name: getattr(command, name) for name in names} | {"compile": command.compile or None}
+    config = replace(config, **_given(**given))
     return replace(config, trackers=command.trackers) if command.trackers else config
 
 

@@ -19,3 +19,15 @@ def on_cpu() -> bool:
 def wide(tensor: Tensor) -> Tensor:
     """In float64; in float32 on an Apple GPU, which has no float64."""
     return tensor.float() if tensor.device.type == "mps" else tensor.double()
+
+
+def check_compiler(device: torch.device) -> None:
+    """OSError if torch.compile does not work here, before a run has begun."""
+    try:
+        torch.compile(torch.neg)(torch.ones(2, device=device))
+    except Exception as error:  # whatever its backend raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OSError(
+            f"torch.compile does not work here ({reason}); it needs a C++ compiler, for NVIDIA "
+            "GPUs Triton. Install it, or leave --compile out (compile: false)"
+        ) from error

@@ -27,7 +27,7 @@ from openunite.training.checkpoint import (
 )
 from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
-from openunite.training.device import on_cpu, wide
+from openunite.training.device import check_compiler, on_cpu, wide
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
@@ -113,6 +113,7 @@ class Trainer:
 
     def _compile(self, *, alike: bool) -> None:
         """In place, so that names in checkpoints stay; whole graphs if batches have one shape."""
+        check_compiler(self.accelerator.device)
         for part in self.model.values():
             # FSDP2 breaks the graph to gather weights.
             part.compile(fullgraph=alike and not self.sharded, dynamic=False if alike else None)
