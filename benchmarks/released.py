@@ -58,7 +58,8 @@ class PlainEncoder(nn.Module):
         x = _rms_norm(x, model.norm_out.weight) * (1 + scale) + shift
         with torch.autocast(x.device.type, enabled=False):
             norm: Any = model.latent_norm
-            return norm(model.latent_output(x.to(norm.weight.dtype)))
+            latents = model.latent_output(x.to(model.latent_output.weight.dtype))
+            return norm(latents.to(norm.weight.dtype))
 
 
 def _block(block: Any, x: Tensor, c: Tensor, angles: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Sampling: `python -m benchmarks.sample --run RUN` measures speed, and quality per evaluation.
+r"""Sampling: `python -m benchmarks.sample --run RUN` measures speed, and quality per evaluation.
 
     python -m benchmarks.sample --run runs/quickstart              speed alone
+    python -m benchmarks.sample --recipe imagenet256_b --precision bf16 --compile \
+        --batch-size 64                                            untrained, on a GPU
     python -m benchmarks.sample --run runs/quickstart --curve      and the curve, 5 x 5,000 samples
     python -m benchmarks.sample --run runs/quickstart --curve --samples 500 --seeds 3
 
@@ -21,9 +23,11 @@ from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples
 from benchmarks.released import PlainEncoder, plain_guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
-from openunite.jobs.load import load_pipeline
+from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.image import ImagePipeline
+from openunite.recipes import RECIPES
+from openunite.training.build import build_models
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
 from openunite.training.cost import flops
 from openunite.training.device import choose_device
@@ -33,17 +37,27 @@ ADAPTIVE = Point("dopri5", 1.0, 0)
 
 def main() -> None:
     options = _options()
-    pipeline: Any = load_pipeline(options.run)
-    pipeline.to(choose_device())
+    pipeline: Any = load_pipeline(options.run) if options.run else _untrained(options.recipe)
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    pipeline.to(choose_device(), dtype)
     result: dict[str, Any] = {"machine": describe(pipeline.device), "options": vars(options)}
     table = [f"# Sampling, {options.name}"]
     if options.runs:
         result["speed"], lines = speed(pipeline, options)
         table += ["", *lines]
-    if options.curve:
+    if options.curve and options.run:
         result["curve"], lines = curve(pipeline, options)
         table += ["", *lines]
     save(f"sample_{options.name}", result, table)
+
+
+def _untrained(recipe: str) -> ImagePipeline:
+    """A pipeline with a recipe's sizes, settings and first weights: its speed is that of any."""
+    config = RECIPES[recipe]()
+    encoder, decoder = build_models(config)
+    made = make_pipeline(encoder.eval(), decoder.eval(), config, {})
+    assert isinstance(made, ImagePipeline)
+    return made
 
 
 def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
@@ -112,7 +126,8 @@ def _released(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
         PlainEncoder(pipeline.encoder), labels, config.guidance_scale, config.guidance_interval[0]
     )
     noise = seeded_normal(seeds, *pipeline.latent_shape).to(pipeline.device)
-    return solve(denoiser, noise, solver="dopri5")
+    with pipeline._autocast():
+        return solve(denoiser, noise, solver="dopri5")
 
 
 def curve(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
@@ -162,8 +177,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, help="a run, a pipeline folder or a hub id")
-    parser.add_argument("--name", help="of the results; default the last part of --run")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--run", help="a run, a pipeline folder or a hub id")
+    images = [name for name in RECIPES if RECIPES[name]().modality == "image"]
+    model.add_argument("--recipe", choices=images, help="its model, untrained: speed alone")
+    parser.add_argument("--name", help="of the results; default the recipe or last part of --run")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--curve", action="store_true", help="models of the embedded images only")
     parser.add_argument("--samples", type=int, default=5000, help="per seed and point")
     parser.add_argument("--seeds", type=int, default=5)
@@ -176,7 +195,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7, help="of each speed; 0 for none")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    options.name = options.name or Path(options.run).name
+    options.name = options.name or options.recipe or Path(options.run).name
     return options
 
 

@@ -8,11 +8,13 @@ a change that was tried and not kept.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.cases import Step, our_trainer
 from benchmarks.released import LoopedMuon, plain_average
@@ -42,6 +44,9 @@ def undone(config: RunConfig) -> dict[str, Step]:
         "RMSNorm by autograd": _plain_norm,
         "Muon one matrix at a time": _looped_muon,
         "EMA one tensor at a time": _looped_average,
+        "AdamW one tensor at a time": _looped_adamw,
+        "clipping one tensor at a time": _looped_clipping,
+        "attention from plain products": _plain_attention,
         "joint adaLN": _joint_modulation,
     }
     return {name: lambda change=change: step(change) for name, change in changes.items()}
@@ -105,6 +110,20 @@ def _looped_average(trainer: Trainer, stack: ExitStack) -> None:
         plain_average(ema.model, trainer.model, ema.decay)
 
     stack.enter_context(patch.object(ema, "update", update))
+
+
+def _looped_adamw(trainer: Trainer, stack: ExitStack) -> None:
+    for group in trainer.optimizers["adamw"].param_groups:
+        stack.enter_context(patch.dict(group, fused=False, foreach=False))
+
+
+def _looped_clipping(trainer: Trainer, stack: ExitStack) -> None:
+    looped = partial(nn.utils.clip_grad_norm_, foreach=False)
+    stack.enter_context(patch.object(nn.utils, "clip_grad_norm_", looped))
+
+
+def _plain_attention(trainer: Trainer, stack: ExitStack) -> None:
+    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
 
 
 def _joint_modulation(trainer: Trainer, stack: ExitStack) -> None:
