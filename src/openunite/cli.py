@@ -3,6 +3,7 @@
 Nothing heavy is imported until a command has been understood; its work is in `openunite.jobs`.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Union
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
     jobs = import_module("openunite.jobs")
     try:
         jobs.run(command)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `openunite info ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except jobs.USER_ERRORS as error:
         print(f"openunite {name}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -45,6 +45,16 @@ def openunite(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
     )
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`openunite info fashion | head -n 1`: the pipe closes while the rest is printed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "openunite.cli", "info", "fashion"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_quick_and_imports_neither_torch_nor_diffusers(command: str) -> None:
     code = (

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
-from openunite.training.config import ModelConfig, RunConfig
-from openunite.training.cost import flops, num_parameters, vgg16_flops
+from openunite.training.config import ModelConfig, RunConfig, SamplingConfig
+from openunite.training.cost import flops, num_parameters, sampling_passes, vgg16_flops
 
 
 def test_the_figures_of_unite_b() -> None:
@@ -24,6 +24,23 @@ def test_the_figures_of_unite_b() -> None:
     assert counted.step(14, perceptual=True) / 1e9 == pytest.approx(2667.8, abs=0.1)
     assert counted.sample(108) / 1e9 == pytest.approx(108 * 50.07 + 46.7, rel=1e-3)
     assert num_parameters(RECIPES["imagenet256_b"]()) == pytest.approx(217.64e6, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes", "passes"),
+    [
+        (SamplingConfig("heun", 3, 1.0, guidance_scale=2.0), 10, 1 + 4 * 2),
+        (SamplingConfig("heun", 3, 1.0, guidance_scale=1.0), 10, 5),
+        (SamplingConfig("heun", 3, 1.0, guidance_scale=2.0), 0, 5),  # without classes, no guidance
+        (SamplingConfig("multistep", 8, 0.5, guidance_interval=(0.1, 1.0)), 10, 8 + 6),
+        (SamplingConfig("sde", 4, 1.0, eta=1.0, guidance_interval=(0.3, 0.6)), 10, 4 + 1),
+        (SamplingConfig("dopri5"), 10, None),
+    ],
+)
+def test_passes_of_a_sample_by_hand(
+    settings: SamplingConfig, classes: int, passes: int | None
+) -> None:
+    assert sampling_passes(tiny_config(sampling=settings, num_classes=classes)) == passes
 
 
 def count(run: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 from openunite.training.config import RunConfig
-from openunite.training.cost import flops, num_parameters, uses_lpips
+from openunite.training.cost import flops, num_parameters, sampling_passes, uses_lpips
 from openunite.training.memory import draws_at_once, memory
 from openunite.training.scaling import DEVICES, Device, step_time
 
@@ -23,7 +23,7 @@ def plan(config: RunConfig, gpus: int, gpu: str, mfu: float) -> str:
     lines = [
         f"{config.recipe} on {gpus} x {gpu} ({device.peak / 1e12:.0f} TFLOP/s in bf16, "
         f"{device.memory / 1e9:.0f} GB), batch {config.batch_size}, {config.steps:,} steps",
-        *_cost(config),
+        *_cost(config, device, mfu),
         *_memory_table(config, gpus, device),
         *_time(config, gpus, device, mfu),
         *advice(config, gpus, device),
@@ -72,7 +72,7 @@ def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
     yield "  a smaller --size, or GPUs with more memory: not even one sample fits"
 
 
-def _cost(config: RunConfig) -> Iterator[str]:
+def _cost(config: RunConfig, device: Device, mfu: float) -> Iterator[str]:
     counted, draws = flops(config), config.objective.flow_draws
     lpips = uses_lpips(config)
     size = config.model
@@ -87,6 +87,14 @@ def _cost(config: RunConfig) -> Iterator[str]:
         f"training      {total:,.4g} GFLOP per sample, forward and backward: {parts}"
         f"{draws} draws of {counted.flow_draw / 1e9:.4g}"
     )
+    settings, passes = config.sampling, sampling_passes(config)
+    if passes is not None:
+        cost = counted.sample(passes)
+        yield (
+            f"sampling      {cost / 1e9:,.4g} GFLOP per sample: {settings.solver} with "
+            f"{settings.num_inference_steps} steps, {passes} passes of the network, the decoder; "
+            f"{mfu * device.peak / cost:,.0f} samples/s per GPU at MFU {mfu:.0%}"
+        )
 
 
 def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from openunite.flow.guidance import guide
+from openunite.flow.solvers import solve
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.training.build import build_models
@@ -42,9 +44,9 @@ class Flops:
         extra = self.perceptual if perceptual else 0.0
         return self.tokenize + self.decode + extra + flow_draws * self.flow_draw
 
-    def sample(self, evaluations: int) -> float:
-        """Generating one sample: forward passes only."""
-        return (evaluations * self.flow_draw + self.decode) / 3.0
+    def sample(self, passes: int) -> float:
+        """Generating one sample: so many forward passes of the encoder, one of the decoder."""
+        return (passes * self.flow_draw + self.decode) / 3.0
 
 
 def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
@@ -65,6 +67,33 @@ def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
         3.0 * _encoder(encoder, 0, as_released),
         perceptual,
     )
+
+
+def sampling_passes(config: RunConfig) -> int | None:
+    """Network passes for one sample by the run's settings, two where guidance acts.
+
+    Counted on the solver itself; None for the adaptive one, whose passes depend on the network.
+    """
+    settings, passes, start = config.sampling, 0, torch.zeros(1, 1, 1)
+    if settings.solver == "dopri5":
+        return None
+
+    def once(z_t: Tensor, t: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return z_t
+
+    scale = settings.guidance_scale if config.num_classes else 1.0
+    solve(
+        guide(once, once, scale, settings.guidance_interval),
+        start,
+        solver=settings.solver,
+        num_steps=settings.num_inference_steps,
+        shift=settings.time_shift,
+        eta=settings.eta,
+        fresh=lambda _: start,
+    )
+    return passes
 
 
 def meta_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
