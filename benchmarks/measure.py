@@ -58,6 +58,29 @@ def alternate(
     return {name: Timing.of(taken) for name, taken in seconds.items()}
 
 
+def paired(
+    base: Callable[[], object],
+    other: Callable[[], object],
+    device: torch.device,
+    *,
+    runs: int,
+    warmup: int = 2,
+) -> tuple[Timing, Timing, Timing]:
+    """Both calls in turn, and how many times as long as `base` each call of `other` took.
+
+    The median of the ratios of neighbors: a machine whose speed drifts slows down both.
+    """
+    seconds: list[tuple[float, float]] = []
+    for number in range(-warmup, runs):
+        calls = (base, other) if number % 2 else (other, base)
+        taken = [seconds_of(call, device) for call in calls]
+        if number >= 0:
+            seconds.append((taken[0], taken[1]) if number % 2 else (taken[1], taken[0]))
+    ratios = [b / a for a, b in seconds]
+    first, second = zip(*seconds, strict=True)
+    return Timing.of(list(first)), Timing.of(list(second)), Timing.of(ratios)
+
+
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     """One call by the clock; on CUDA between two events of the stream, synchronized."""
     if device.type != "cuda":

@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks.cases import Step, denoiser_step, dit_step, our_step, released_step, small
 from benchmarks.machine import describe, product_ceiling, published_peak, save
-from benchmarks.measure import Timing, alternate, memory_by, peak_bytes
+from benchmarks.measure import Timing, alternate, memory_by, paired, peak_bytes
 from benchmarks.released import LoopedMuon, plain_muon
 from benchmarks.undo import undone
 from openunite.recipes import RECIPES
@@ -161,14 +161,20 @@ def muon(config: RunConfig, device: torch.device, options: argparse.Namespace) -
 
 
 def undo(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
-    """Our step with one change taken back at a time."""
-    timings = alternate(undone(config), device, runs=options.runs)
+    """Our step with one change taken back at a time, each beside the step as it is."""
+    steps = undone(config)
+    here, found = steps.pop("here"), {}
     lines = ["## One change undone at a time, whole step", ""]
-    lines += ["| step | median ms | lower quartile | spread | times our step |"]
-    lines += ["|---|---|---|---|---|"]
-    for name, timing in timings.items():
-        lines.append(f"| {name} | {_times(timing)} | {_ratio(timing, timings['here'])} |")
-    return {name: timing.as_dict() for name, timing in timings.items()}, lines
+    lines += ["| undone | ms with it | ms without | times as long (quartiles apart) |"]
+    lines += ["|---|---|---|---|"]
+    for name, step in steps.items():
+        ours, theirs, ratio = paired(here, step, device, runs=2 * options.runs)
+        found[name] = {"here": ours.as_dict(), "undone": theirs.as_dict(), "ratio": ratio.as_dict()}
+        lines.append(
+            f"| {name} | {1e3 * ours.median:.1f} | {1e3 * theirs.median:.1f} | "
+            f"{ratio.median:.3f} ({ratio.spread:.3f}) |"
+        )
+    return found, lines
 
 
 def describe_run(

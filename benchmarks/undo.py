@@ -43,6 +43,7 @@ def undone(config: RunConfig) -> dict[str, Step]:
         "all draws in one graph": _one_graph,
         "RMSNorm by autograd": _plain_norm,
         "Muon one matrix at a time": _looped_muon,
+        "Muon in the other precision": _other_precision,
         "EMA one tensor at a time": _looped_average,
         "AdamW one tensor at a time": _looped_adamw,
         "clipping one tensor at a time": _looped_clipping,
@@ -94,6 +95,13 @@ def _plain_norm(trainer: Trainer, stack: ExitStack) -> None:
 
 def _looped_muon(trainer: Trainer, stack: ExitStack) -> None:
     stack.enter_context(_as_class(trainer.optimizers["muon"], LoopedMuon))
+
+
+def _other_precision(trainer: Trainer, stack: ExitStack) -> None:
+    """float32 on a GPU, where bfloat16 is the default; bfloat16 elsewhere, as torch's has it."""
+    muon, gpu = trainer.optimizers["muon"], trainer.accelerator.device.type == "cuda"
+    other = torch.float32 if gpu else torch.bfloat16
+    stack.enter_context(patch.object(muon, "precision", other))
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Clocks and counters against what is known beforehand."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
-from benchmarks.measure import Timing, alternate, peak_bytes
+from benchmarks import measure
+from benchmarks.measure import Timing, alternate, paired, peak_bytes
 
 CPU = torch.device("cpu")
 
@@ -47,3 +49,21 @@ def test_peak_memory_counts_what_lives_at_once() -> None:
         del first, second
 
     assert peak_bytes(call, CPU) == pytest.approx(4 * 2**20, rel=0.01)
+
+
+def test_pairs_are_compared_with_their_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that halves its speed from pair to pair changes no ratio."""
+    calls: list[str] = []
+
+    def seconds(call: Callable[[], object], device: torch.device) -> float:
+        call()
+        slowness = 2.0 ** ((len(calls) - 1) // 2)
+        return slowness * (3.0 if calls[-1] == "other" else 2.0)
+
+    monkeypatch.setattr(measure, "seconds_of", seconds)
+    base, other, ratio = paired(
+        lambda: calls.append("base"), lambda: calls.append("other"), torch.device("cpu"), runs=4
+    )
+    assert (ratio.median, ratio.spread, ratio.runs) == (1.5, 0.0, 4)
+    assert other.median == 1.5 * base.median
+    assert calls[:4] == ["other", "base", "base", "other"]
