@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from benchmarks import measure
 from benchmarks.measure import Timing, alternate, paired, peak_bytes
+
+from benchmarks import measure
 
 CPU = torch.device("cpu")
 
