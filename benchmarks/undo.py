@@ -5,10 +5,9 @@ weights lies in memory alone makes a step 15 % faster or slower. `joint adaLN` g
 a change that was tried and not kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -126,8 +125,10 @@ def _looped_adamw(trainer: Trainer, stack: ExitStack) -> None:
 
 
 def _looped_clipping(trainer: Trainer, stack: ExitStack) -> None:
-    looped = partial(nn.utils.clip_grad_norm_, foreach=False)
-    stack.enter_context(patch.object(nn.utils, "clip_grad_norm_", looped))
+    def looped(parameters: Iterable[Tensor], most: float) -> Tensor:
+        return nn.utils.clip_grad_norm_(list(parameters), most, foreach=False)
+
+    stack.enter_context(patch("openunite.training.trainer.clip_gradients", looped))
 
 
 def _plain_attention(trainer: Trainer, stack: ExitStack) -> None:

@@ -20,6 +20,7 @@ from openunite.training.optim import (
     orthogonalize,
     partition,
 )
+from openunite.training.sharding import clip_gradients
 
 Build = Callable[..., Any]
 SHAPES = [(8, 8), (16, 8), (8, 24), (16, 8), (12, 12), (8, 8)]
@@ -307,3 +308,19 @@ def test_frozen_parameters_are_left_out(tiny_models: Build) -> None:
     names = [name for group in partition(model).values() for name, _ in group]
     assert names
     assert all(name.startswith("decoder.") for name in names)
+
+
+@pytest.mark.parametrize("most", [0.1, 1e3])
+def test_clipping_is_that_of_torch(most: float) -> None:
+    """Above the limit and below it; a parameter without a gradient, and one without elements."""
+    grads = [torch.randn(3, 4), None, torch.randn(7), torch.randn(0, 5)]
+    ours, theirs = ([torch.zeros(2 if g is None else g.shape) for g in grads] for _ in range(2))
+    for parameters in (ours, theirs):
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = None if grad is None else grad.clone()
+    norm = clip_gradients(ours, most)
+    torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs, most))
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad)

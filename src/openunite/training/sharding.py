@@ -96,6 +96,21 @@ def unstack(stack: Tensor, like: list[Tensor]) -> list[Tensor]:
     return [_assemble(part, mesh, Shard(0), first.shape) for part in rows.unbind(0)]
 
 
+def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:
+    """Scale the gradients so that their joint norm is at most `most`; the norm before.
+
+    What `nn.utils.clip_grad_norm_` does, which takes cut gradients one by one.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    shares = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
+    squares = torch.stack(torch._foreach_norm(shares)).square().sum()
+    if any(isinstance(grad, DTensor) for grad in grads):
+        torch.distributed.all_reduce(squares)
+    norm = squares.sqrt()
+    torch._foreach_mul_(shares, (most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
 class GradientAverage:
     """The mean over processes of gradients that each of them holds whole.
 

@@ -35,10 +35,10 @@ from openunite.training.optim import build_optimizers
 from openunite.training.schedule import learning_rate_factor
 from openunite.training.sharding import (
     GradientAverage,
+    clip_gradients,
     gathered,
     load_whole,
     shard,
-    whole,
     whole_on_cpu,
 )
 from openunite.training.signals import StopSignals
@@ -186,8 +186,7 @@ class Trainer:
         if average is not None:
             average.finish()
         row = self._row(scalars, *map(torch.cat, zip(*latents, strict=True)))
-        norm = nn.utils.clip_grad_norm_(list(self.names), self.config.optimizer.clip_norm)
-        row["grad_norm"] = whole(norm)
+        row["grad_norm"] = clip_gradients(self.names, self.config.optimizer.clip_norm)
         self._update(row)
         self.step += 1
         return {"step": self.step, **row}
