@@ -103,10 +103,11 @@ def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     shares = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
-    squares = torch.stack(torch._foreach_norm(shares)).square().sum()
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(shares)))
     if any(isinstance(grad, DTensor) for grad in grads):
+        squares = norm.square()
         torch.distributed.all_reduce(squares)
-    norm = squares.sqrt()
+        norm = squares.sqrt()
     torch._foreach_mul_(shares, (most / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
