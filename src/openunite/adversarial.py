@@ -74,26 +74,26 @@ class AdversarialDecoderObjective(UniteObjective):
         output = self.decoder(given)
         parts = self.modality.reconstruction_losses(output, batch)
         reconstruction = sum_of(parts)
-        score, uphill = self._score(output, reconstruction)
-        # The gradient of this product is `uphill`; its value means nothing and is not shown.
-        pull = (output * uphill).sum()
-        total = reconstruction - self.flow_weight_at(step) * (pull - pull.detach())
+        score, against, uphill = self._score(output, reconstruction)
+        # The gradient of this product by the output is what trains; its value means nothing.
+        pull = (output * (against - self.flow_weight_at(step) * uphill)).sum()
+        total = reconstruction.detach() + pull - pull.detach()
         shown = {"reconstruction": reconstruction, "score": score, **parts}
-        yield LossTerm("decoder", total, 1.0, shown, z0)
+        yield LossTerm("decoder", total, 1.0, shown, z0, self.decoder)
         real, fake = self.discriminator(batch["data"]), self.discriminator(output.detach())
         hinge = (1.0 - real).clamp_min(0.0).mean() + (1.0 + fake).clamp_min(0.0).mean()
         yield LossTerm("discriminator", hinge, 1.0, {})
 
     def _score(
         self, output: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, ""]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "b c h w"]]:
-        """Mean score, and its gradient by pixels at the norm of the reconstruction's, per image."""
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """Mean score; gradients by pixels of the reconstruction, and of the score at its norm."""
         pixels = output.detach().requires_grad_()
         score = self.discriminator(pixels).mean(dim=1)
         (uphill,) = torch.autograd.grad(score.sum(), pixels)
-        (against,) = torch.autograd.grad(reconstruction, output, retain_graph=True)
+        (against,) = torch.autograd.grad(reconstruction, output)
         size, wanted = (g.flatten(1).norm(dim=1)[:, None, None, None] for g in (uphill, against))
-        return score.detach().mean(), uphill * wanted / size.clamp_min(1e-12)
+        return score.detach().mean(), against, uphill * wanted / size.clamp_min(1e-12)
 
     def flow_weight_at(self, step: int) -> float:
         """The weight w of the score, 0 at first."""

@@ -244,3 +244,35 @@ def test_the_sde_says_what_it_needs() -> None:
         solve(gaussian, noise(), solver="sde", eta=1.5, fresh=fresh(noise()))
     with pytest.raises(ValueError, match="source of noise"):
         solve(gaussian, noise(), solver="sde")
+
+
+def test_each_step_of_the_sde_has_noise_of_its_own() -> None:
+    """Numbered from 1: number 0 is the noise that a sample starts from. The last step has none."""
+    numbers: list[int] = []
+
+    def numbered(step: int) -> Tensor:
+        numbers.append(step)
+        return noise()
+
+    solve(gaussian, noise(), solver="sde", num_steps=5, eta=1.0, fresh=numbered)
+    assert numbers == [1, 2, 3, 4]
+
+
+def test_the_adaptive_solver_keeps_its_state_in_float64() -> None:
+    """Whatever the network computes in; its first steps hang on differences near the rounding."""
+    pytest.importorskip("torchdiffeq")
+    types: set[tuple[torch.dtype, torch.dtype]] = set()
+    asked: list[torch.dtype] = []
+
+    def denoiser(z: Tensor, t: Tensor) -> Tensor:
+        asked.append(z.dtype)
+        return gaussian(z, t)
+
+    end = solve(
+        denoiser,
+        noise(dtype=torch.float32),
+        solver="dopri5",
+        callback=lambda count, t, z: types.add((z.dtype, asked[-1])),
+    )
+    assert types == {(torch.float64, torch.float32)}
+    assert end.dtype == torch.float32

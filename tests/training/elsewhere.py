@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -29,9 +30,12 @@ from openunite.flow.random import seeded_normal
 from openunite.modalities.image import perceptual
 from openunite.pipelines import base
 from openunite.training.build import build_models, build_objective
+from openunite.training.collapse import CollapseGuard
+from openunite.training.log import MetricsLog, ProgressBar
 from openunite.training.trainer import Trainer
 
 AWAY = "elsewhere"
+GUARD = CollapseGuard.of_run(40, 5)
 
 
 def send(module: nn.Module, *_: Any, **__: Any) -> nn.Module:
@@ -67,7 +71,8 @@ def crystals(folder: Path, **changes: Any) -> Trainer:
 
 
 def drawn_here_or_there(seeds: Tensor, *shape: int, draw: int = 0) -> Tensor:
-    """NumPy draws on the host, and cannot read what has no contents."""
+    """NumPy draws on the host, where samples start, and cannot read what has no contents."""
+    assert draw == 0 or seeds.device.type == AWAY, "noise of a step comes from the host"
     if seeds.device.type == AWAY:
         return seeded_normal(seeds, *shape, draw=draw)
     return torch.empty(len(seeds), *shape)
@@ -85,7 +90,8 @@ def on_the_host(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def away() -> Iterator[list[str]]:
     """Inside, Accelerate chooses the device; the list grows when the host asks for a number."""
     asked: list[str] = []
-    answer = {"__int__": 1, "__float__": 0.5, "__bool__": True, "item": 0.5}
+    answer: dict[str, Any] = {"__int__": 1, "__float__": 0.5, "__bool__": True, "item": 0.5}
+    answer |= {"tolist": [], "cpu": torch.zeros(()), "numpy": np.zeros(1)}
 
     def asking(name: str) -> Any:
         own = getattr(Tensor, name)
@@ -104,7 +110,10 @@ def away() -> Iterator[list[str]]:
         """A constant would be moved in truth: leave its contents behind first."""
         if tensor.device.type == "cpu":
             tensor = torch.empty(tensor.shape, dtype=tensor.dtype)
-        return move(tensor, *given, **how)
+        moved = move(tensor, *given, **how)
+        if tensor.device.type == AWAY and moved.device.type != AWAY:
+            asked.append("to")
+        return moved
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.object(Tensor, "to", to))
@@ -129,19 +138,25 @@ def assert_that_places_matter() -> None:
 
 
 def train(here: Trainer) -> int:
-    """Two steps of the same run elsewhere; how often the second asked."""
-    batches = [here.dataset.batch([*range(start, start + 16)]) for start in (0, 16)]
+    """Some steps of the same run elsewhere, in the loop; how often the host asked in one."""
+    batches = [here.dataset.batch([*range(start, start + 16)]) for start in (0, 16, 32)]
     with away() as asked:
         assert_that_places_matter()
         there = Trainer(here.objective, here.dataset, here.config, here.folder)
-        there._train_step(iter(batches))
-        asked.clear()
-        there._train_step(iter(batches))
+        counts: list[int] = []
+        step = there._train_step
+
+        def counting(given: Any) -> dict[str, Any]:
+            counts.append(len(asked))
+            return step(given)
+
+        there._train_step, there.batches = counting, lambda: batches  # type: ignore
+        with pytest.raises(StopIteration):  # the loop itself, until there is no more data
+            there._loop(MetricsLog(None, 0, []), ProgressBar(0, 9, shown=False), GUARD)
         places = {p.device.type for m in (there.model, there.ema.model) for p in m.parameters()}
         assert places == {AWAY}, places
-        waits = len(asked)
         sample(there)
-    return waits
+    return counts[2] - counts[1]
 
 
 def sample(trainer: Trainer) -> None:

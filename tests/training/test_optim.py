@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import OptimizerConfig
+from openunite.training.ema import EMA
 from openunite.training.optim import (
     OPTIMIZER_TABLE,
     BatchedMuon,
@@ -324,3 +327,57 @@ def test_clipping_is_that_of_torch(most: float) -> None:
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None:
             assert torch.equal(a.grad, b.grad)
+
+
+class Operations(TorchDispatchMode):
+    """How many operations are started; `detach` is a view, and none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func._schema.name != "aten::detach"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("what", ["muon", "average", "clipping"])
+def test_more_tensors_are_not_more_operations(what: str) -> None:
+    """Tensors of one shape go together: one at a time costs a GPU the start of each operation."""
+    counts = []
+    for number in (3, 9):
+        model = nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(number))
+        parameters = list(model.parameters())
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        muon, average = BatchedMuon(parameters), EMA(model, 0.9)
+        muon.step()  # makes the state
+        with Operations() as seen:
+            if what == "muon":
+                muon.step()
+            elif what == "average":
+                average.update(3)
+            else:
+                clip_gradients(parameters, 0.1)
+        counts.append(seen.count)
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", torch.bfloat16), ("cpu", torch.float32)])
+def test_a_gpu_orthogonalizes_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, device: str, expected: torch.dtype
+) -> None:
+    """On tensors without contents: no GPU is needed."""
+    seen: list[torch.dtype] = []
+
+    def noted(matrices: Tensor) -> Tensor:
+        seen.append(matrices.dtype)
+        return matrices
+
+    monkeypatch.setattr("openunite.training.optim.orthogonalize", noted)
+    with FakeTensorMode():
+        parameters = [nn.Parameter(torch.empty(4, 8, device=device)) for _ in range(2)]
+        for parameter in parameters:
+            parameter.grad = torch.empty(4, 8, device=device)
+        BatchedMuon(parameters).step()
+    assert seen == [expected]

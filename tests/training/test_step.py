@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from openunite.flow.random import SlotRandom
 from openunite.modalities.image.perceptual import Lpips
+from openunite.modalities.image.tokens import ImageModality
 from openunite.training.build import build_models, build_objective
 from openunite.training.log import MetricsLog
 from openunite.training.trainer import Trainer
@@ -125,6 +127,27 @@ def test_shapes_are_static_where_all_batches_have_one(
     tiny_trainer(tmp_path, compile=True)
     static = {"fullgraph": True, "dynamic": False}
     assert asked == 2 * [static if alike else {"fullgraph": False, "dynamic": None}]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_compiled_step_has_fused_draws_and_a_compiled_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    asked: list[bool] = []
+    losses: list[ImageModality] = []
+
+    def drawing(*given: Any, fused: bool) -> SlotRandom:
+        asked.append(fused)
+        return SlotRandom(*given)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: None)
+    monkeypatch.setattr(ImageModality, "compile", lambda self: losses.append(self))
+    monkeypatch.setattr("openunite.training.trainer.SlotRandom", drawing)
+    trainer = tiny_trainer(tmp_path, compile=compiled)
+    trainer._train_step(iter(trainer.batches()))
+    assert asked == [compiled]
+    assert losses == [trainer.objective.modality] * compiled
 
 
 # ---- waiting for the device -----------------------------------------------------------------
@@ -292,6 +315,27 @@ def test_peak_memory_does_not_grow_with_the_number_of_draws(tmp_path: Path) -> N
     one, many = peak(tmp_path / "1", 1), peak(tmp_path / "14", 14)
     assert one > 100_000
     assert many <= 1.1 * one
+
+
+def test_the_decoded_image_is_gone_when_flow_draws_are_computed(tmp_path: Path) -> None:
+    """And its latents: what the reconstruction kept is not kept beside a draw."""
+    trainer, batches = ready(tmp_path, flow_draws=2)
+    kept: list[Any] = []
+    alive: list[int] = []
+    decoder, flow = trainer.objective.decoder, trainer.objective.flow_loss  # type: ignore
+
+    def note(module: Any, given: Any, output: torch.Tensor) -> None:
+        kept.extend(map(weakref.ref, (given[0], output)))
+
+    def counted(*given: Any) -> torch.Tensor:
+        alive.append(sum(reference() is not None for reference in kept))
+        return flow(*given)
+
+    decoder.register_forward_hook(note)
+    object.__setattr__(trainer.objective, "flow_loss", counted)
+    trainer._train_step(batches)
+    assert len(kept) == 2
+    assert alive == [0, 0]
 
 
 def test_memory_of_a_step_sees_what_is_kept(tmp_path: Path) -> None:

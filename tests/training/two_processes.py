@@ -1,9 +1,11 @@
 """Run by torchrun: a few steps of the tiny run, then what each rank ended with."""
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +20,18 @@ from openunite.training.sharding import GradientAverage, whole
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@dataclass
+class Awaited:
+    """A message under way, and a note of when somebody waits for it."""
+
+    work: torch.distributed.Work
+    events: list[str]
+
+    def wait(self) -> None:
+        self.events.append("wait")
+        self.work.wait()
 
 
 def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None:
@@ -46,7 +60,7 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
         update(row)
 
     def signalled(*given: object) -> None:
-        if trainer.step + 1 == steps and rank == world - 1:
+        if trainer.step + 1 == steps and rank == world - 1 and not trainer.signals.asked:
             os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes one machine back
         accumulate(*given)
 
@@ -58,8 +72,11 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
     send, following = GradientAverage.send, trainer._next
 
     def message(average: GradientAverage, parameters: Iterable[torch.Tensor]) -> None:
-        events.append("message")
+        before = len(average._sent)
         send(average, parameters)
+        for _, flat, work in average._sent[before:]:
+            events.append(f"message of {flat.numel()}")
+            average._sent[-1] = (*average._sent[-1][:2], Awaited(work, events))  # type: ignore
 
     def term(terms: Iterator[LossTerm]) -> LossTerm | None:
         found = following(terms)
@@ -79,11 +96,11 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
     sharded = sum(isinstance(p, DTensor) for p in trainer.names)
     counts = {"world": world, "held": held, "sharded": sharded, "seen": seen}
     counts |= {"steps": trainer.step, "reductions": len(reductions)}
-    counts |= {"messages": [event == "message" for event in events]}
     counts = {name: torch.tensor(value) for name, value in counts.items()}
+    happened = json.dumps(events)
     absolute = default_loss(folder, micro_batch_size, sharding) if steps == 6 else {}
     kept = weights | averages | gradients | counts | absolute
-    save_file(kept, folder / f"rank{rank}.safetensors")
+    save_file(kept, folder / f"rank{rank}.safetensors", {"events": happened})
 
 
 def default_loss(folder: Path, micro_batch_size: int, sharding: str) -> dict[str, torch.Tensor]:

@@ -90,7 +90,7 @@ class SlotRandom:
             return finish(_words(draw, self.slots[:, None], self.step, key, count))
         # As a tensor: a number would be compiled in, and every step anew.
         address = torch.from_numpy(np.array((draw, self.step, *key)))
-        address = address.to(self.slots.device, non_blocking=True)
+        address = address.to(self.slots.device, non_blocking=self.slots.is_cuda)
         return _compiled()(self.slots[:, None], address, count, finish)
 
 

@@ -21,6 +21,12 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device, on CUDA without waiting. There a copy is safe once the call has returned; an
+    Apple GPU may still read the memory of a tensor that is gone."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def check_compiler(device: torch.device) -> None:
     """OSError if torch.compile does not work here, before a run has begun."""
     try:

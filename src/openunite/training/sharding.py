@@ -125,7 +125,7 @@ class GradientAverage:
 
     def send(self, parameters: Iterable[Tensor]) -> None:
         """Start averaging these gradients; nobody may touch them until `finish`."""
-        chosen = [p for p in parameters if p in self._waiting]
+        chosen = [p for p in parameters if p in self._waiting and p.grad is not None]
         for parameter in chosen:
             del self._waiting[parameter]
         if grads := [p.grad for p in chosen if p.grad is not None]:

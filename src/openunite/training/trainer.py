@@ -27,7 +27,7 @@ from openunite.training.checkpoint import (
 )
 from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
-from openunite.training.device import check_compiler, on_cpu, wide
+from openunite.training.device import check_compiler, on_cpu, send, wide
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
@@ -114,6 +114,7 @@ class Trainer:
     def _compile(self, *, alike: bool) -> None:
         """In place, so that names in checkpoints stay; whole graphs if batches have one shape."""
         check_compiler(self.accelerator.device)
+        torch.compiler.reset()  # graphs of an earlier trainer count towards the limit of one
         for part in self.model.values():
             # FSDP2 breaks the graph to gather weights.
             part.compile(fullgraph=alike and not self.sharded, dynamic=False if alike else None)
@@ -204,8 +205,8 @@ class Trainer:
         With `average`, which the last micro-batch has, gradients that are complete are sent.
         """
         device = self.accelerator.device
-        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        slots = slots.to(device, non_blocking=True)
+        batch = {name: send(value, device) for name, value in batch.items()}
+        slots = send(slots, device)
         random = SlotRandom(self.config.seed, self.step, slots, fused=self.config.compile)
         terms = self.objective.terms(batch, self.step, random)
         total = torch.zeros((), device=device)
