@@ -91,6 +91,13 @@ def test_a_fused_draw_is_the_same_and_compiled_once() -> None:
 
 @pytest.mark.slow
 @needs_compiler
+def test_a_compiled_loss_serves_a_discriminator_too() -> None:
+    """Compiled, it can be back-propagated once."""
+    assert whole_graph("discriminator", "inductor")["decoder"] < 1e-2
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_the_compiled_perceptual_distance_is_the_same() -> None:
     errors = whole_graph("distance", "inductor")
     assert errors["value"] < 1e-5

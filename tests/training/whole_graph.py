@@ -1,7 +1,7 @@
 """Run apart from pytest, whose shape checker would break every graph: what compiles as one graph.
 
 Prints a line of JSON: for each part the largest relative error against eager mode, of outputs
-and gradients. Any graph break raises. Arguments: what to compile, backend (random and distance
+and gradients. Any graph break raises. Arguments: what to compile, backend (the last three
 have Inductor), precision.
 """
 
@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import torch
@@ -94,6 +94,27 @@ def distance(objective: UniteObjective, way: Way) -> dict[str, float]:
     }
 
 
+def discriminator(objective: UniteObjective, way: Way) -> dict[str, float]:
+    """The decoder against a discriminator: gradients with LPIPS compiled and in eager mode."""
+    config = tiny_config(init_from="elsewhere", objective__stage="decoder")
+    color = config.modality_config | {"channels": 3, "perceptual": "lpips"}
+    config, found = replace(config, modality_config=color), []
+    batch = TinyImages().batch([3, 1, 2])
+    batch["data"] = batch["data"].expand(-1, 3, -1, -1)
+    for compiled in (False, True):
+        made = build_objective(config, *build_models(config))
+        made.modality.use_distance(Lpips.random(0))  # type: ignore[attr-defined]
+        if compiled:
+            made.modality.compile()
+        for term in made.terms(batch, 39, SlotRandom(0, 7, torch.arange(3))):
+            term.value.backward()
+        found.append(
+            torch.cat([p.grad.flatten() for p in made.decoder.parameters() if p.grad is not None])
+        )
+    plain, other = found
+    return {"decoder": float((plain - other).norm() / plain.norm())}
+
+
 def compare(function: Callable, call: Callable, model: nn.Module, way: Way) -> float:
     """Largest relative error, in norm, of a whole graph against eager mode.
 
@@ -120,5 +141,5 @@ if __name__ == "__main__":
     for parameter in (*made.encoder.parameters(), *made.decoder.parameters()):
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
     parts = {"denoiser": denoiser, "networks": networks, "terms": terms}
-    parts |= {"random": random, "distance": distance}
+    parts |= {"random": random, "distance": distance, "discriminator": discriminator}
     print(json.dumps(parts[sys.argv[1]](made, Way(*sys.argv[2:]))))
