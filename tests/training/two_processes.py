@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from openunite.objective import LossTerm
 from openunite.training.config import ModelConfig
-from openunite.training.sharding import GradientAverage, whole
+from openunite.training.sharding import whole
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -69,21 +70,21 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
         return reduce(tensor, how)
 
     events: list[str] = []  # loss terms, and messages of gradients, as they happen
-    send, following = GradientAverage.send, trainer._next
+    following, all_reduce = trainer._next, torch.distributed.all_reduce
 
-    def message(average: GradientAverage, parameters: Iterable[torch.Tensor]) -> None:
-        before = len(average._sent)
-        send(average, parameters)
-        for _, flat, work in average._sent[before:]:
-            events.append(f"message of {flat.numel()}")
-            average._sent[-1] = (*average._sent[-1][:2], Awaited(work, events))  # type: ignore
+    def message(tensor: torch.Tensor, *given: Any, **how: Any) -> Any:
+        work = all_reduce(tensor, *given, **how)
+        if not how.get("async_op"):
+            return work
+        events.append(f"message of {tensor.numel()}")
+        return Awaited(work, events)
 
     def term(terms: Iterator[LossTerm]) -> LossTerm | None:
         found = following(terms)
         events.extend(["term"] if found is not None else [])
         return found
 
-    GradientAverage.send, trainer._next = message, term  # type: ignore[method-assign]
+    torch.distributed.all_reduce, trainer._next = message, term  # type: ignore
     reductions: list[str] = []
     accumulate, reduce = trainer._accumulate, trainer.accelerator.reduce
     trainer._accumulate, trainer.accelerator.reduce = signalled, counted  # type: ignore
