@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
 from openunite.jobs.load import load_pipeline, make_pipeline
 from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.pipelines.base import ONE_PASS
 from openunite.pipelines.image import ImagePipeline
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
@@ -72,6 +74,7 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
         "tokenize": lambda: pipeline.tokenize(images),
         "decode": lambda: pipeline.detokenize(latents),
         "generate, default": lambda: pipeline.decode_tensor(pipeline.sample_latents(labels, seeds)),
+        "generate, branches apart": lambda: _apart(pipeline, labels, seeds),
         "generate, as released": lambda: pipeline.detokenize(_released(pipeline, labels, seeds)),
     }
     counted = flops(config_of(pipeline))
@@ -116,6 +119,12 @@ def config_of(pipeline: ImagePipeline) -> RunConfig:
         steps=1,
         batch_size=1,
     )
+
+
+def _apart(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
+    """The default, with a pass for each branch of guidance whatever the batch."""
+    with patch.dict(ONE_PASS, {pipeline.device.type: 0}):
+        return pipeline.decode_tensor(pipeline.sample_latents(labels, seeds))
 
 
 @torch.no_grad()

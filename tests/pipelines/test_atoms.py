@@ -65,7 +65,7 @@ def test_one_pass_for_both_branches_keeps_the_padding_out(
     mask, seeds = torch.arange(7) < torch.tensor([[7], [3]]), torch.tensor([1, 2])
     found = []
     for most in (0, 10**9):
-        monkeypatch.setattr(base, "_CACHED", most)
+        monkeypatch.setitem(base.ONE_PASS, "cpu", most)
         options: Any = {"guidance_scale": 2.0, **FAST}
         latents = pipeline.sample_latents(torch.zeros(2, dtype=torch.int64), seeds, mask, **options)
         found.append(latents[mask])

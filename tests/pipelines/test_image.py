@@ -113,7 +113,7 @@ def test_one_pass_for_both_branches_gives_the_same_images(
 ) -> None:
     passes = {}
     for most in (0, 10**9):
-        monkeypatch.setattr(base, "_CACHED", most)
+        monkeypatch.setitem(base.ONE_PASS, "cpu", most)
         with samples_through(GenerativeEncoder) as sizes:
             passes[most] = pipeline([1, 2, 3], seeds=[4, 5, 6], output_type="pt"), list(sizes)
     apart, together = passes.values()

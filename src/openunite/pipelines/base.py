@@ -18,9 +18,9 @@ Labels = Sequence[int | str] | Tensor | None
 Generators = torch.Generator | Sequence[torch.Generator]
 FORMAT_VERSION = 1
 _ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same at every place
-# Numbers in a layer of a guided batch up to which one pass for both branches is faster on a CPU
-# (docs/LOG.md); beyond, it falls out of the cache.
-_CACHED = 2**15
+# Numbers in a layer of a guided batch up to which one pass for both branches is faster, by device:
+# beyond, a CPU's cache is full (docs/LOG.md). Other devices have no such bound.
+ONE_PASS = {"cpu": 2**15}
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -167,7 +167,7 @@ class UnitePipeline(DiffusionPipeline):
 
         registers = self.latent_shape[0] if mask is None else mask.shape[1]
         numbers = len(labels) * registers * self.encoder.config.width
-        together = self.device.type != "cpu" or numbers <= _CACHED
+        together = numbers <= ONE_PASS.get(self.device.type, numbers)
         return guide(conditional, unconditional, scale, interval, both if together else None)
 
     @torch.no_grad()
