@@ -40,7 +40,7 @@ def main() -> None:
     for name in options.parts or parts:
         result[name], lines = parts[name](config, device, options)
         table += ["", *lines]
-        save(f"train_{options.name or options.recipe}", result, table)  # the next may not fit
+        save(f"train_{options.name}", result, table)  # the next may not fit
 
 
 def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -> Any:
@@ -238,8 +238,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--compile", action="store_true", help="measure our step compiled, too")
     parser.add_argument("--runs", type=int, default=9, help="measurements of each variant")
-    parser.add_argument("--name", help="of the results; default the recipe")
-    return parser.parse_args()
+    parser.add_argument("--name", help="of the results; default the recipe and the parts")
+    options = parser.parse_args()
+    options.name = options.name or "_".join([options.recipe, *options.parts])
+    return options
 
 
 if __name__ == "__main__":
