@@ -48,13 +48,7 @@ def alternate(
 
     Every other round goes backwards, so that no variant always follows the same one.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(-warmup, runs):
-        order = list(variants.items())
-        for name, call in order if number % 2 else reversed(order):
-            taken = seconds_of(call, device)
-            if number >= 0:
-                seconds[name].append(taken)
+    seconds = _rounds(variants, device, runs, warmup)
     return {name: Timing.of(taken) for name, taken in seconds.items()}
 
 
@@ -66,19 +60,27 @@ def paired(
     runs: int,
     warmup: int = 2,
 ) -> tuple[Timing, Timing, Timing]:
-    """Both calls in turn, and how many times as long as `base` each call of `other` took.
+    """`alternate` of two, and how many times as long as `base` each call of `other` took.
 
     The median of the ratios of neighbors: a machine whose speed drifts slows down both.
     """
-    seconds: list[tuple[float, float]] = []
+    ours, theirs = _rounds({"base": base, "other": other}, device, runs, warmup).values()
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return Timing.of(ours), Timing.of(theirs), Timing.of(ratios)
+
+
+def _rounds(
+    variants: Variants, device: torch.device, runs: int, warmup: int
+) -> dict[str, list[float]]:
+    """Seconds of each variant in each round after the warm-up; every other round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(-warmup, runs):
-        calls = (base, other) if number % 2 else (other, base)
-        taken = [seconds_of(call, device) for call in calls]
-        if number >= 0:
-            seconds.append((taken[0], taken[1]) if number % 2 else (taken[1], taken[0]))
-    ratios = [b / a for a, b in seconds]
-    first, second = zip(*seconds, strict=True)
-    return Timing.of(list(first)), Timing.of(list(second)), Timing.of(ratios)
+        order = list(variants.items())
+        for name, call in order if number % 2 else reversed(order):
+            taken = seconds_of(call, device)
+            if number >= 0:
+                seconds[name].append(taken)
+    return seconds
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:

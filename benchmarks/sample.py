@@ -56,8 +56,7 @@ def main() -> None:
 def _untrained(recipe: str) -> ImagePipeline:
     """A pipeline with a recipe's sizes, settings and first weights: its speed is that of any."""
     config = RECIPES[recipe]()
-    encoder, decoder = build_models(config)
-    made = make_pipeline(encoder.eval(), decoder.eval(), config, {})
+    made = make_pipeline(*build_models(config), config, {})
     assert isinstance(made, ImagePipeline)
     return made
 
@@ -70,13 +69,23 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
     latents = pipeline.tokenize(images)
     seeds = torch.arange(batch)
     labels = (seeds % max(1, pipeline.encoder.config.num_classes)).to(device)
-    calls = {
+
+    def generate() -> Tensor:
+        return pipeline.decode_tensor(pipeline.sample_latents(labels, seeds))
+
+    def apart() -> Tensor:
+        with patch.dict(ONE_PASS, {device.type: 0}):
+            return generate()
+
+    calls: dict[str, Callable[[], object]] = {
         "tokenize": lambda: pipeline.tokenize(images),
         "decode": lambda: pipeline.detokenize(latents),
-        "generate, default": lambda: pipeline.decode_tensor(pipeline.sample_latents(labels, seeds)),
-        "generate, branches apart": lambda: _apart(pipeline, labels, seeds),
+        "generate, default": generate,
+        "generate, branches apart": apart,
         "generate, as released": lambda: pipeline.detokenize(_released(pipeline, labels, seeds)),
     }
+    if not pipeline.takes_one_pass(batch, pipeline.latent_shape[0]):
+        del calls["generate, branches apart"]  # the default does that already
     counted = flops(config_of(pipeline))
     cost = {"tokenize": counted.tokenize / 3.0, "decode": counted.decode / 3.0}  # forward alone
     for name in calls.keys() - cost.keys():
@@ -119,12 +128,6 @@ def config_of(pipeline: ImagePipeline) -> RunConfig:
         steps=1,
         batch_size=1,
     )
-
-
-def _apart(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
-    """The default, with a pass for each branch of guidance whatever the batch."""
-    with patch.dict(ONE_PASS, {pipeline.device.type: 0}):
-        return pipeline.decode_tensor(pipeline.sample_latents(labels, seeds))
 
 
 @torch.no_grad()

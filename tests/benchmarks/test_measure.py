@@ -7,8 +7,6 @@ import pytest
 import torch
 from benchmarks.measure import Timing, alternate, paired, peak_bytes
 
-from benchmarks import measure
-
 CPU = torch.device("cpu")
 
 
@@ -61,7 +59,7 @@ def test_pairs_are_compared_with_their_neighbors(monkeypatch: pytest.MonkeyPatch
         slowness = 2.0 ** ((len(calls) - 1) // 2)
         return slowness * (3.0 if calls[-1] == "other" else 2.0)
 
-    monkeypatch.setattr(measure, "seconds_of", seconds)
+    monkeypatch.setattr("benchmarks.measure.seconds_of", seconds)
     base, other, ratio = paired(
         lambda: calls.append("base"), lambda: calls.append("other"), torch.device("cpu"), runs=4
     )

@@ -10,7 +10,6 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tests.training import test_molecules
-from tests.training.tiny import TinyImages, tiny_config
+from tests.training.tiny import tiny_color
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
@@ -29,7 +28,6 @@ from openunite.flow import solvers
 from openunite.flow.random import seeded_normal
 from openunite.modalities.image import perceptual
 from openunite.pipelines import base
-from openunite.training.build import build_models, build_objective
 from openunite.training.collapse import CollapseGuard
 from openunite.training.log import MetricsLog, ProgressBar
 from openunite.training.trainer import Trainer
@@ -51,14 +49,7 @@ def send(module: nn.Module, *_: Any, **__: Any) -> nn.Module:
 
 
 def images(folder: Path, **changes: Any) -> Trainer:
-    """Colored images, so that LPIPS takes part."""
-    config = tiny_config(**changes)
-    color = {"channels": 3, "perceptual": "lpips"}
-    config = replace(config, modality_config=config.modality_config | color)
-    data = TinyImages()
-    data.images = data.images.expand(-1, 3, -1, -1)
-    objective = build_objective(config, *build_models(config))
-    objective.modality.use_distance(perceptual.Lpips.random(0))  # type: ignore[attr-defined]
+    objective, data, config = tiny_color(**changes)
     return Trainer(objective, data, config, folder)
 
 

@@ -1,19 +1,13 @@
 """Where to compute: CUDA before MPS before the CPU, and Accelerate agrees."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from accelerate import PartialState
+from tests.training.apart import run_apart
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openunite.training.device import check_compiler, choose_device, on_cpu, wide
 
-ROOT = Path(__file__).parents[2]
 STAND_IN = "_setup_privateuseone_for_python_backend"
 
 
@@ -64,14 +58,4 @@ def test_a_missing_compiler_is_named_before_a_run_begins(monkeypatch: pytest.Mon
 )
 def test_steps_and_samples_never_mix_host_and_device() -> None:
     """And the host asks once per step for a number: whether the step is finite."""
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    result = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "elsewhere.py")],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    waits = json.loads(result.stdout.splitlines()[-1])
-    assert waits == {"images": 1, "molecules": 1, "crystals": 1}
+    assert run_apart("elsewhere.py") == {"images": 1, "molecules": 1, "crystals": 1}

@@ -1,15 +1,10 @@
 """What keeps an optimizer step fast: whole graphs, no waiting for the device, memory flat in k."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,18 +13,17 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.measure import peak_bytes
-from tests.training.tiny import TinyImages, tiny_config, tiny_trainer
+from tests.training.apart import run_apart
+from tests.training.tiny import TinyImages, tiny_color, tiny_config, tiny_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.image.perceptual import Lpips
 from openunite.modalities.image.tokens import ImageModality
 from openunite.training.build import build_models, build_objective
 from openunite.training.log import MetricsLog
 from openunite.training.trainer import Trainer
 
-ROOT = Path(__file__).parents[2]
 # Operations whose result, or its shape, the host has to wait for; and functions of Python that
 # copy between host and device. On a CPU these copy nothing, so they are noted by name.
 WAITING = {
@@ -44,16 +38,8 @@ COPYING += [(torch, name) for name in ("tensor", "as_tensor")]
 
 
 def whole_graph(part: str, backend: str, precision: str = "no") -> dict[str, float]:
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    result = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "whole_graph.py"), part, backend, precision],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    found: dict[str, float] = run_apart("whole_graph.py", part, backend, precision)
+    return found
 
 
 @pytest.mark.slow
@@ -223,17 +209,14 @@ def test_the_counter_sees_a_wait(wait: Callable[[torch.Tensor], object]) -> None
 
 @pytest.mark.parametrize("perceptual", [False, True])
 def test_forward_and_backward_never_wait(perceptual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_config()
-    batch, random = TinyImages().batch([0, 1, 2, 3]), SlotRandom(0, 3, torch.arange(4))
     if perceptual:
-        color = {"channels": 3, "perceptual": "lpips"}
-        config = replace(config, modality_config=config.modality_config | color)
-        batch["data"] = batch["data"].expand(-1, 3, -1, -1)
-    objective = build_objective(config, *build_models(config))
-    if perceptual:
-        objective.modality.use_distance(Lpips.random(0))  # type: ignore[attr-defined]
+        objective, images, _ = tiny_color()
         # Its bounds are read on a CPU alone; on a GPU they are asserted there.
         monkeypatch.setattr("openunite.modalities.image.perceptual._check", lambda *given: None)
+    else:
+        config, images = tiny_config(), TinyImages()
+        objective = build_objective(config, *build_models(config))
+    batch, random = images.batch([0, 1, 2, 3]), SlotRandom(0, 3, torch.arange(4))
     with Waits() as waits:
         for term in objective.terms(batch, 3, random):
             (term.value * term.weight).backward()

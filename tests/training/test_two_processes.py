@@ -4,7 +4,6 @@ Both ways to share the work: whole weights everywhere, and FSDP2, where each pro
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.training.apart import environment
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("two_processes.py")
 STEPS = 6
 Tensors = dict[str, torch.Tensor]
@@ -25,13 +24,11 @@ def run(folder: Path, processes: int, sharding: str = "none", stop: int = STEPS)
 
     A signal to the last process stops all of them.
     """
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         + [f"--nproc_per_node={processes}", str(SCRIPT), str(folder)]
         + [str(8 // processes), sharding, str(stop)],  # twice that many: two micro-batches
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=240,

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from openunite.modalities.image import tokens
+from openunite.modalities.image.perceptual import Lpips
+from openunite.objective import UniteObjective
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import (
     DataConfig,
@@ -26,9 +28,10 @@ class TinyImages:
 
     sizes = None
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         arrays = np.load(EMBEDDED)
-        self.images = torch.from_numpy(arrays["x_train"][::20].copy())[:, None]
+        grey = torch.from_numpy(arrays["x_train"][::20].copy())[:, None]
+        self.images = grey.expand(-1, channels, -1, -1)
         self.labels = torch.from_numpy(arrays["y_train"][::20].astype(np.int64))
 
     def __len__(self) -> int:
@@ -66,6 +69,16 @@ def tiny_config(**changes: Any) -> RunConfig:
             name = part
         config = replace(config, **{name: value})
     return config
+
+
+def tiny_color(**changes: Any) -> tuple[UniteObjective, TinyImages, RunConfig]:
+    """The same in color, so that LPIPS takes part, with random weights."""
+    config = tiny_config(**changes)
+    color = {"channels": 3, "perceptual": "lpips"}
+    config = replace(config, modality_config=config.modality_config | color)
+    objective = build_objective(config, *build_models(config))
+    objective.modality.use_distance(Lpips.random(0))  # type: ignore[attr-defined]
+    return objective, TinyImages(channels=3), config
 
 
 def tiny_trainer(folder: Path, preview: Any = None, **changes: Any) -> Trainer:

@@ -9,11 +9,11 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
-from tests.training.tiny import TinyImages, tiny_config
+from tests.training.tiny import TinyImages, tiny_color, tiny_config
 from torch import Tensor, nn
 
 from openunite.flow.random import SlotRandom, Stream
@@ -88,31 +88,24 @@ def distance(objective: UniteObjective, way: Way) -> dict[str, float]:
         value = lpips(output, images[1])
         found.append([value.detach(), *torch.autograd.grad(value.sum(), output)])
     (value, slope), (other, other_slope) = found
-    return {
-        "value": float((value - other).norm() / value.norm()),
-        "gradient": float((slope - other_slope).norm() / slope.norm()),
-    }
+    return {"value": relative(other, value), "gradient": relative(other_slope, slope)}
 
 
 def discriminator(objective: UniteObjective, way: Way) -> dict[str, float]:
     """The decoder against a discriminator: gradients with LPIPS compiled and in eager mode."""
-    config = tiny_config(init_from="elsewhere", objective__stage="decoder")
-    color = config.modality_config | {"channels": 3, "perceptual": "lpips"}
-    config, found = replace(config, modality_config=color), []
-    batch = TinyImages().batch([3, 1, 2])
-    batch["data"] = batch["data"].expand(-1, 3, -1, -1)
+    found = []
     for compiled in (False, True):
-        made = build_objective(config, *build_models(config))
-        made.modality.use_distance(Lpips.random(0))  # type: ignore[attr-defined]
+        made, images, _ = tiny_color(init_from="elsewhere", objective__stage="decoder")
         if compiled:
             made.modality.compile()
-        for term in made.terms(batch, 39, SlotRandom(0, 7, torch.arange(3))):
+        draws = SlotRandom(0, 7, torch.arange(3))
+        for term in made.terms(images.batch([3, 1, 2]), 39, draws):
             term.value.backward()
         found.append(
             torch.cat([p.grad.flatten() for p in made.decoder.parameters() if p.grad is not None])
         )
     plain, other = found
-    return {"decoder": float((plain - other).norm() / plain.norm())}
+    return {"decoder": relative(other, plain)}
 
 
 def compare(function: Callable, call: Callable, model: nn.Module, way: Way) -> float:
@@ -130,8 +123,12 @@ def compare(function: Callable, call: Callable, model: nn.Module, way: Way) -> f
         grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
         model.zero_grad()
         results.append([output.detach(), *grads])
-    pairs = zip(*results, strict=True)
-    return max(float((a - b).norm() / b.norm().clamp_min(1e-6)) for a, b in pairs)
+    return max(relative(a, b) for a, b in zip(*results, strict=True))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Error in norm."""
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-6))
 
 
 if __name__ == "__main__":

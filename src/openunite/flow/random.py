@@ -131,9 +131,8 @@ def _words(
     blocks = torch.arange((count + 3) // 4, device=slots.device)[None, :]
     zero = torch.zeros_like(blocks)
     counter = (blocks, zero + (draw & _MASK), slots & _MASK, zero + (step & _MASK))
-    if (
-        slots.is_cpu and not torch.compiler.is_compiling()
-    ):  # NumPy starts a small operation in a quarter of the time
+    # NumPy starts a small operation in a quarter of the time.
+    if slots.is_cpu and not torch.compiler.is_compiling():
         c0, c1, c2, c3 = (words.numpy() for words in counter)
         k0, k1 = (k.numpy() if isinstance(k, Tensor) else k for k in key)
         drawn = philox4x32((c0, c1, c2, c3), (k0, k1))

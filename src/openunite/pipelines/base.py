@@ -120,8 +120,7 @@ class UnitePipeline(DiffusionPipeline):
         `temperature` scales the noise that solver `sde` renews, equation (8): below 1, samples
         are likelier and less various.
         """
-        settings = self.config
-        registers = self.latent_shape[0] if mask is None else mask.shape[1]
+        settings, registers = self.config, self._registers(mask)
 
         def noise(seeds: Tensor, draw: int) -> Tensor:
             drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
@@ -165,10 +164,17 @@ class UnitePipeline(DiffusionPipeline):
             conditional, unconditional = self._encode(*pair, mask=masks).chunk(2)
             return conditional, unconditional
 
-        registers = self.latent_shape[0] if mask is None else mask.shape[1]
-        numbers = len(labels) * registers * self.encoder.config.width
-        together = numbers <= ONE_PASS.get(self.device.type, numbers)
+        together = self.takes_one_pass(len(labels), self._registers(mask))
         return guide(conditional, unconditional, scale, interval, both if together else None)
+
+    def takes_one_pass(self, batch: int, registers: int) -> bool:
+        """Whether both branches of guidance go through the network together, as `ONE_PASS` says."""
+        numbers = batch * registers * self.encoder.config.width
+        return numbers <= ONE_PASS.get(self.device.type, numbers)
+
+    def _registers(self, mask: Tensor | None) -> int:
+        """Of a batch; padded to its largest sample where there is a mask."""
+        return self.latent_shape[0] if mask is None else mask.shape[1]
 
     @torch.no_grad()
     def tokenize(

@@ -22,8 +22,11 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, on CUDA without waiting. There a copy is safe once the call has returned; an
-    Apple GPU may still read the memory of a tensor that is gone."""
+    """To the device, on CUDA without waiting.
+
+    There a copy is safe once the call has returned; an Apple GPU may still read the memory of a
+    tensor that is gone.
+    """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 

@@ -125,10 +125,12 @@ class GradientAverage:
 
     def send(self, parameters: Iterable[Tensor]) -> None:
         """Start averaging these gradients; nobody may touch them until `finish`."""
-        chosen = [p for p in parameters if p in self._waiting and p.grad is not None]
-        for parameter in chosen:
-            del self._waiting[parameter]
-        if grads := [p.grad for p in chosen if p.grad is not None]:
+        grads = []
+        for parameter in parameters:
+            if parameter in self._waiting and parameter.grad is not None:
+                del self._waiting[parameter]
+                grads.append(parameter.grad)
+        if grads:
             flat = torch.cat([grad.flatten() for grad in grads])
             work = torch.distributed.all_reduce(flat, async_op=True)
             assert work is not None
