@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.released import PlainEncoder, PlainObjective, plain_average, plain_optimizers
+from openunite.evaluation.images.perceptual import Lpips
 from openunite.flow.random import SlotRandom
-from openunite.modalities.image.perceptual import Lpips
 from openunite.modalities.image.tokens import ImageModality
 from openunite.objective import UniteObjective
+from openunite.planning.cost import uses_lpips
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
-from openunite.training.cost import uses_lpips
 from openunite.training.trainer import Trainer
 
 Step = Callable[[], object]

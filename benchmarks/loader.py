@@ -19,11 +19,11 @@ import torch
 
 from benchmarks.machine import describe, save
 from openunite.commands import Train
-from openunite.jobs.configure import configure, step_seconds
-from openunite.modalities.image.data import ImageData, ImageDataset, open_images
+from openunite.data.images.dataset import ImageData, ImageDataset, open_images
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 from openunite.training.loader import make_loader, sample_order
+from openunite.verbs.configure import configure, step_seconds
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
 from openunite.flow.guidance import Denoiser
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch
+from openunite.modality import Batch
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import LossTerm, UniteObjective, sum_of
 from openunite.training.optim import BatchedMuon, partition

@@ -24,14 +24,14 @@ from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples
 from benchmarks.released import PlainEncoder, plain_guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
-from openunite.jobs.load import load_pipeline, make_pipeline
+from openunite.loading import load_pipeline, make_pipeline
+from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.base import ONE_PASS
-from openunite.pipelines.image import ImagePipeline
+from openunite.planning.cost import flops
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
-from openunite.training.cost import flops
 from openunite.training.device import choose_device
 
 ADAPTIVE = Point("dopri5", 1.0, 0)

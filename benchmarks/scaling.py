@@ -20,8 +20,8 @@ import torch.distributed as dist
 
 from benchmarks.cases import our_trainer, small
 from benchmarks.machine import describe, save
+from openunite.planning.scaling import DEVICES, Network
 from openunite.training.device import choose_device
-from openunite.training.scaling import DEVICES, Network
 
 SMALL, LARGE = 2**12, 2**22  # bytes; fitted
 SIZES = (2**14, 2**18, 2**20, 2**24)  # predicted

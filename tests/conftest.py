@@ -12,7 +12,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
-    from openunite.modalities.base import Modality
+    from openunite.modality import Modality
     from openunite.models.decoder import Decoder
     from openunite.models.generative_encoder import GenerativeEncoder
 
@@ -30,7 +30,7 @@ install_import_hook(
     [
         "openunite.flow",
         "openunite.nn",
-        "openunite.modalities.base",
+        "openunite.modality",
         "openunite.modalities.image.tokens",
         "openunite.models",
         "openunite.objective",
@@ -76,7 +76,7 @@ def perturb(model: torch.nn.Module, seed: int = 1, size: float = 0.1) -> None:
 
 def make_models(*, perturbed: bool = True, **changes: Any) -> TinyModels:
     """Width 32, three blocks; K = N = 4 unless the size of image, patch or registers changes."""
-    from openunite.modalities.base import get_modality
+    from openunite.modality import get_modality
     from openunite.models.decoder import Decoder
     from openunite.models.generative_encoder import GenerativeEncoder
 

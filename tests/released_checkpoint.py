@@ -10,9 +10,9 @@ from torch.nn.functional import pad
 
 from openunite.convert import ConversionReport, convert
 from openunite.convert.released import released_names
+from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
-from openunite.pipelines.image import ImagePipeline
 
 Weights = dict[str, Tensor]
 IMAGES = {"height": 32, "width": 32, "channels": 3, "patch_size": 8, "patch_positions": "zero"}

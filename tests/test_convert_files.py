@@ -11,7 +11,7 @@ import torch
 from tests.released_checkpoint import GIVEN, is_model, released, run
 
 from openunite.convert import convert
-from openunite.pipelines.image import ImagePipeline
+from openunite.modalities.image.pipeline import ImagePipeline
 
 CHECKPOINT = {
     "model": released(0),

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from openunite.flow.path import interpolate
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.base import Batch
 from openunite.modalities.image.tokens import ImageModality
+from openunite.modality import Batch
 from openunite.objective import LossTerm, UniteObjective
 
 Build = Callable[..., Any]

@@ -7,7 +7,7 @@ import torch
 
 from openunite import UniteObjective
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import get_modality
+from openunite.modality import get_modality
 
 TOY = Path(__file__).parents[1] / "examples" / "toy.py"
 

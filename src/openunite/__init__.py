@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from openunite.modalities.crystal.pipeline import CrystalPipeline as CrystalPipeline
+    from openunite.modalities.image.pipeline import ImagePipeline as ImagePipeline
+    from openunite.modalities.joint.pipeline import JointPipeline as JointPipeline
+    from openunite.modalities.molecule.pipeline import MoleculePipeline as MoleculePipeline
     from openunite.models.decoder import Decoder as Decoder
     from openunite.models.generative_encoder import GenerativeEncoder as GenerativeEncoder
     from openunite.objective import UniteObjective as UniteObjective
-    from openunite.pipelines.crystal import CrystalPipeline as CrystalPipeline
-    from openunite.pipelines.image import ImagePipeline as ImagePipeline
-    from openunite.pipelines.joint import JointPipeline as JointPipeline
-    from openunite.pipelines.molecule import MoleculePipeline as MoleculePipeline
 
 # Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
 _HOMES = {
     "GenerativeEncoder": "openunite.models.generative_encoder",
     "Decoder": "openunite.models.decoder",
     "UniteObjective": "openunite.objective",
-    "ImagePipeline": "openunite.pipelines.image",
-    "MoleculePipeline": "openunite.pipelines.molecule",
-    "CrystalPipeline": "openunite.pipelines.crystal",
-    "JointPipeline": "openunite.pipelines.joint",
+    "ImagePipeline": "openunite.modalities.image.pipeline",
+    "MoleculePipeline": "openunite.modalities.molecule.pipeline",
+    "CrystalPipeline": "openunite.modalities.crystal.pipeline",
+    "JointPipeline": "openunite.modalities.joint.pipeline",
 }
 
 __all__ = [

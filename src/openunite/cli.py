@@ -1,6 +1,6 @@
 """The command line: `openunite train | sample | evaluate | ...`.
 
-Nothing heavy is imported until a command has been understood; its work is in `openunite.jobs`.
+Nothing heavy is imported until a command has been understood; its work is in `openunite.verbs`.
 """
 
 import os
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user is one sentence on stderr and exit status 2."""
     command = parse(arguments)
     name = "evaluate" if isinstance(command, Score) else type(command).__name__.lower()
-    jobs = import_module("openunite.jobs")
+    jobs = import_module("openunite.verbs")
     try:
         jobs.run(command)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from openunite.flow.path import gap, interpolate, logit_normal_time
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.base import Batch, Modality
+from openunite.modality import Batch, Modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 

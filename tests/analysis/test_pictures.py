@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from openunite.analysis.figures import tile
 from openunite.analysis.interpolation import interpolate_latents
 from openunite.analysis.neighbors import Memorization, Nearest, search
 from openunite.analysis.trajectory import follow
+from openunite.drawing.figures import tile
 from openunite.flow.solvers import solve
 
 TARGET = torch.full((6, 1, 4), 0.75)

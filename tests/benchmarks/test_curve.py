@@ -9,7 +9,7 @@ import torch
 from benchmarks.curve import Mean, Point, cheapest, draw, grid, measure
 
 from benchmarks import curve
-from openunite.pipelines.image import ImagePipeline
+from openunite.modalities.image.pipeline import ImagePipeline
 
 Build = Callable[..., Any]
 FASHION = {"height": 28, "width": 28, "channels": 1, "patch_size": 14}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from benchmarks.sample import config_of, passes, speed
 
-from openunite.pipelines.image import ImagePipeline
-from openunite.training.cost import flops, num_parameters
+from openunite.modalities.image.pipeline import ImagePipeline
+from openunite.planning.cost import flops, num_parameters
 
 Build = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from tests.conftest import perturb
 from torch import Tensor, nn
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch, Modality, get_modality
+from openunite.modality import Batch, Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import sum_of

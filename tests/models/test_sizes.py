@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from openunite.recipes import RECIPES
-from openunite.recipes.sizes import SIZES, get_size
 from openunite.training.build import build_models
 from openunite.training.config import ModelConfig, RunConfig
+from openunite.training.sizes import SIZES, get_size
 
 TOLERANCE = 0.05e6  # the class table here has one row fewer than the release's: 768 to 1152
 

@@ -24,9 +24,9 @@ from tests.training.tiny import tiny_color
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from openunite.evaluation.images import perceptual
 from openunite.flow import solvers
 from openunite.flow.random import seeded_normal
-from openunite.modalities.image import perceptual
 from openunite.pipelines import base
 from openunite.training.collapse import CollapseGuard
 from openunite.training.log import MetricsLog, ProgressBar

@@ -11,15 +11,15 @@ import torch
 from tests.training.test_resume import final_tensors, rows_without_clock, stop
 from tests.training.tiny import tiny_config
 
+from openunite.data.atoms.arrays import pack
+from openunite.data.atoms.dataset import AtomDataset
+from openunite.data.atoms.lattice import reduce_cells
+from openunite.data.atoms.structure import Floats, Structure
+from openunite.data.crystals.dataset import crystal_dataset
+from openunite.data.molecules.dataset import molecule_dataset
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
-from openunite.modalities.atoms.arrays import pack
-from openunite.modalities.atoms.dataset import AtomDataset
-from openunite.modalities.atoms.lattice import reduce_cells
-from openunite.modalities.atoms.structure import Floats, Structure
 from openunite.modalities.atoms.tokens import random_rotations
-from openunite.modalities.crystal.data import crystal_dataset
-from openunite.modalities.molecule.data import molecule_dataset
-from openunite.pipelines.molecule import MoleculePipeline
+from openunite.modalities.molecule.pipeline import MoleculePipeline
 from openunite.training.build import build_models, build_objective
 from openunite.training.trainer import Trainer
 

@@ -212,7 +212,7 @@ def test_forward_and_backward_never_wait(perceptual: bool, monkeypatch: pytest.M
     if perceptual:
         objective, images, _ = tiny_color()
         # Its bounds are read on a CPU alone; on a GPU they are asserted there.
-        monkeypatch.setattr("openunite.modalities.image.perceptual._check", lambda *given: None)
+        monkeypatch.setattr("openunite.evaluation.images.perceptual._check", lambda *given: None)
     else:
         config, images = tiny_config(), TinyImages()
         objective = build_objective(config, *build_models(config))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from openunite.modalities.image import tokens
-from openunite.modalities.image.perceptual import Lpips
+from openunite.data.images import arrays
+from openunite.evaluation.images.perceptual import Lpips
 from openunite.objective import UniteObjective
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import (
@@ -20,7 +20,7 @@ from openunite.training.config import (
 )
 from openunite.training.trainer import Trainer
 
-EMBEDDED = Path(tokens.__file__).parent / "assets" / "fashion_mnist_mini.npz"
+EMBEDDED = Path(arrays.__file__).parent / "assets" / "fashion_mnist_mini.npz"
 
 
 class TinyImages:

@@ -16,8 +16,8 @@ import torch
 from tests.training.tiny import TinyImages, tiny_color, tiny_config
 from torch import Tensor, nn
 
+from openunite.evaluation.images.perceptual import Lpips
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.image.perceptual import Lpips
 from openunite.objective import UniteObjective, sum_of
 from openunite.training.build import build_models, build_objective
 

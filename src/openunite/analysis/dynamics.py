@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import BLUE, GREEN, ORANGE, panels
+from openunite.drawing.figures import BLUE, GREEN, ORANGE, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import BLUE, GRAY, ORANGE, panels
+from openunite.drawing.figures import BLUE, GRAY, ORANGE, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import picture_figure
+from openunite.drawing.figures import picture_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

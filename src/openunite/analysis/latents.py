@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import BLUE, ORANGE, panels
+from openunite.drawing.figures import BLUE, ORANGE, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import BLUE, GRAY, ORANGE, panels, shades
 from openunite.analysis.similarity import cknna, hsic_terms, ratio
+from openunite.drawing.figures import BLUE, GRAY, ORANGE, panels, shades
 from openunite.flow.path import interpolate
 
 if TYPE_CHECKING:

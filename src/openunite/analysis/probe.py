@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import BLUE, GRAY, ORANGE, panels
+from openunite.drawing.figures import BLUE, GRAY, ORANGE, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from openunite.analysis.base import Analysis
-from openunite.analysis.figures import picture_figure, tile
+from openunite.drawing.figures import picture_figure, tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openunite.baselines.encoders import PosteriorEncoder
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.base import Batch
+from openunite.modality import Batch
 from openunite.objective import LossTerm, UniteObjective, sum_of
 
 

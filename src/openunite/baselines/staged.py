@@ -7,7 +7,7 @@ from torch import nn
 
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch
+from openunite.modality import Batch
 from openunite.models.decoder import Decoder
 from openunite.objective import UniteObjective
 

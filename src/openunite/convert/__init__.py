@@ -28,9 +28,9 @@ from openunite.convert.released import (
     reshaped,
     sizes_of,
 )
+from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
-from openunite.pipelines.image import ImagePipeline
 
 _PROTOCOL = (
     "the pipeline samples with Heun, 50 steps, unguided; the paper's protocol is solver='dopri5' "

@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from openunite.modalities.base import get_modality
+from openunite.modality import get_modality
 from openunite.models.initialization import initialize
 from openunite.nn.block import PlainBlock
 from openunite.nn.embeddings import sincos_table

@@ -13,7 +13,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from openunite.modalities.base import get_modality
+from openunite.modality import get_modality
 from openunite.models.initialization import initialize
 from openunite.nn.block import AdaptiveBlock
 from openunite.nn.embeddings import ClassEmbedding, TimeEmbedding, rotary_angles, sincos_table

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openunite.adversarial import AdversarialDecoderObjective, Discriminator
+from openunite.baselines.adversarial import AdversarialDecoderObjective, Discriminator
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
 from openunite.baselines.objectives import (
     AutoencoderObjective,
@@ -16,7 +16,7 @@ from openunite.baselines.objectives import (
     ThroughLatentsObjective,
 )
 from openunite.baselines.staged import freeze_autoencoder
-from openunite.modalities.base import get_modality
+from openunite.modality import get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import UniteObjective

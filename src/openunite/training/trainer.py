@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch, Modality
+from openunite.modality import Batch, Modality
 from openunite.objective import LossTerm
 from openunite.training import collapse
 from openunite.training.checkpoint import (

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from openunite.modalities.atoms.elements import atomic_number
-from openunite.modalities.atoms.structure import Floats, Structure
+from openunite.data.atoms.elements import atomic_number
+from openunite.data.atoms.structure import Floats, Structure
 
 FACES = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from tests.evaluation.crystals.examples import crystal, rock_salt
 
+from openunite.data.atoms.elements import symbol_of
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.composition import (
     MAX_COMBINATIONS,
     Composition,
@@ -14,8 +16,6 @@ from openunite.evaluation.crystals.composition import (
     compositional_validity,
     reduced_composition,
 )
-from openunite.modalities.atoms.elements import symbol_of
-from openunite.modalities.atoms.structure import Structure
 
 smact = pytest.importorskip("smact", reason="needs openunite[crystals]")
 core = pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")

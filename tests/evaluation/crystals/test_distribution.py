@@ -21,7 +21,7 @@ def test_density_of_rock_salt() -> None:
 
 def test_density_agrees_with_pymatgen() -> None:
     pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")
-    from openunite.modalities.atoms.convert import to_pymatgen
+    from openunite.data.atoms.convert import to_pymatgen
 
     oxide = crystal("Fe Ti O O O", np.linspace(0, 0.9, 15).reshape(5, 3), [4.0, 5.0, 6.0])
     assert densities([oxide])[0] == pytest.approx(float(to_pymatgen(oxide).density), rel=1e-6)

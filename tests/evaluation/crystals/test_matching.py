@@ -12,8 +12,8 @@ from tests.evaluation.crystals.examples import (
     shifted,
 )
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.matching import match_scores, rms_distances
-from openunite.modalities.atoms.structure import Structure
 
 pytest.importorskip("pymatgen.analysis.structure_matcher", reason="needs openunite[crystals]")
 

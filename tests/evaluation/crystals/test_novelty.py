@@ -11,10 +11,10 @@ from tests.evaluation.crystals.examples import (
     shifted,
 )
 
+from openunite.data.atoms.convert import to_pymatgen
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.matching import structure_matcher
 from openunite.evaluation.crystals.novelty import novel_crystals, unique_crystals
-from openunite.modalities.atoms.convert import to_pymatgen
-from openunite.modalities.atoms.structure import Structure
 
 pytest.importorskip("pymatgen.analysis.structure_matcher", reason="needs openunite[crystals]")
 

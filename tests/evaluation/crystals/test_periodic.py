@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.evaluation.crystals.examples import crystal, rock_salt
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
-from openunite.modalities.atoms.structure import Structure
 
 SHEARS = st.lists(
     st.tuples(st.sampled_from(list(itertools.permutations(range(3), 2))), st.integers(-4, 4)),

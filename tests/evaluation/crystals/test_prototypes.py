@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tests.evaluation.crystals.examples import noisy
 
+from openunite.data.atoms.convert import from_pymatgen
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.matching import rms_distances
 from openunite.evaluation.crystals.validity import structural_validity
-from openunite.modalities.atoms.convert import from_pymatgen
-from openunite.modalities.atoms.structure import Structure
 
 core = pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")
 

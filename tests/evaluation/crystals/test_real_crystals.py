@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from tests.evaluation.crystals.examples import noisy
 
+from openunite.data.atoms.convert import to_pymatgen
+from openunite.data.atoms.elements import symbol_of
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.composition import balances, reduced_composition
 from openunite.evaluation.crystals.matching import structure_matcher
 from openunite.evaluation.crystals.novelty import unique_crystals
 from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.crystals.validity import crystal_validity, structural_validity
-from openunite.modalities.atoms.convert import to_pymatgen
-from openunite.modalities.atoms.elements import symbol_of
-from openunite.modalities.atoms.structure import Structure
 
 DATA = Path(os.environ.get("OPENUNITE_DATA", Path(__file__).parents[4] / "shared" / "data"))
 FOLDER = DATA / "mp_crystals"

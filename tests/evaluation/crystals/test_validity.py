@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tests.evaluation.crystals.examples import crystal, rock_salt
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.validity import (
     crystal_validity,
     structural_fault,
     structural_validity,
 )
-from openunite.modalities.atoms.structure import Structure
 
 
 def pair(distance: float, edge: float = 4.0) -> Structure:

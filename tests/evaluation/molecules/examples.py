@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from openunite.modalities.atoms.structure import Floats, Structure
+from openunite.data.atoms.structure import Floats, Structure
 
 _NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9, "Cl": 17}
 

@@ -13,6 +13,7 @@ from tests.evaluation.molecules.examples import (
     moved,
 )
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.adit import (
     adit_match,
     adit_pdb,
@@ -21,7 +22,6 @@ from openunite.evaluation.molecules.adit import (
     adit_smiles,
     adit_smiles_set,
 )
-from openunite.modalities.atoms.structure import Structure
 
 Chem = pytest.importorskip("rdkit.Chem", reason="needs openunite[molecules]")
 openbabel = pytest.importorskip("openbabel.openbabel", reason="needs openunite[molecules-adit]")

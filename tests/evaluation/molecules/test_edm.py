@@ -17,8 +17,8 @@ from tests.evaluation.molecules.examples import (
     moved,
 )
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.edm import bond_orders, edm_stability, stable_atoms
-from openunite.modalities.atoms.structure import Structure
 
 
 def test_sound_molecules_are_stable() -> None:

@@ -13,13 +13,13 @@ from tests.evaluation.molecules.examples import (
     moved,
 )
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.edm_rdkit import (
     edm_molecule,
     edm_scores,
     edm_smiles,
     edm_smiles_set,
 )
-from openunite.modalities.atoms.structure import Structure
 
 Chem = pytest.importorskip("rdkit.Chem", reason="needs openunite[molecules]")
 

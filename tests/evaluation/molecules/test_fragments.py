@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tests.evaluation.molecules.examples import CHLOROMETHANE, METHANE, SOUND, WATER, moved
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.edm import bond_orders, bonded
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles
 from openunite.evaluation.molecules.fragments import fragment_keys
-from openunite.modalities.atoms.structure import Structure
 
 EMPTY = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tests.evaluation.molecules.examples import moved
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.adit import adit_match, adit_scores
 from openunite.evaluation.molecules.edm import edm_stability
 from openunite.evaluation.molecules.edm_rdkit import edm_scores
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
-from openunite.modalities.atoms.structure import Structure
 
 FOLDER = Path(os.environ.get("OPENUNITE_DATA", Path(__file__).parents[4] / "shared" / "data"))
 FILE = FOLDER / "qm9" / "qm9.npz"

@@ -14,8 +14,8 @@ from tests.evaluation.molecules.examples import (
     moved,
 )
 
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
-from openunite.modalities.atoms.structure import Floats, Structure
 
 
 def random_rotation(rng: np.random.Generator) -> Floats:

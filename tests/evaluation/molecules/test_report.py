@@ -13,7 +13,7 @@ from openunite.evaluation.molecules.report import (
     reconstruction_metrics,
     reconstruction_table,
 )
-from openunite.evaluation.optional import optional
+from openunite.optional import optional
 
 SAMPLES, REAL = [METHANE, METHANE, BROKEN, WATER], list(SOUND.values())
 

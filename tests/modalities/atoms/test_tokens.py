@@ -11,7 +11,7 @@ from tests.modalities.molecule.test_tokens import molecules
 from torch import Tensor
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Modality, get_modality
+from openunite.modality import Modality, get_modality
 
 Case = tuple[Modality, dict[str, Tensor]]
 STORED: dict[str, Callable[..., Any]] = {

@@ -7,7 +7,6 @@ import torch
 from tests.modalities.contract import ModalityContract, Settings
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch
 from openunite.modalities.crystal.tokens import (
     ANGLES,
     FRACTIONAL,
@@ -16,6 +15,7 @@ from openunite.modalities.crystal.tokens import (
     circle,
     fractional_of,
 )
+from openunite.modality import Batch
 
 OXIDES = {"elements": [8, 22, 26], "max_atoms": 6}
 

@@ -8,8 +8,8 @@ from tests.modalities.contract import ModalityContract, Settings
 from torch import Tensor
 
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.base import Batch, get_modality
 from openunite.modalities.image.tokens import ImageModality, ImageShape
+from openunite.modality import Batch, get_modality
 from openunite.nn.embeddings import sincos_grid
 
 

@@ -8,10 +8,10 @@ from tests.modalities.contract import ModalityContract, Settings
 from torch import Tensor
 
 from openunite.flow.random import SlotRandom
-from openunite.modalities.base import Batch
 from openunite.modalities.crystal.tokens import CrystalModality
 from openunite.modalities.joint.tokens import JointModality, is_crystal
 from openunite.modalities.molecule.tokens import MoleculeModality
+from openunite.modality import Batch
 
 SETTINGS = {"elements": [1, 8, 22], "max_atoms": 6}
 

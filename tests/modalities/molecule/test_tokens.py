@@ -8,7 +8,6 @@ from tests.modalities.contract import ModalityContract, Settings
 
 from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import random_rotations
-from openunite.modalities.base import Batch
 from openunite.modalities.molecule.anchors import find_anchors, vectors_from
 from openunite.modalities.molecule.tokens import (
     MoleculeModality,
@@ -17,6 +16,7 @@ from openunite.modalities.molecule.tokens import (
     positions_and_vectors,
     stretch_error,
 )
+from openunite.modality import Batch
 
 ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
 

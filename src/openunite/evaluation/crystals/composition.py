@@ -15,8 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.modalities.atoms.elements import symbol_of
-from openunite.modalities.atoms.structure import Structure
+from openunite.data.atoms.elements import symbol_of
+from openunite.data.atoms.structure import Structure
 
 Composition = tuple[tuple[int, int], ...]  # (atomic number, count), ascending
 

@@ -6,9 +6,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike
 
+from openunite.data.atoms.elements import symbol_of
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.crystals.periodic import cell_of
-from openunite.modalities.atoms.elements import symbol_of
-from openunite.modalities.atoms.structure import Floats, Structure
 
 _GRAMS_PER_CM3 = 1.66053906892  # one atomic mass unit per cubic Angstrom
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from openunite.data.atoms.convert import to_pymatgen
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.convert import to_pymatgen
-from openunite.modalities.atoms.structure import Floats, Structure
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher

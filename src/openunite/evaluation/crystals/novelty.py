@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from openunite.data.atoms.convert import to_pymatgen
+from openunite.data.atoms.structure import Ints, Structure
 from openunite.evaluation.crystals.composition import Composition, reduced_composition
 from openunite.evaluation.crystals.matching import quiet, structure_matcher
-from openunite.modalities.atoms.convert import to_pymatgen
-from openunite.modalities.atoms.structure import Ints, Structure
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from openunite.modalities.atoms.structure import Floats, Structure
+from openunite.data.atoms.structure import Floats, Structure
 
 _IMAGES = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
 _MAX_PASSES = 100

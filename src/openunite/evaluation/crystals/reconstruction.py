@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openunite.data.atoms.lattice import parameters_from_cell
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.crystals.matching import check_pairs
 from openunite.evaluation.crystals.periodic import cell_of
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.lattice import parameters_from_cell
-from openunite.modalities.atoms.structure import Floats, Structure
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.crystals.distribution import (
     densities,
@@ -27,7 +28,6 @@ from openunite.evaluation.crystals.validity import (
     crystal_validity,
 )
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Structure
 
 Metrics = dict[str, float | int]
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from openunite.data.atoms.lattice import parameters_from_cell
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.composition import compositional_validity
 from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
-from openunite.modalities.atoms.lattice import parameters_from_cell
-from openunite.modalities.atoms.structure import Structure
 
 MIN_DISTANCE = 0.5  # Angstrom
 MIN_VOLUME = 0.1  # cubic Angstrom

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.molecules.smiles import (
     SmilesScores,
     molecule_smiles,
     smiles_scores,
     smiles_set,
 )
-from openunite.evaluation.optional import optional
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Floats, Structure
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from rdkit import Chem

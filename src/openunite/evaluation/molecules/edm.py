@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Floats, Ints, Structure
 
 H, C, N, O, F = 1, 6, 7, 8, 9  # noqa: E741
 VALENCES = {H: 1, C: 4, N: 3, O: 2, F: 1}

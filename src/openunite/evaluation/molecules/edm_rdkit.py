@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.edm import bond_orders, unknown_atoms
 from openunite.evaluation.molecules.smiles import (
     SmilesScores,
@@ -16,8 +17,7 @@ from openunite.evaluation.molecules.smiles import (
     smiles_scores,
     smiles_set,
 )
-from openunite.evaluation.optional import optional
-from openunite.modalities.atoms.structure import Structure
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from rdkit import Chem

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.atoms.structure import Ints, Structure
 from openunite.evaluation.molecules.edm import bonded
-from openunite.modalities.atoms.structure import Ints, Structure
 
 _ROUNDS = 4  # how far from itself an atom looks
 _PAIRS = 1_000_000  # of atoms that are looked at in one go

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.adit import adit_molecule
-from openunite.evaluation.optional import optional
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Structure
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from rdkit import Chem

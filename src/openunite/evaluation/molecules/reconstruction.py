@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Floats, Structure
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.adit import adit_match, adit_scores
 from openunite.evaluation.molecules.edm import edm_stability
 from openunite.evaluation.molecules.edm_rdkit import edm_scores
@@ -18,7 +19,6 @@ from openunite.evaluation.molecules.posebusters import posebusters_scores
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.molecules.smiles import SmilesScores
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Structure
 
 PROTOCOLS = ("stability", "edm", "adit", "posebusters")
 Metrics = dict[str, float | int]

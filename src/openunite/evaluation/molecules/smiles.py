@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from openunite.evaluation.optional import optional
+from openunite.data.atoms.structure import Structure
 from openunite.evaluation.rates import Rate
-from openunite.modalities.atoms.structure import Structure
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from rdkit import Chem

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from openunite.modalities.base import Embedder, Head
+from openunite.modality import Embedder, Head
 from openunite.nn.embeddings import sincos_table
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead, mean_over_atoms
-from openunite.modalities.base import Batch, Modality
+from openunite.modality import Batch, Modality
 
 FRACTIONAL, LENGTHS, ANGLES = slice(1, 4), slice(4, 7), slice(7, 10)
 _RIGHT_ANGLE = 90.0

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openunite.evaluation.images.perceptual import Distance, Lpips, gradient_distance
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.base import Batch, Embedder, Head, Modality
-from openunite.modalities.image.perceptual import Distance, Lpips, gradient_distance
+from openunite.modality import Batch, Embedder, Head, Modality
 from openunite.nn.embeddings import sincos_grid
 
 PERCEPTUAL = ("none", "lpips", "gradients")

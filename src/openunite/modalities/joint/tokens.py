@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead
-from openunite.modalities.base import Batch, Modality
 from openunite.modalities.crystal.tokens import CrystalModality, lattice_features
 from openunite.modalities.molecule.tokens import MoleculeModality, positions_and_vectors
+from openunite.modality import Batch, Modality
 
 MOLECULE, CRYSTAL = 0, 1  # class labels: the dataset a structure comes from
 CLASS_NAMES = ("molecules", "crystals")

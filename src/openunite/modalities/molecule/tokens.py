@@ -19,7 +19,6 @@ from openunite.modalities.atoms.tokens import (
     mean_over_atoms,
     random_rotations,
 )
-from openunite.modalities.base import Batch, Modality
 from openunite.modalities.molecule.anchors import (
     assemble,
     distances,
@@ -28,6 +27,7 @@ from openunite.modalities.molecule.anchors import (
     lengths,
     vectors_from,
 )
+from openunite.modality import Batch, Modality
 
 _HYDROGEN = 1
 

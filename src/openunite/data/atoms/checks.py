@@ -1,0 +1,158 @@
+"""What is wrong with a structure, for many of them at once."""
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openunite.data.atoms.arrays import StructureArrays
+from openunite.data.atoms.elements import MAX_NUMBER, symbol_of
+from openunite.data.atoms.structure import Floats, Ints
+
+MIN_DISTANCE = 0.4  # Angstrom; closer atoms overlap
+MIN_VOLUME = 0.1  # cubic Angstrom
+_ATOMS = 20_000  # that are looked at in one go
+_THIN = 0.8  # Angstrom between lattice planes below which images beyond the nearest count
+
+
+def find_faults(
+    structures: StructureArrays,
+    *,
+    elements: tuple[int, ...] | None,
+    min_atoms: int,
+    max_atoms: int | None,
+) -> list[str]:
+    """One sentence on each structure, "" if there is nothing wrong.
+
+    A fault is a wrong number of atoms, an element that is not in `elements` (None: any of 1 to
+    118), coordinates or a cell that are not finite, a cell with almost no volume, or two atoms
+    less than `MIN_DISTANCE` apart, periodic images included.
+    """
+    faults = [_count_fault(size, min_atoms, max_atoms) for size in structures.sizes.tolist()]
+    _mark(faults, structures, _wrong_elements(structures, elements), elements)
+    if structures.cells is not None:
+        for i, fault in enumerate(_cell_faults(structures.cells)):
+            faults[i] = faults[i] or fault
+    for i in np.flatnonzero(~_finite(structures)).tolist():
+        faults[i] = faults[i] or "has coordinates that are not finite numbers"
+    rows = np.flatnonzero([not fault for fault in faults])
+    distances = closest(structures, rows)
+    for i in np.flatnonzero(distances < MIN_DISTANCE).tolist():
+        faults[rows[i]] = f"has two atoms {distances[i]:.3f} Angstrom apart, they overlap"
+    return faults
+
+
+def sound_rows(structures: StructureArrays) -> Ints:
+    """Crystals whose positions are finite and whose cells have a volume."""
+    assert structures.cells is not None
+    faults = _cell_faults(structures.cells)
+    return np.flatnonzero(_finite(structures) & np.array([not fault for fault in faults], bool))
+
+
+def closest(structures: StructureArrays, rows: Ints) -> Floats:
+    """The smallest distance between two atoms of each of the given structures (R,), Angstrom.
+
+    Periodic images count for crystals, those of the atom itself too; inf for a single atom in
+    space. Exact below `MIN_DISTANCE`.
+    """
+    found = np.full(len(rows), np.inf)
+    sizes = structures.sizes[rows]
+    for size in np.unique(sizes).tolist():
+        of_size = np.flatnonzero(sizes == size)
+        chunk = max(1, _ATOMS // max(1, size))
+        for start in range(0, len(of_size), chunk):
+            at = of_size[start : start + chunk]
+            atoms = structures.offsets[rows[at]][:, None] + np.arange(size)
+            positions = structures.positions[atoms].astype(np.float64)
+            if structures.cells is None:
+                found[at] = _closest(positions)
+            else:
+                found[at] = _closest_periodic(positions, structures.cells[rows[at]])
+    return found
+
+
+def _count_fault(size: int, least: int, most: int | None) -> str:
+    if size < least:
+        return f"has {size} atom{'s' * (size != 1)}, expected at least {least}"
+    if most is not None and size > most:
+        return f"has {size} atoms, more than max_atoms = {most}"
+    return ""
+
+
+def _wrong_elements(
+    structures: StructureArrays, elements: tuple[int, ...] | None
+) -> NDArray[np.bool_]:
+    """Atoms (A,) of elements that are not allowed."""
+    allowed = np.zeros(256, dtype=bool)
+    allowed[list(elements) if elements is not None else slice(1, MAX_NUMBER + 1)] = True
+    wrong: NDArray[np.bool_] = ~allowed[structures.numbers]
+    return wrong
+
+
+def _mark(
+    faults: list[str],
+    structures: StructureArrays,
+    wrong: NDArray[np.bool_],
+    elements: tuple[int, ...] | None,
+) -> None:
+    """Name the first element that is not allowed of each structure that has one."""
+    atoms = np.flatnonzero(wrong)
+    for atom in atoms[::-1].tolist():
+        i = int(np.searchsorted(structures.offsets, atom, side="right")) - 1
+        number = int(structures.numbers[atom])
+        if not 1 <= number <= MAX_NUMBER:
+            fault = f"has atomic number {number}, expected 1 to {MAX_NUMBER}"
+        else:
+            among = ", ".join(map(symbol_of, elements or ()))
+            fault = f"has the element {symbol_of(number)}, expected {among}"
+        faults[i] = fault
+
+
+def _finite(structures: StructureArrays) -> NDArray[np.bool_]:
+    """Whether all positions of each structure (S,) are finite."""
+    finite = np.isfinite(structures.positions).all(axis=1)
+    bad = np.concatenate([[0], np.cumsum(~finite)])[structures.offsets]
+    sound: NDArray[np.bool_] = np.diff(bad) == 0
+    return sound
+
+
+def _cell_faults(cells: Floats) -> list[str]:
+    finite = np.isfinite(cells).reshape(-1, 9).all(axis=1)
+    volumes = np.abs(np.linalg.det(np.where(finite.reshape(-1, 1, 1), cells, 0.0)))
+    faults = [""] * len(cells)
+    for i in np.flatnonzero(volumes < MIN_VOLUME):
+        faults[i] = f"has a cell of {volumes[i]:.3g} cubic Angstrom, expected {MIN_VOLUME} or more"
+    for i in np.flatnonzero(~finite):
+        faults[i] = "has a cell that is not finite or cannot be reduced"
+    return faults
+
+
+def _closest(positions: Floats) -> Floats:
+    """Positions (M, N, 3) -> smallest distance (M,). One atom at a time: N may be large."""
+    found = np.full(len(positions), np.inf)
+    for i in range(positions.shape[1] - 1):
+        between = positions[:, i + 1 :] - positions[:, i : i + 1]
+        found = np.minimum(found, (between**2).sum(axis=2).min(axis=1))
+    return np.sqrt(found)
+
+
+def _closest_periodic(positions: Floats, cells: Floats) -> Floats:
+    """Positions (M, N, 3) in cells (M, 3, 3) -> smallest distance (M,), images included.
+
+    A vector shorter than half the distance of all lattice planes has fractional coordinates in
+    (-1/2, 1/2): wrapping finds it. For thinner cells the 27 nearest images are tried.
+    """
+    inverse = np.linalg.inv(cells)
+    planes = 1.0 / np.linalg.norm(inverse, axis=1)
+    shifts = np.array(list(itertools.product((-1, 0, 1), repeat=3)), dtype=np.float64)
+    images = shifts if (planes < _THIN).any() else np.zeros((1, 3))
+    own = shifts[np.abs(shifts).any(axis=1)] @ cells
+    found = (own**2).sum(axis=2).min(axis=1)
+    fractional = positions @ inverse
+    for i in range(positions.shape[1] - 1):
+        between = fractional[:, i + 1 :] - fractional[:, i : i + 1]
+        between -= np.round(between)
+        for shift in images:
+            squares = (((between + shift) @ cells) ** 2).sum(axis=2)
+            found = np.minimum(found, squares.min(axis=1))
+    return np.sqrt(found)

@@ -1,0 +1,149 @@
+"""Structures to and from ASE, RDKit and pymatgen, and SDF files.
+
+Each package is imported when its function is called; an ImportError names what to install.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openunite.data.atoms.structure import Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Molecule
+    from pymatgen.core import Structure as Crystal
+    from rdkit.Chem import Mol
+
+_MAX_BOND_ORDERS = 10_000  # tries of RDKit; without a limit a bad geometry can take hours
+
+
+def to_ase(structure: Structure) -> "Atoms":
+    """ASE Atoms, periodic in all directions if there is a cell; `info["name"]` keeps the name."""
+    try:
+        from ase import Atoms
+    except ImportError as error:
+        raise ImportError("this needs ase: pip install 'openunite[molecules]'") from error
+    return Atoms(
+        numbers=structure.numbers,
+        positions=structure.positions,
+        cell=structure.cell,
+        pbc=structure.cell is not None,
+        info={"name": structure.name},
+    )
+
+
+def from_ase(atoms: Any) -> Structure:
+    """ASE Atoms -> Structure; the cell is dropped unless some direction is periodic.
+
+    TypeError if `atoms` is something else.
+    """
+    try:
+        numbers, positions = atoms.get_atomic_numbers(), atoms.get_positions()
+        cell = np.array(atoms.get_cell()) if atoms.get_pbc().any() else None
+    except AttributeError as error:
+        raise TypeError(f"expected ASE Atoms, got {type(atoms).__name__}") from error
+    return Structure(
+        np.asarray(numbers, dtype=np.int64),
+        np.array(positions, dtype=np.float64),
+        cell,
+        str(atoms.info.get("name", "")),
+    )
+
+
+def to_rdkit(structure: Structure) -> "Mol":
+    """An RDKit molecule with one conformer and all hydrogens as atoms.
+
+    Bonds, bond orders and charges are perceived from the coordinates (DetermineBonds, total charge
+    0). Where that fails, for instance on a broken geometry, the molecule has atoms and no bonds.
+    Atom order is kept.
+    """
+    Chem, BlockLogs = _rdkit()
+    from rdkit.Chem.rdDetermineBonds import DetermineBonds
+    from rdkit.Geometry import Point3D
+
+    editable = Chem.RWMol()
+    conformer = Chem.Conformer(len(structure))
+    for i, (number, position) in enumerate(
+        zip(structure.numbers.tolist(), structure.positions.tolist(), strict=True)
+    ):
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        editable.AddAtom(atom)
+        conformer.SetAtomPosition(i, Point3D(*position))
+    editable.AddConformer(conformer, assignId=True)
+    bare = editable.GetMol()
+    bare.SetProp("_Name", structure.name)
+    bonded = Chem.Mol(bare)
+    silence = BlockLogs()
+    try:
+        DetermineBonds(bonded, charge=0, maxIterations=_MAX_BOND_ORDERS)
+        Chem.SanitizeMol(bonded)
+    except (ValueError, RuntimeError):
+        return bare
+    finally:
+        del silence
+    return bonded
+
+
+def from_rdkit(molecule: Any) -> Structure:
+    """The atoms of the first conformer. ValueError without one, or with implicit hydrogens."""
+    if not molecule.GetNumConformers():
+        raise ValueError("the molecule has no coordinates; embed it first (EmbedMolecule)")
+    implicit = sum(atom.GetNumImplicitHs() for atom in molecule.GetAtoms())
+    if implicit:
+        raise ValueError(
+            f"{implicit} hydrogens are implicit, expected atoms; call Chem.AddHs with addCoords"
+        )
+    numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.int64)
+    name = molecule.GetProp("_Name") if molecule.HasProp("_Name") else ""
+    return Structure(numbers, np.array(molecule.GetConformer().GetPositions()), None, name)
+
+
+def to_pymatgen(structure: Structure) -> "Molecule | Crystal":
+    """A pymatgen Molecule, or a Structure if there is a cell. Coordinates are kept as they are."""
+    try:
+        from pymatgen.core import Lattice, Molecule
+        from pymatgen.core import Structure as Crystal
+    except ImportError as error:
+        raise ImportError("this needs pymatgen: pip install 'openunite[crystals]'") from error
+    numbers = structure.numbers.tolist()
+    if structure.cell is None:
+        return Molecule(numbers, structure.positions)
+    lattice = Lattice(structure.cell)
+    return Crystal(lattice, numbers, structure.positions, coords_are_cartesian=True)
+
+
+def from_pymatgen(found: Any, name: str = "") -> Structure:
+    """A pymatgen Structure or Molecule. ValueError on a site that is not exactly one element."""
+    for i, site in enumerate(found):
+        if len(site.species) != 1 or abs(sum(site.species.values()) - 1.0) > 1e-6:
+            raise ValueError(
+                f"site {i} is occupied by {site.species_string}, expected exactly one element"
+            )
+    lattice = getattr(found, "lattice", None)
+    return Structure(
+        np.array([site.specie.Z for site in found], dtype=np.int64),
+        np.array(found.cart_coords, dtype=np.float64).reshape(-1, 3),
+        None if lattice is None else np.array(lattice.matrix, dtype=np.float64),
+        name,
+    )
+
+
+def write_sdf(path: str | Path, structures: Iterable[Structure]) -> None:
+    """One record each, with the bonds that `to_rdkit` perceives; the title is the name."""
+    Chem, _ = _rdkit()
+    with Chem.SDWriter(str(path)) as writer:
+        for item in structures:
+            writer.write(to_rdkit(item))
+
+
+def _rdkit() -> tuple[Any, Any]:
+    try:
+        from rdkit import Chem
+        from rdkit.rdBase import BlockLogs
+    except ImportError as error:
+        raise ImportError("this needs rdkit: pip install 'openunite[molecules]'") from error
+    return Chem, BlockLogs

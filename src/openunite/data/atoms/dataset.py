@@ -1,0 +1,273 @@
+"""Structures by position as padded batches, and the split into training and held-out ones.
+
+Where a source has no split, the structures with the smallest sha256 of their content are held
+out: the choice depends neither on names nor on the order or the machine, and identical
+structures fall on one side together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, Skipped, StructureArrays
+from openunite.data.atoms.structure import Ints, Structure
+
+Features = NDArray[np.float32]
+_SHOWN = 5  # faults that an error message lists
+_GRID = 31415.9265  # steps per Angstrom, none of which is a number that a file would print
+
+
+class AtomDataset(Dataset[dict[str, Tensor]]):
+    """Structures by position, 0 to len - 1; picklable.
+
+    `features` (A, F) has a row per atom of `structures`, `common` (S, G) a row per structure that
+    is repeated behind the features of each of its atoms. The dataset serves the given `rows`.
+    """
+
+    def __init__(
+        self,
+        structures: StructureArrays,
+        features: Features,
+        rows: Ints,
+        common: Features | None = None,
+    ) -> None:
+        self._structures, self._features = structures, features
+        self._rows, self._common = rows, common
+        self._sizes = structures.sizes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def select(self, rows: Ints) -> "AtomDataset":
+        """A dataset of other rows of the same structures."""
+        return AtomDataset(self._structures, self._features, rows, self._common)
+
+    def with_elements(self, elements: Sequence[int]) -> "AtomDataset":
+        """The same structures, their elements counted among other `elements`."""
+        columns = [element_indices(self._structures, elements), self._features[:, 1:]]
+        features = np.concatenate(columns, axis=1)
+        return AtomDataset(self._structures, features, self._rows, self._common)
+
+    @property
+    def sizes(self) -> Ints:
+        """Number of atoms of each structure (len,)."""
+        sizes: Ints = self._sizes[self._rows]
+        return sizes
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        """`data` (N, F + G), `mask` (N,), `label` and `index` (). IndexError outside the set."""
+        return {name: value[0] for name, value in self.batch([as_index(i)]).items()}
+
+    def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
+        """Structures in the order of `indices`, padded with zeros to the largest of them.
+
+        `data` float32 (B, N, F + G), `mask` bool (B, N), `label` int64 zeros (B,), `index`
+        int64 (B,).
+        """
+        at = self._positions(indices)
+        rows = self._rows[at]
+        sizes = self._sizes[rows]
+        steps = np.arange(sizes.max(initial=0))
+        mask = steps < sizes[:, None]
+        # Padding points at the structure's own first atom, so that no row is out of range.
+        atoms = self._structures.offsets[rows, None] + np.where(mask, steps, 0)
+        data = self._features[atoms]
+        if self._common is not None:
+            wide = np.broadcast_to(self._common[rows, None], (*mask.shape, self._common.shape[1]))
+            data = np.concatenate([data, wide], axis=2)
+        data *= mask[..., None]
+        return {
+            "data": torch.from_numpy(data),
+            "mask": torch.from_numpy(mask),
+            "label": torch.zeros(len(at), dtype=torch.int64),
+            "index": torch.from_numpy(at),
+        }
+
+    def structures(self, indices: Sequence[int] | Tensor) -> list[Structure]:
+        """The structures as they were read (crystals: as they were reduced)."""
+        return [self._structures[int(row)] for row in self._rows[self._positions(indices)]]
+
+    def _positions(self, indices: Sequence[int] | Tensor) -> Ints:
+        asked = np.asarray(indices, dtype=np.int64).reshape(-1)
+        at = np.where(asked < 0, asked + len(self), asked)
+        if ((at < 0) | (at >= len(self))).any():
+            raise IndexError(f"expected positions below {len(self)}, got {asked.tolist()[:8]}")
+        return at
+
+
+@dataclass(frozen=True)
+class AtomData:
+    """An opened source of molecules or crystals.
+
+    `elements` are atomic numbers, ascending: the element index in a batch counts them.
+    `size_histogram[n]` is the number of training structures with n atoms, n from 0 to
+    `max_atoms`. `fingerprint` is a sha256 over content, labels, order and split of what can be
+    used (not over names): a resumed run compares it to notice other data.
+    """
+
+    name: str
+    train: AtomDataset
+    val: AtomDataset | None
+    test: AtomDataset
+    elements: tuple[int, ...]
+    max_atoms: int
+    size_histogram: tuple[int, ...]
+    skipped: tuple[Skipped, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """How many structures a source without a split loses: round(`share` * N), 1 to `maximum`."""
+
+    share: float = 0.05
+    maximum: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share < 1.0:
+            raise ValueError(f"holdout_share must lie in [0, 1), got {self.share}")
+        if self.maximum < 1:
+            raise ValueError(f"holdout_max must be at least 1, got {self.maximum}")
+
+
+def content_digests(structures: StructureArrays) -> list[str]:
+    """A sha256 per structure of its numbers, positions and cell.
+
+    Positions of molecules count to the bit. Those of crystals come from angles and products that
+    differ in their last bits between machines: they and the cells are rounded to a grid.
+    """
+    positions: NDArray[Any] = structures.positions
+    cells: NDArray[Any] | None = structures.cells
+    if cells is not None:
+        with np.errstate(invalid="ignore"):  # what is not finite is never used
+            positions = np.rint(positions * _GRID).astype(np.int64)
+            cells = np.rint(cells * _GRID).astype(np.int64)
+    digests = []
+    for i, (start, stop) in enumerate(pairwise(structures.offsets.tolist())):
+        digest = sha256(structures.numbers[start:stop].tobytes())
+        digest.update(positions[start:stop].tobytes())
+        if cells is not None:
+            digest.update(cells[i].tobytes())
+        digests.append(digest.hexdigest())
+    return digests
+
+
+def split_by_content(digests: Sequence[str], holdout: Holdout) -> Ints:
+    """Split (S,) of `TRAIN` and `TEST`, the smallest hashes being held out.
+
+    Identical structures count together: a group that no longer fits is passed over. Only if not
+    one group fits is the limit exceeded, by the smallest group.
+    """
+    room = min(max(1, round(holdout.share * len(digests))), holdout.maximum)
+    unique, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)
+    chosen = np.zeros(len(unique), dtype=bool)
+    for rank, size in enumerate(sizes.tolist()):  # np.unique sorts by hash
+        if size <= room:
+            chosen[rank] = True
+            room -= size
+        if room == 0:
+            break
+    if not chosen.any():
+        chosen[sizes.argmin()] = True
+    return np.where(chosen[group], TEST, TRAIN).astype(np.int64)
+
+
+def usable_rows(
+    reading: Reading, faults: Sequence[str], max_bad_share: float
+) -> tuple[Ints, tuple[Skipped, ...]]:
+    """Rows without a fault, and all that is skipped. ValueError if that is more than allowed."""
+    if not 0.0 <= max_bad_share <= 1.0:
+        raise ValueError(f"max_bad_share must lie in [0, 1], got {max_bad_share}")
+    names = reading.structures.names
+    bad = [*reading.skipped, *(Skipped(names[i], text) for i, text in enumerate(faults) if text)]
+    total = len(faults) + len(reading.skipped)
+    share = len(bad) / max(1, total)
+    if share > max_bad_share:
+        too_large = any("more than max_atoms" in item.reason for item in bad)
+        larger = "admit larger ones by max_atoms (`train --max-atoms`), " if too_large else ""
+        first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
+        raise ValueError(
+            f"{len(bad)} of {total} structures in {reading.name} ({share:.2%}) cannot be used, "
+            f"more than max_bad_share = {max_bad_share:g} allows: {first}"
+            f"{', ...' if len(bad) > _SHOWN else ''}; remove them, "
+            f"{larger}or set max_bad_share to {np.ceil(share * 1e4) / 1e4:g} or more "
+            "(`--max-bad-share`)"
+        )
+    return np.flatnonzero([not text for text in faults]), tuple(bad)
+
+
+def choose_split(
+    reading: Reading, by_content: bool, rows: Ints, digests: Sequence[str], holdout: Holdout
+) -> Ints:
+    """The split (S,) of the source if it has one, else (or `by_content`) one by the digests."""
+    if reading.split is not None and not by_content:
+        return reading.split
+    split = np.zeros(len(digests), dtype=np.int64)
+    split[rows] = split_by_content([digests[row] for row in rows.tolist()], holdout)
+    return split
+
+
+def found_elements(structures: StructureArrays, rows: Ints) -> tuple[int, ...]:
+    """The atomic numbers that occur in the given structures, ascending."""
+    wanted = np.zeros(len(structures), dtype=bool)
+    wanted[rows] = True
+    return tuple(np.unique(structures.numbers[np.repeat(wanted, structures.sizes)]).tolist())
+
+
+def element_indices(structures: StructureArrays, elements: Sequence[int]) -> Features:
+    """The place of each atom's element among `elements` (A, 1), 0 for others."""
+    index = np.zeros(256, dtype=np.float32)
+    index[list(elements)] = np.arange(len(elements))
+    return index[structures.numbers][:, None]
+
+
+def assemble(
+    whole: AtomDataset,
+    rows: Ints,
+    split: Ints,
+    *,
+    name: str,
+    elements: tuple[int, ...],
+    max_atoms: int | None,
+    skipped: tuple[Skipped, ...],
+    digests: Sequence[str],
+) -> AtomData:
+    """The usable `rows` of a dataset, divided by `split` (S,).
+
+    ValueError if there is nothing to train on or nothing to test on.
+    """
+    train, val, test = (whole.select(rows[split[rows] == part]) for part in (TRAIN, VAL, TEST))
+    if not len(train) or not len(test):
+        raise ValueError(
+            f"{name} has {len(train)} usable structures to train on and {len(test)} to test on, "
+            "expected at least 1 of each; add structures, and not copies of the same one"
+        )
+    largest = max_atoms or int(max(part.sizes.max(initial=0) for part in (train, val, test)))
+    return AtomData(
+        name,
+        train,
+        val if len(val) else None,
+        test,
+        elements,
+        largest,
+        tuple(np.bincount(train.sizes, minlength=largest + 1).tolist()),
+        skipped,
+        fingerprint(digests, rows, split, elements),
+    )
+
+
+def fingerprint(digests: Sequence[str], rows: Ints, split: Ints, elements: Sequence[int]) -> str:
+    """sha256 over the digests of the usable rows, their split, and the elements (the labels)."""
+    total = sha256(repr(tuple(elements)).encode())
+    total.update(bytes.fromhex("".join(digests[row] for row in rows.tolist())))
+    total.update(split[rows].astype("<i8").tobytes())
+    return total.hexdigest()

@@ -1,0 +1,119 @@
+"""Text files, plain or gzipped, folders of them, and where caches go.
+
+The functions `read` below yield the records of a file, those that cannot be read as `Skipped`.
+"""
+
+import gzip
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+from numpy.typing import DTypeLike
+from tqdm import tqdm
+
+from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, Skipped, pack
+from openunite.data.atoms.structure import Ints, Structure
+
+_SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+
+
+def open_text(path: Path) -> TextIO:
+    """A text file, gzipped if its name ends in .gz; what is not UTF-8 becomes a question mark."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", errors="replace"))
+
+
+def kind_of(path: Path) -> str:
+    """The suffix in lower case, without .gz: "a.SDF.gz" -> ".sdf"."""
+    name = path.name.lower()
+    return Path(name.removesuffix(".gz")).suffix
+
+
+def files_in(folder: Path, kinds: Sequence[str]) -> list[Path]:
+    """Files of these kinds in and below a folder, sorted by path; hidden entries are ignored."""
+    return [path for path in _walk(folder) if kind_of(path) in kinds]
+
+
+def split_of(files: Sequence[Path], folder: Path) -> list[int] | None:
+    """The split of each file, from its name or its top folder ("train.csv", "train/a.cif").
+
+    None unless every file has one, and train and one other occur. A validation split takes the
+    place of a missing test split.
+    """
+    tops = [path.relative_to(folder).parts[0].split(".")[0].lower() for path in files]
+    if not tops or not set(tops) <= set(_SPLITS):
+        return None
+    found = [_SPLITS[top] for top in tops]
+    if TRAIN not in found or len(set(found)) < 2:
+        return None
+    return [TEST if part == VAL and TEST not in found else part for part in found]
+
+
+def collect(
+    name: str,
+    items: Iterable[Structure | Skipped],
+    what: str,
+    dtype: DTypeLike,
+    split: Ints | None = None,
+) -> Reading:
+    """Records -> arrays with positions as `dtype`. ValueError if there are none of `what`."""
+    found, skipped = [], []
+    for item in items:
+        if isinstance(item, Structure):
+            found.append(item)
+        else:
+            skipped.append(item)
+    if not found and not skipped:
+        raise ValueError(f"{name} has no {what}; give a source that has some")
+    return Reading(name, pack(found, dtype), tuple(skipped), split)
+
+
+def collect_files(
+    folder: Path,
+    files: Sequence[Path],
+    read: Callable[[Path], Iterable[Structure | Skipped]],
+    what: str,
+    dtype: DTypeLike,
+    progress: bool,
+) -> Reading:
+    """All records of the files of a folder, with the split that their names tell.
+
+    Names, which begin with that of the file, get its path below the folder.
+    """
+    parts = split_of(files, folder)
+    items: list[Structure | Skipped] = []
+    split: list[int] = []
+    for i, path in enumerate(tqdm(files, "files", disable=None if progress else True)):
+        below = path.relative_to(folder).as_posix()
+        found = [_renamed(item, path.name, below) for item in read(path)]
+        items += found
+        if parts is not None:
+            split += [parts[i]] * sum(isinstance(item, Structure) for item in found)
+    return collect(str(folder), items, what, dtype, None if parts is None else np.array(split))
+
+
+def _renamed(item: Structure | Skipped, old: str, new: str) -> Structure | Skipped:
+    if old == new or not item.name.startswith(old):
+        return item
+    return replace(item, name=new + item.name.removeprefix(old))
+
+
+def cache_folder(cache_dir: str | Path | None) -> Path:
+    """The given folder, else ~/.cache/openunite (or below XDG_CACHE_HOME)."""
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openunite"
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if not entry.is_symlink():
+                yield from _walk(entry)
+        else:
+            yield entry

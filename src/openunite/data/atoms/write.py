@@ -1,0 +1,36 @@
+"""Molecules and crystals into files."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from openunite.data.atoms.cif import write_cif
+from openunite.data.atoms.convert import write_sdf
+from openunite.data.atoms.structure import Structure
+from openunite.data.atoms.xyz import write_xyz
+
+WRITERS = {".xyz": write_xyz, ".extxyz": write_xyz, ".sdf": write_sdf, ".cif": write_cif}
+
+
+def write_structures(path: Path, structures: Sequence[Structure]) -> int:
+    """Write what the kind of file can hold, and return how many; the others are counted on stderr.
+
+    An .sdf holds molecules and a .cif crystals, and nobody can read NaN, which is what a lattice
+    that no cell can have becomes.
+    """
+    suffix = path.suffix.lower()
+    fit = [item for item in structures if _fits(item, suffix)]
+    finite = [item for item in fit if item.is_finite]
+    WRITERS[suffix](path, finite)
+    for count, what in (
+        (len(structures) - len(fit), "came out as the other kind"),
+        (len(fit) - len(finite), "have an impossible cell or place (not a finite number)"),
+    ):
+        if count:
+            print(f"{count} of {len(structures)} {what}: left out of {path}", file=sys.stderr)
+    return len(finite)
+
+
+def _fits(structure: Structure, suffix: str) -> bool:
+    periodic = structure.cell is not None
+    return periodic if suffix == ".cif" else not (periodic and suffix == ".sdf")

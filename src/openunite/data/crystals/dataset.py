@@ -1,0 +1,92 @@
+"""Crystals: open any source, keep some of it apart, serve padded batches.
+
+`readers.py` lists the sources. Cells are Niggli-reduced (not made primitive) and rebuilt from
+their six parameters; fractional coordinates lie in [0, 1). Skipped are crystals of more than
+`max_atoms`, of other elements than the given ones, with coordinates or a cell that are not finite,
+with a cell of almost no volume, or with overlapping atoms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from openunite.data.atoms.arrays import StructureArrays
+from openunite.data.atoms.checks import find_faults, sound_rows
+from openunite.data.atoms.dataset import (
+    AtomData,
+    AtomDataset,
+    Features,
+    Holdout,
+    assemble,
+    choose_split,
+    content_digests,
+    element_indices,
+    found_elements,
+    usable_rows,
+)
+from openunite.data.atoms.elements import sorted_elements
+from openunite.data.atoms.lattice import fractional_of, parameters_from_cell, reduce_cells
+from openunite.data.atoms.structure import Ints
+from openunite.data.crystals.readers import CrystalSource, read_crystals
+
+CrystalData = AtomData
+Split = Literal["auto", "hash"]
+
+
+def open_crystals(
+    source: CrystalSource,
+    *,
+    elements: tuple[str | int, ...] | None = None,
+    max_atoms: int | None = 20,
+    max_e_above_hull: float | None = None,
+    split: Split = "auto",
+    holdout_share: float = 0.05,
+    holdout_max: int = 1000,
+    max_bad_share: float = 0.001,
+    progress: bool = True,
+) -> CrystalData:
+    """Open a source; `elements` (None: those found) and `max_atoms` (None: any) limit it.
+
+    A batch's `data` float32 (B, N, 10) is the index of the element in `CrystalData.elements`, the
+    fractional coordinates, and on each atom a, b, c (Angstrom), alpha, beta, gamma (degrees).
+    `max_e_above_hull` (eV per atom) leaves rows out, not counted as bad. `split`, `holdout_share`,
+    `holdout_max`, `max_bad_share` and errors are as for `open_molecules`, without EDM's split.
+    """
+    holdout = Holdout(holdout_share, holdout_max)
+    if split not in ("auto", "hash"):
+        raise ValueError(f"split must be auto or hash, got {split!r}")
+    allowed = None if elements is None else sorted_elements(elements)
+    reading = read_crystals(source, max_e_above_hull=max_e_above_hull, progress=progress)
+    # Digests are those of the crystals as they were read, which no reduction can change.
+    digests = content_digests(reading.structures)
+    found = reduce_cells(reading.structures, sound_rows(reading.structures))
+    faults = find_faults(found, elements=allowed, min_atoms=1, max_atoms=max_atoms)
+    rows, skipped = usable_rows(replace(reading, structures=found), faults, max_bad_share)
+    if allowed is None:
+        allowed = found_elements(found, rows)
+    return assemble(
+        crystal_dataset(found, rows, allowed),
+        rows,
+        choose_split(reading, split == "hash", rows, digests, holdout),
+        name=reading.name,
+        elements=allowed,
+        max_atoms=max_atoms,
+        skipped=skipped,
+        digests=digests,
+    )
+
+
+def crystal_dataset(found: StructureArrays, rows: Ints, elements: Sequence[int]) -> AtomDataset:
+    """The given crystals, in reduced cells, as the model takes them: packed (N, 10)."""
+    columns = [element_indices(found, elements), fractional_of(found, rows)]
+    return AtomDataset(found, np.concatenate(columns, axis=1), rows, _lattices(found, rows))
+
+
+def _lattices(structures: StructureArrays, rows: Ints) -> Features:
+    """The six lattice parameters of each crystal (S, 6); zeros for all but the given ones."""
+    assert structures.cells is not None
+    parameters = np.zeros((len(structures), 6), dtype=np.float32)
+    parameters[rows] = parameters_from_cell(structures.cells[rows])
+    return parameters

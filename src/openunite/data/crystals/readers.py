@@ -1,0 +1,203 @@
+"""Crystals from any source: CSV with CIFs, CIF folders, xyz, npz, lists, packaged sets."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from openunite.data.atoms.arrays import (
+    Reading,
+    Skipped,
+    StructureArrays,
+    atom_counts,
+    load_arrays,
+    offsets_of,
+    open_npz,
+    pack,
+    rows_of,
+)
+from openunite.data.atoms.cif import read_cif
+from openunite.data.atoms.convert import from_ase, from_pymatgen
+from openunite.data.atoms.files import (
+    collect,
+    collect_files,
+    files_in,
+    kind_of,
+    open_text,
+)
+from openunite.data.atoms.lattice import cell_from_parameters
+from openunite.data.atoms.structure import Structure
+from openunite.data.atoms.xyz import read_xyz
+from openunite.data.crystals.packaged import PACKAGED
+
+KINDS = (".cif", ".csv", ".xyz", ".extxyz")
+CrystalSource = str | Path | Sequence[Any]
+_LONGEST_FIELD = 1 << 27  # characters in a field of a CSV file; the default is too short for CIFs
+
+
+def read_crystals(
+    source: CrystalSource, *, max_e_above_hull: float | None = None, progress: bool = True
+) -> Reading:
+    """All crystals of a source, cells as they are in it.
+
+    A source is an .npz (see below), a CSV file with a column `cif`, a CIF or extended xyz file
+    (perhaps .gz), a folder of these, a list of pymatgen Structures, periodic ASE Atoms or
+    `Structure`s, or "jarvis", "prototypes" or "quickstart-crystals" (see `packaged.py`). A folder
+    with train and test (and val) files or folders keeps that split. Of CSV and .npz files with
+    `e_above_hull` (eV per atom), `max_e_above_hull` leaves out the rows above it. Records that
+    cannot be read are in `skipped`. ValueError, FileNotFoundError or ImportError say in one
+    sentence why a source cannot be used.
+
+    An .npz holds `n_atoms` (S,), `z` (A,), `lattice` (S, 6) as a, b, c (Angstrom), alpha, beta,
+    gamma (degrees), `frac` (A, 3) and perhaps `ids` and `e_above_hull` (S,); or it was written by
+    `StructureArrays.save`.
+    """
+    if isinstance(source, str) and source in PACKAGED:
+        _refuse_limit(source, max_e_above_hull)
+        return PACKAGED[source](progress)
+    if not isinstance(source, str | Path):
+        _refuse_limit("a list", max_e_above_hull)
+        items = map(_crystal, source, range(len(source)))
+        return collect("crystals in memory", items, "crystals", np.float64)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path, max_e_above_hull, progress)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no crystals at {path}; give an existing path or one of {', '.join(PACKAGED)}"
+        )
+    if kind_of(path) == ".npz":
+        return _read_npz(path, max_e_above_hull)
+    if kind_of(path) not in KINDS:
+        raise ValueError(
+            f"expected crystals as {', '.join(KINDS)} or .npz, got {path}; convert the file first"
+        )
+    records = _read_file(path, max_e_above_hull, progress)
+    return collect(path.name.split(".")[0], records, "crystals", np.float64)
+
+
+def _refuse_limit(source: str, max_e_above_hull: float | None) -> None:
+    if max_e_above_hull is not None:
+        raise ValueError(f"{source} has no e_above_hull; leave out max_e_above_hull")
+
+
+def without_tables(files: list[Path]) -> list[Path]:
+    """The files of a folder that hold structures: tables beside CIFs hold properties."""
+    if any(kind_of(path) == ".cif" for path in files):
+        return [path for path in files if kind_of(path) != ".csv"]
+    return files
+
+
+def _read_folder(folder: Path, limit: float | None, progress: bool) -> Reading:
+    files = without_tables(files_in(folder, KINDS))
+    read = partial(_read_file, limit=limit, progress=False)
+    return collect_files(folder, files, read, "crystals", np.float64, progress)
+
+
+def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
+    kind = kind_of(path)
+    try:
+        if kind == ".csv":
+            yield from _read_csv(path, limit, progress)
+            return
+        _refuse_limit(str(path), limit)
+        if kind == ".cif":
+            with open_text(path) as file:
+                found: Iterable[Structure | Skipped] = read_cif(file.read(), path.name)
+        else:
+            found = read_xyz(path)
+        for item in found:
+            yield _with_cell(item)
+    except (OSError, EOFError) as error:
+        yield Skipped(path.name, f"cannot be read: {error}")
+
+
+def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
+    """The column `cif` of a table such as those of MP-20; names give the line a row begins at."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    with open_text(path) as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        for column in ("cif", *(["e_above_hull"] if limit is not None else [])):
+            if column not in columns:
+                raise ValueError(
+                    f"{path}: expected a column {column!r}, got {', '.join(columns) or 'none'}; "
+                    "rename the one that holds it"
+                )
+        line = reader.line_num + 1
+        for row in tqdm(reader, path.name, disable=None if progress else True):
+            name = f"{path.name}, line {line}"
+            line = reader.line_num + 1
+            if limit is not None and not _number(row["e_above_hull"]) <= limit:
+                continue
+            label = row.get("material_id")
+            found = list(read_cif(row["cif"] or "", f"{name} ({label})" if label else name))
+            if len(found) != 1:
+                yield Skipped(name, f"expected one crystal in the CIF, got {len(found)}")
+            else:
+                yield found[0]
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _read_npz(path: Path, limit: float | None) -> Reading:
+    found = open_npz(path)
+    arrays = _from_parameters(found, path) if "frac" in found else load_arrays(path)
+    if arrays.cells is None:
+        raise ValueError(f"{path} needs 'lattice' and 'frac', or 'cell' and 'pos', for crystals")
+    if limit is not None:
+        energies = rows_of(found, "e_above_hull", (len(arrays),), path)
+        arrays = pack([arrays[i] for i in np.flatnonzero(energies <= limit).tolist()])
+    if not len(arrays):
+        raise ValueError(f"{path} has no crystals; give a file that has some")
+    return Reading(path.stem, arrays)
+
+
+def _from_parameters(found: dict[str, NDArray[Any]], path: Path) -> StructureArrays:
+    """The layout with six lattice parameters and fractional coordinates."""
+    sizes, numbers = atom_counts(found, path)
+    lattice = rows_of(found, "lattice", (len(sizes), 6), path)
+    fractional = rows_of(found, "frac", (len(numbers), 3), path).astype(np.float64)
+    cells = cell_from_parameters(lattice)
+    positions = np.einsum("ak,akl->al", fractional, np.repeat(cells, sizes, axis=0))
+    names = [f"{path.name}, record {i}" for i in range(1, len(sizes) + 1)]
+    if "ids" in found and found["ids"].shape == (len(sizes),):
+        names = [f"{name} ({label})" for name, label in zip(names, found["ids"], strict=True)]
+    return StructureArrays(numbers, positions, offsets_of(sizes), tuple(names), cells)
+
+
+def _with_cell(item: Structure | Skipped) -> Structure | Skipped:
+    if isinstance(item, Structure) and item.cell is None:
+        return Skipped(item.name, "has no periodic cell, expected a crystal")
+    return item
+
+
+def _crystal(item: Any, i: int) -> Structure | Skipped:
+    """Item i of a list of pymatgen Structures, ASE Atoms or Structures."""
+    name = f"crystal {i}"
+    if isinstance(item, Structure):
+        found = item
+    else:
+        convert: Callable[[Any], Structure] = (
+            from_ase if type(item).__module__.startswith("ase.") else from_pymatgen
+        )
+        try:
+            found = convert(item)
+        except ValueError as error:
+            return Skipped(name, str(error))
+        except (AttributeError, TypeError) as error:
+            raise TypeError(
+                f"expected pymatgen Structures or ASE Atoms, got {type(item).__name__}"
+            ) from error
+    return _with_cell(replace(found, name=found.name or name))

@@ -1,0 +1,190 @@
+"""Images from .npz files, and the two built-in sets.
+
+Three layouts, told apart by their keys:
+- `jpeg` uint8 (all encoded files in one row), `offsets` (N + 1,), perhaps `labels` and `split`
+  (0 train, 1 test), `class_names`;
+- `images` (N, H, W) or (N, H, W, C), perhaps `labels`, `split`, `class_names`;
+- `x_train`, perhaps `x_test`, `y_train`, `y_test`, `class_names`.
+Pixels are uint8, or floats in [0, 1]. Files are read with allow_pickle=False.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openunite.data.images.sources import Ints, Pixels, Source, check_labels, join
+
+_FASHION = Path(__file__).parent / "assets" / "fashion_mnist_mini.npz"
+FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ArrayItems:
+    """Pixels (N, H, W) or (N, H, W, C); `key` is the array's name, `version` its file's stamp."""
+
+    pixels: Pixels
+    key: str
+    version: str = ""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def name(self, i: int) -> str:
+        return f"{self.key}[{i}]"
+
+    def stamp(self, i: int) -> str:
+        return self.version
+
+    def read(self, i: int) -> Pixels:
+        pixels: Pixels = self.pixels[i]
+        return pixels
+
+
+@dataclass(frozen=True)
+class PackedItems:
+    """Encoded files in one row: file i is `data[offsets[i] : offsets[i + 1]]`."""
+
+    data: Pixels
+    offsets: Ints
+    version: str = ""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def name(self, i: int) -> str:
+        return f"jpeg[{i}]"
+
+    def stamp(self, i: int) -> str:
+        return self.version
+
+    def read(self, i: int) -> bytes:
+        return self.data[self.offsets[i] : self.offsets[i + 1]].tobytes()
+
+
+def fashion_mnist_mini() -> Source:
+    """The embedded set: 6000 and 1000 images, 28 x 28, grey, ten classes."""
+    with np.load(_FASHION, allow_pickle=False) as file:
+        found = {**file, "class_names": np.array(FASHION_CLASSES)}
+    return _read_splits(found, "fashion-mnist-mini", "")
+
+
+def digits() -> Source:
+    """1797 digits of scikit-learn, 8 x 8, grey. ImportError if scikit-learn is not installed."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("'digits' needs scikit-learn: pip install 'openunite[digits]'") from error
+    images, labels = load_digits().images, load_digits().target
+    pixels = np.rint(images * (255.0 / 16.0)).astype(np.uint8)
+    labels, names = check_labels(labels, len(pixels), (), "digits")
+    return Source("digits", ArrayItems(pixels, "digits"), labels, names)
+
+
+def read_npz(path: Path) -> Source:
+    """One of the layouts above. ValueError names the array that does not fit and how."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = dict(file)
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise ValueError(
+            f"cannot read {path} as .npz without pickles ({error}); save plain arrays with np.savez"
+        ) from error
+    state = path.stat()
+    version = f"{state.st_size}-{state.st_mtime_ns}"
+    if "x_train" in found:
+        source = _read_splits(found, str(path), version)
+    elif "jpeg" in found or "images" in found:
+        source = _read_whole(found, str(path), version)
+    else:
+        raise ValueError(
+            f"{path} needs an array 'images', 'jpeg' or 'x_train', got {', '.join(found) or 'none'}"
+        )
+    return replace(source, name=path.stem, location=str(path.resolve()))
+
+
+def _read_whole(found: Arrays, where: str, version: str) -> Source:
+    """Layouts `jpeg` and `images`: one row of images, perhaps with `split`."""
+    if "jpeg" in found:
+        items: PackedItems | ArrayItems = _packed(found, where, version)
+    else:
+        items = ArrayItems(_as_pixels(found["images"], "images", where), "images", version)
+    labels, names = np.zeros(len(items), dtype=np.int64), tuple[str, ...]()
+    if "labels" in found:
+        labels, names = check_labels(found["labels"], len(items), _class_names(found), where)
+    held_out = None
+    if "split" in found:
+        split = found["split"]
+        if split.shape != (len(items),) or not np.isin(split, (0, 1)).all():
+            raise ValueError(
+                f"'split' in {where} must hold 0 (train) or 1 (test) for each of {len(items)} "
+                f"images, got shape {split.shape} and values {np.unique(split)[:5].tolist()}"
+            )
+        held_out = split == 1 if (split == 1).any() else None
+    return Source(where, items, labels, names, held_out)
+
+
+def _read_splits(found: Arrays, where: str, version: str) -> Source:
+    """Layout `x_train`, `x_test`: the labels of both are checked together."""
+    keys = [key for key in ("x_train", "x_test") if key in found]
+    parts = [ArrayItems(_as_pixels(found[key], key, where), key, version) for key in keys]
+    count = sum(map(len, parts))
+    labels, names = np.zeros(count, dtype=np.int64), tuple[str, ...]()
+    if any(key.replace("x", "y") in found for key in keys):
+        lacking = [key.replace("x", "y") for key in keys if key.replace("x", "y") not in found]
+        if lacking:
+            raise ValueError(f"{where} has labels for one split only; add {lacking[0]!r}")
+        both = [found[key.replace("x", "y")] for key in keys]
+        for part, values in zip(parts, both, strict=True):
+            check_labels(values, len(part), _class_names(found), f"{where} ({part.key})")
+        labels, names = check_labels(np.concatenate(both), count, _class_names(found), where)
+    if len(parts) == 1:
+        return Source(where, parts[0], labels, names)
+    items, held_out = join(*parts)
+    return Source(where, items, labels, names, held_out)
+
+
+def _packed(found: Arrays, where: str, version: str) -> PackedItems:
+    data, offsets = found["jpeg"], found.get("offsets")
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise ValueError(
+            f"'jpeg' in {where} must be uint8 in one row, got {data.dtype} {data.shape}"
+        )
+    if offsets is None or offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
+        raise ValueError(f"{where} needs 'offsets', one row of N + 1 integers, beside 'jpeg'")
+    offsets = offsets.astype(np.int64)
+    if offsets[0] < 0 or offsets[-1] > len(data) or (np.diff(offsets) <= 0).any():
+        raise ValueError(
+            f"'offsets' in {where} must increase from 0 to {len(data)} (the length of 'jpeg'), got "
+            f"{offsets[0]} to {offsets[-1]} with {(np.diff(offsets) <= 0).sum()} steps that do not"
+        )
+    return PackedItems(data, offsets, version)
+
+
+def _as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
+    """uint8 as they are, floats in [0, 1] times 255, rounded."""
+    channels = values.shape[3] if values.ndim == 4 else 1
+    if values.ndim not in (3, 4) or not 1 <= channels <= 4 or 0 in values.shape[1:]:
+        raise ValueError(
+            f"{key!r} in {where} must have shape (N, H, W) or (N, H, W, 1 to 4), got {values.shape}"
+        )
+    if values.dtype == np.uint8:
+        return values
+    # The negated test also refuses NaN.
+    if values.dtype.kind != "f" or not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
+        got = f"{values.dtype} from {values.min(initial=0)} to {values.max(initial=0)}"
+        raise ValueError(f"{key!r} in {where} must be uint8, or floats in [0, 1], got {got}")
+    return np.rint(values * 255.0).astype(np.uint8)
+
+
+def _class_names(found: Arrays) -> tuple[str, ...]:
+    return tuple(map(str, found["class_names"])) if "class_names" in found else ()

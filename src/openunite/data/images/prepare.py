@@ -1,0 +1,241 @@
+"""Resized copies of a source in tar shards with a checked index, for training at one size.
+
+Images become what training makes of them (`pixels.py`, the rule of ADM), once. They are stored as
+PNG, so that a run on the copy sees the pixels, the order and the held-out part of a run on the
+source; or as JPEG, smaller and not the same. Every shard is written under a temporary name and
+renamed, its index last: killed at any moment and started again, what is finished is verified,
+kept, and the rest is made.
+"""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from openunite.data.images.dataset import (
+    Skipped,
+    cache_folder,
+    inspect_images,
+    refuse_many,
+)
+from openunite.data.images.pixels import PixelSpec
+from openunite.data.images.readers import read_source
+from openunite.data.images.scan import read_item
+from openunite.data.images.sources import Pixels, Source
+from openunite.data.images.tars import FORMAT_VERSION, INDEX, read_index
+from openunite.pretrained import checksum
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the copies are; `jpeg_quality` None stores PNG."""
+
+    source: str
+    num_items: int
+    size: int
+    channels: int
+    jpeg_quality: int | None
+    shard_size: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a call to `prepare_images` came to; `kept` shards were finished before, and sound."""
+
+    num_images: int
+    skipped: tuple[Skipped, ...]
+    written: int
+    kept: int
+
+
+def prepare_images(
+    source: str | Path,
+    folder: Path,
+    *,
+    size: int,
+    channels: int | None = None,
+    jpeg_quality: int | None = None,
+    max_bad_share: float = 0.001,
+    shard_size: int = 1024,
+    cache_dir: str | Path | None = None,
+    num_threads: int | None = None,
+    progress: bool = True,
+) -> Prepared:
+    """Write `size` x `size` copies of all images of a source into `folder`, or finish doing so.
+
+    Takes every source that training takes. `channels` None: what the images need. ValueError if
+    `folder` holds anything else, or if a share above `max_bad_share` of the images is bad.
+    """
+    found = read_source(source, cache_folder(cache_dir))
+    channels = channels or inspect_images(source, cache_dir=cache_dir).channels
+    where = found.location or found.name
+    target = Target(where, len(found.items), size, channels, jpeg_quality, shard_size)
+    _check(target)
+    _claim(folder, target)
+    shards: list[dict[str, Any]] = []
+    bad: list[Skipped] = []
+    written = 0
+    starts = range(0, len(found.items), shard_size)
+    for start in tqdm(starts, desc="shards", disable=None if progress else True):
+        rows = range(start, min(start + shard_size, len(found.items)))
+        path = folder / f"shard-{len(shards):05d}.tar"
+        key = _key(found, rows, target)
+        if not _is_sound(path, key):
+            _write(path, found, rows, target, key, num_threads)
+            written += 1
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            bad += map(Skipped, arrays["bad_names"].tolist(), arrays["bad_reasons"].tolist())
+            about = {"images": len(arrays["offsets"]), "sha256": str(arrays["sha256"])}
+        shards.append({"name": path.name, "bytes": path.stat().st_size, **about})
+        refuse_many(found.name, bad, len(found.items), max_bad_share)
+    _write_index(folder, target, True, found.class_names, shards, bad, found.copies)
+    count = sum(shard["images"] for shard in shards)
+    return Prepared(count, tuple(bad), written, len(shards) - written)
+
+
+def _check(target: Target) -> None:
+    PixelSpec(target.size, target.size, target.channels)  # refuses a bad size
+    quality = target.jpeg_quality
+    if quality is not None and (target.channels not in (1, 3) or not 1 <= quality <= 100):
+        raise ValueError(
+            f"JPEG holds 1 or 3 channels at a quality from 1 to 100, got {target.channels} "
+            f"channels and quality {quality}; leave the quality out for PNG"
+        )
+
+
+def _claim(folder: Path, target: Target) -> None:
+    """Make the folder, or check that it holds a part of this very copy."""
+    if (folder / INDEX).is_file():
+        held, asked = read_index(folder)["target"], asdict(target)
+        if changed := [f"{k}: {held.get(k)!r} -> {v!r}" for k, v in asked.items() if held[k] != v]:
+            raise ValueError(
+                f"{folder} holds a copy made with other settings ({'; '.join(changed)}); choose "
+                "another folder, or repeat those settings"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no prepared images; choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_index(folder, target, False, (), [], [])
+
+
+def _write_index(
+    folder: Path,
+    target: Target,
+    finished: bool,
+    class_names: Sequence[str],
+    shards: list[dict[str, Any]],
+    bad: Sequence[Skipped],
+    copies: Sequence[str] = (),
+) -> None:
+    index = {
+        "format": FORMAT_VERSION,
+        "finished": finished,
+        "target": asdict(target),
+        "copies": list(copies),
+        "class_names": list(class_names),
+        "skipped": [[item.name, item.reason] for item in bad],
+        "shards": shards,
+    }
+    temporary = folder / f".writing-{INDEX}"
+    temporary.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / INDEX)
+
+
+def _key(source: Source, rows: range, target: Target) -> str:
+    """Changes whenever the shard would: settings, and names and stamps of its items."""
+    items = [(source.items.name(i), source.items.stamp(i)) for i in rows]
+    return sha256(json.dumps([asdict(target), items]).encode()).hexdigest()
+
+
+def _is_sound(path: Path, key: str) -> bool:
+    """Whether the shard is there, is what it should be, and its checksum fits."""
+    try:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            return bool(arrays["key"] == key and arrays["sha256"] == checksum(path))
+    except Exception:  # whatever a damaged file makes numpy raise: it is written anew
+        return False
+
+
+def _write(
+    path: Path, source: Source, rows: range, target: Target, key: str, num_threads: int | None
+) -> None:
+    """One shard, then its index."""
+    temporary = path.with_name(f".writing-{path.name}")
+    kept: list[tuple[int, int, int, str]] = []  # row, offset, length, digest
+    bad: list[tuple[str, str]] = []
+    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for i, (digest, reason, content) in zip(
+            rows, _encoded(source, rows, target, num_threads), strict=True
+        ):
+            if reason:
+                bad.append((source.items.name(i), reason))
+                continue
+            kept.append((i, tar.offset + tarfile.BLOCKSIZE, len(content), digest))
+            _add(tar, _member(i, target), content)
+            if source.class_names:
+                _add(tar, f"{i:09d}.cls", str(source.labels[i]).encode())
+    at = np.array([i for i, *_ in kept], dtype=np.int64)
+    held_out = np.zeros(len(at), dtype=bool) if source.held_out is None else source.held_out[at]
+    arrays: dict[str, Any] = {
+        "key": key,
+        "sha256": checksum(temporary),
+        "names": np.array([_member(i, target).encode() for i in at], dtype="S16"),
+        "offsets": np.array([offset for _, offset, _, _ in kept], dtype=np.int64),
+        "lengths": np.array([length for _, _, length, _ in kept], dtype=np.int64),
+        "labels": source.labels[at],
+        "held_out": held_out,
+        "digests": np.array([list(bytes.fromhex(d)) for *_, d in kept], "u1").reshape(-1, 32),
+        "bad_names": np.array([name for name, _ in bad], dtype=str),
+        "bad_reasons": np.array([reason for _, reason in bad], dtype=str),
+    }
+    os.replace(temporary, path)
+    index = path.with_name(f".writing-{path.stem}.npz")
+    np.savez(index, **arrays)
+    os.replace(index, path.with_suffix(".npz"))
+
+
+def _encoded(
+    source: Source, rows: range, target: Target, num_threads: int | None
+) -> Iterator[tuple[str, str, bytes]]:
+    """Digest of the original, why it is bad if it is, and the copy's file, in order."""
+    spec = PixelSpec(target.size, target.size, target.channels)
+
+    def encode(i: int) -> tuple[str, str, bytes]:
+        digest, reason, pixels = read_item(source, i, spec)
+        return digest, reason, b"" if pixels is None else _encode(pixels, target.jpeg_quality)
+
+    with ThreadPoolExecutor(num_threads or min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(encode, rows)
+
+
+def _encode(pixels: Pixels, quality: int | None) -> bytes:
+    """(C, H, W) -> a PNG, or a JPEG with full color resolution."""
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    buffer = BytesIO()
+    if quality is None:
+        image.save(buffer, "PNG", compress_level=1)
+    else:
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _member(i: int, target: Target) -> str:
+    return f"{i:09d}.{'png' if target.jpeg_quality is None else 'jpg'}"
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """No time and no owner: the same images make the same bytes."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, BytesIO(content))

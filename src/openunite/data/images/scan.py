@@ -1,0 +1,158 @@
+"""The one pass over a source: each item is read once, hashed, decoded and perhaps kept.
+
+What the pass found is remembered in an index file, so that a large source that is decoded on
+demand is not read again at every start. The index holds, per item, a stamp (size and time of the
+file), the sha256 of its content, and the reason why it cannot be used, if so. A broken index is
+ignored and rewritten.
+"""
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from openunite.data.images.pixels import BadImage, PixelSpec, decode
+from openunite.data.images.sources import Pixels, Source
+
+_CHUNK = 64  # items per task: a task of its own for each tiny image would cost more than the image
+
+
+@dataclass(frozen=True)
+class Record:
+    """One item: its stamp, sha256 (hex; "" if it could not be read), and why not ("": usable)."""
+
+    stamp: str
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One record per item, and uint8 (N, C, H, W) if pixels were kept (rows of bad items: 0)."""
+
+    records: list[Record]
+    pixels: Pixels | None
+
+
+def scan(
+    source: Source,
+    spec: PixelSpec,
+    keep: bool,
+    cache_dir: Path,
+    num_threads: int | None,
+    progress: bool,
+) -> Scan:
+    """Read what has to be read. With `keep` that is everything, else what the index lacks."""
+    items, count = source.items, len(source.items)
+    if source.digests is not None and not keep:
+        return Scan([Record("", digest.tobytes().hex(), "") for digest in source.digests], None)
+    index = _index_path(source, spec, cache_dir)
+    known = {} if index is None or keep else _load(index)
+    # Before reading: a file that changes meanwhile then has an outdated stamp, not a wrong record.
+    stamps = [items.stamp(i) for i in range(count)]
+    records: list[Record | None] = [None] * count
+    if known:
+        for i, stamp in enumerate(stamps):
+            found = known.get(items.name(i))
+            records[i] = found if found and stamp and found.stamp == stamp else None
+    missing = [i for i in range(count) if records[i] is None]
+    pixels = np.zeros((count, *spec.shape), dtype=np.uint8) if keep else None
+
+    def take(i: int) -> None:
+        digest, reason, decoded = read_item(source, i, spec)
+        records[i] = Record(stamps[i], digest, reason)
+        if pixels is not None and decoded is not None:
+            pixels[i] = decoded
+
+    _for_each(take, missing, num_threads, progress)
+    complete = [record for record in records if record is not None]
+    if index is not None and missing:
+        _save(index, {items.name(i): record for i, record in enumerate(complete)})
+    return Scan(complete, pixels)
+
+
+def read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixels | None]:
+    """Digest of the original, reason why it cannot be used ("": it can), and pixels of item i."""
+    try:
+        content = source.items.read(i)
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror or error}", None
+    if source.digests is not None:
+        digest = source.digests[i].tobytes().hex()
+    else:
+        digest = sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()
+    try:
+        return digest, "", decode(content, spec)
+    except BadImage as error:
+        return digest, str(error), None
+
+
+def _for_each(
+    work: Callable[[int], None], indices: list[int], num_threads: int | None, progress: bool
+) -> None:
+    """Call `work` on every index in a thread pool; Pillow and hashlib release the GIL."""
+    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+
+    def run(chunk: list[int]) -> int:
+        for i in chunk:
+            work(i)
+        return len(chunk)
+
+    # disable=None: no bar unless standard error is a terminal.
+    bar = tqdm(total=len(indices), desc="images", unit="", disable=None if progress else True)
+    with ThreadPoolExecutor(num_threads or min(8, os.cpu_count() or 1)) as pool, bar:
+        try:
+            for done in as_completed([pool.submit(run, chunk) for chunk in chunks]):
+                bar.update(done.result())
+        except BaseException:  # above all Ctrl-C, which would wait for every chunk
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _index_path(source: Source, spec: PixelSpec, cache_dir: Path) -> Path | None:
+    """One index per source, target and Pillow version: all of them decide what can be used."""
+    if not source.location:
+        return None
+    key = json.dumps([source.location, str(spec), PIL.__version__, "1"])
+    return cache_dir / f"images-{sha256(key.encode()).hexdigest()[:24]}.json"
+
+
+def _load(path: Path) -> dict[str, Record]:
+    """The index, empty if there is none or it is broken."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["records"]
+        found = {name: Record(*entry) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return found if all(_is_sound(record) for record in found.values()) else {}
+
+
+def _is_sound(record: Record) -> bool:
+    fields = (record.stamp, record.digest, record.reason)
+    if not all(isinstance(field, str) for field in fields):
+        return False
+    is_hash = len(record.digest) == 64 and set(record.digest) <= set("0123456789abcdef")
+    return is_hash or (record.digest == "" and record.reason != "")
+
+
+def _save(path: Path, records: dict[str, Record]) -> None:
+    """Written beside and renamed: a reader sees the old index or the new one, never half of it."""
+    entries = {name: [r.stamp, r.digest, r.reason] for name, r in records.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
+        ) as file:
+            json.dump({"records": entries}, file)
+        os.replace(file.name, path)
+    except OSError as error:  # the index only saves time
+        warnings.warn(f"cannot write the image index {path} ({error})", stacklevel=2)

@@ -1,0 +1,128 @@
+"""Molecules: open any source, keep some of it apart, serve padded batches.
+
+`readers.py` lists the sources. Molecules keep all hydrogens and are centered on the mean of their
+atoms. Skipped are molecules of one atom, of more than `max_atoms`, of other elements than the
+given ones, with coordinates that are not finite, or with overlapping atoms.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, StructureArrays
+from openunite.data.atoms.checks import find_faults
+from openunite.data.atoms.dataset import (
+    AtomData,
+    AtomDataset,
+    Features,
+    Holdout,
+    assemble,
+    choose_split,
+    content_digests,
+    element_indices,
+    found_elements,
+    usable_rows,
+)
+from openunite.data.atoms.elements import sorted_elements
+from openunite.data.atoms.structure import Ints
+from openunite.data.molecules.qm9 import NUM_MOLECULES
+from openunite.data.molecules.readers import MoleculeSource, read_molecules
+
+MoleculeData = AtomData
+Split = Literal["auto", "edm", "hash"]
+
+_QM9_ATOMS = {1: 1_208_486, 6: 831_925, 7: 132_498, 8: 183_265, 9: 3_036}
+_EDM_TRAIN, _EDM_VAL = 100_000, 17_748
+
+
+def open_molecules(
+    source: MoleculeSource,
+    *,
+    elements: tuple[str | int, ...] | None = None,
+    max_atoms: int | None = None,
+    split: Split = "auto",
+    holdout_share: float = 0.05,
+    holdout_max: int = 1000,
+    max_bad_share: float = 0.001,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> MoleculeData:
+    """Open a source; `elements` (None: those found) and `max_atoms` (None: any) limit it.
+
+    A batch's `data` float32 (B, N, 4) is the index of the element in `MoleculeData.elements`, then
+    x, y, z in Angstrom. `split`: "edm" is that of EDM and needs all of QM9; "hash" holds out
+    round(`holdout_share` * N) molecules, 1 to `holdout_max`, by content; "auto" takes the source's
+    own split, else EDM's for all of QM9, else "hash". A share of unusable records above
+    `max_bad_share` is a ValueError; so is, like FileNotFoundError and ImportError, a bad source.
+    """
+    holdout = Holdout(holdout_share, holdout_max)
+    allowed = None if elements is None else sorted_elements(elements)
+    reading = read_molecules(source, cache_dir=cache_dir, progress=progress)
+    found = reading.structures
+    faults = find_faults(found, elements=allowed, min_atoms=2, max_atoms=max_atoms)
+    rows, skipped = usable_rows(reading, faults, max_bad_share)
+    digests = content_digests(found)
+    if allowed is None:
+        allowed = found_elements(found, rows)
+    return assemble(
+        molecule_dataset(found, rows, allowed),
+        rows,
+        _split(reading, split, rows, digests, holdout),
+        name=reading.name,
+        elements=allowed,
+        max_atoms=max_atoms,
+        skipped=skipped,
+        digests=digests,
+    )
+
+
+def molecule_dataset(found: StructureArrays, rows: Ints, elements: Sequence[int]) -> AtomDataset:
+    """The given molecules as the model takes them: packed (N, 4), centered."""
+    features = np.concatenate([element_indices(found, elements), _centered(found)], axis=1)
+    return AtomDataset(found, features, rows)
+
+
+def edm_split() -> Ints:
+    """EDM's split of QM9's 130,831 molecules in the order of their numbers (130831,)."""
+    order = np.random.RandomState(0).permutation(NUM_MOLECULES)
+    split = np.full(NUM_MOLECULES, TEST, dtype=np.int64)
+    split[order[:_EDM_TRAIN]] = TRAIN
+    split[order[_EDM_TRAIN : _EDM_TRAIN + _EDM_VAL]] = VAL
+    return split
+
+
+def is_whole_qm9(structures: StructureArrays) -> bool:
+    """Whether there are as many molecules and atoms of each element as in QM9."""
+    numbers, counts = np.unique(structures.numbers, return_counts=True)
+    found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    return len(structures) == NUM_MOLECULES and found == _QM9_ATOMS
+
+
+def _split(
+    reading: Reading, split: Split, rows: Ints, digests: list[str], holdout: Holdout
+) -> Ints:
+    """The split of each structure (S,)."""
+    if split not in ("auto", "edm", "hash"):
+        raise ValueError(f"split must be auto, edm or hash, got {split!r}")
+    whole_qm9 = is_whole_qm9(reading.structures)
+    if split == "edm" and not whole_qm9:
+        raise ValueError(
+            f"split 'edm' needs the {NUM_MOLECULES} molecules of QM9, {reading.name} has "
+            f"{len(reading.structures)}; use 'hash'"
+        )
+    if split == "edm" or (split == "auto" and whole_qm9 and reading.split is None):
+        return edm_split()
+    return choose_split(reading, split == "hash", rows, digests, holdout)
+
+
+def _centered(structures: StructureArrays) -> Features:
+    """Positions of all atoms (A, 3), each molecule's mean subtracted."""
+    sizes = structures.sizes
+    filled = np.flatnonzero(sizes)
+    centers = np.zeros((len(sizes), 3))
+    starts = structures.offsets[filled]
+    sums = np.add.reduceat(structures.positions, starts, axis=0, dtype=np.float64)
+    centers[filled] = sums / sizes[filled, None]
+    return (structures.positions - np.repeat(centers, sizes, axis=0)).astype(np.float32)

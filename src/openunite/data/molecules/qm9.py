@@ -1,0 +1,102 @@
+"""The whole of QM9 from the PyPI package qm9pack, parsed once."""
+
+import csv
+import os
+import re
+import tempfile
+import warnings
+from array import array
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from openunite.data.atoms.arrays import StructureArrays, load_arrays, offsets_of
+from openunite.data.atoms.elements import atomic_number
+
+NUM_MOLECULES = 130_831
+_FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
+
+
+def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
+    """All molecules in the order of their QM9 numbers, positions float32; cached as an .npz.
+
+    ImportError if qm9pack is not installed; ValueError if its files are not what they should be.
+    """
+    folder = _package_folder()
+    size = sum((folder / name).stat().st_size for name in _FILES)
+    cached = cache_dir / f"qm9pack-{size}.npz"
+    if cached.is_file():
+        try:
+            return load_arrays(cached)
+        except ValueError:  # broken: made anew below
+            pass
+    molecules = parse_qm9([folder / name for name in _FILES], progress)
+    if len(molecules) != NUM_MOLECULES:
+        raise ValueError(
+            f"{folder} holds {len(molecules)} molecules, expected {NUM_MOLECULES}; install "
+            "qm9pack again"
+        )
+    _save(cached, molecules)
+    return molecules
+
+
+def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
+    """The columns Index, Elements and XYZ_Ang of the package's CSV files."""
+    names, sizes = [], []
+    numbers, coordinates = (
+        array("B"),
+        array("f"),
+    )  # lists of Python floats would take ten times more
+    rows = tqdm(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
+    for where, row in rows:
+        symbols = re.findall(r"[A-Z][a-z]?", row["Elements"])
+        # float() takes what JSON does not, such as "0."
+        values = row["XYZ_Ang"].replace("[", "").replace("]", "").split(",")
+        if len(values) != 3 * len(symbols) or not symbols:
+            raise ValueError(
+                f"{where}: {len(symbols)} elements but {len(values)} coordinates; install qm9pack "
+                "again"
+            )
+        names.append(f"qm9 {row['Index']}")
+        sizes.append(len(symbols))
+        numbers.extend(map(atomic_number, symbols))
+        coordinates.extend(map(float, values))
+    return StructureArrays(
+        np.array(numbers, dtype=np.uint8),
+        np.array(coordinates, dtype=np.float32).reshape(-1, 3),
+        offsets_of(sizes),
+        tuple(names),
+    )
+
+
+def _package_folder() -> Path:
+    """Found, not imported: the package needs pkg_resources, which setuptools no longer has."""
+    spec = find_spec("qm9pack")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("'qm9' needs the package qm9pack: pip install 'openunite[molecules]'")
+    folder = Path(spec.submodule_search_locations[0]) / "data"
+    if lacking := [name for name in _FILES if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} lacks {', '.join(lacking)}; install qm9pack again")
+    return folder
+
+
+def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
+    for path in files:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                yield f"{path.name}, line {reader.line_num}", row
+
+
+def _save(path: Path, molecules: StructureArrays) -> None:
+    """Written beside and renamed: a reader sees a whole file or none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            molecules.save(Path(folder) / path.name)
+            os.replace(Path(folder) / path.name, path)
+    except OSError as error:  # the cache only saves time
+        warnings.warn(f"cannot write the cache {path} ({error})", stacklevel=2)

@@ -1,0 +1,116 @@
+"""Finding the model behind a name: a run, a pipeline folder, or a hub id."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers.utils import logging
+from torch import nn
+
+from openunite.evaluation.images.features.base import module_checksum
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.pipelines.base import UnitePipeline
+from openunite.tasks import pipeline_called, pipeline_class
+from openunite.training.build import build_models
+from openunite.training.checkpoint import load_newest
+from openunite.training.config import RunConfig, load_config
+
+
+def load_pipeline(source: str, weights: str = "ema") -> UnitePipeline:
+    """The pipeline of a finished run, else the newest checkpoint's EMA, a folder, or a hub id.
+
+    `weights` "raw" are those of a run's newest checkpoint that are not averaged. Raises
+    FileNotFoundError, one sentence, if `source` is none of these.
+    """
+    path = Path(source)
+    if weights == "raw":
+        if not (path / "config.yaml").is_file():
+            raise ValueError(f"raw weights are in a run's checkpoints, {source} is no run folder")
+        return _from_checkpoint(path, "model")
+    if (path / "pipeline" / "model_index.json").is_file():
+        return _open(path / "pipeline")
+    if (path / "model_index.json").is_file():
+        return _open(path)
+    if (path / "config.yaml").is_file():
+        return _from_checkpoint(path)
+    if path.exists() or source.startswith((".", "/")):
+        raise FileNotFoundError(
+            f"{source} is neither a run (config.yaml, checkpoints/) nor a pipeline folder "
+            "(model_index.json)"
+        )
+    try:
+        return _open(source)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{source} is no run, no pipeline folder, and could not be had from the hub "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _open(source: str | Path) -> UnitePipeline:
+    kind = UnitePipeline.load_config(source).get("_class_name", "")
+    found = pipeline_called(kind)
+    if found is None:
+        raise ValueError(
+            f"{source} holds a {kind or 'model of another kind'}, no openunite pipeline"
+        )
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar over two parts says nothing; downloads have their own
+    try:
+        pipeline: UnitePipeline = found.from_pretrained(source)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    return pipeline
+
+
+def _from_checkpoint(run: Path, weights: str = "ema") -> UnitePipeline:
+    config = load_config(run / "config.yaml")
+    loaded, complaints = load_newest(run / "checkpoints")
+    if loaded is None:
+        why = f" ({'; '.join(complaints)})" if complaints else ""
+        raise FileNotFoundError(
+            f"{run} has no sound checkpoint yet{why}; let it train a little longer"
+        )
+    encoder, decoder = build_models(config)
+    parts = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    # Not of what was only trained along.
+    saved = loaded.tensors[weights].items()
+    parts.load_state_dict({n: t for n, t in saved if n.partition(".")[0] in parts})
+    return make_pipeline(encoder, decoder, config, _record(run))
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """data.json, which `train` writes; empty in a folder that holds settings alone."""
+    record = run / "data.json"
+    found: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    return found
+
+
+def make_pipeline(
+    encoder: GenerativeEncoder, decoder: Decoder, config: RunConfig, record: Mapping[str, Any]
+) -> UnitePipeline:
+    """A pipeline with the run's sampling settings as defaults; `record` is what data.json keeps."""
+    sampling = config.sampling
+    pipeline = pipeline_class(config.modality)(
+        encoder.eval(),
+        decoder.eval(),
+        solver=sampling.solver,
+        num_inference_steps=sampling.num_inference_steps,
+        time_shift=sampling.time_shift,
+        eta=sampling.eta,
+        temperature=sampling.temperature,
+        guidance_scale=sampling.guidance_scale if config.num_classes else 1.0,
+        guidance_interval=sampling.guidance_interval,
+        class_names=list(record.get("class_names", ())),
+        size_histogram=list(record.get("size_histogram", ())),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def weights_checksum(pipeline: UnitePipeline) -> str:
+    """What protocol cards call the checksum of a model: half of each network's sha256."""
+    return "".join(module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))

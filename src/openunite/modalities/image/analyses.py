@@ -1,0 +1,236 @@
+"""What `openunite analyze` does with a run on images."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from openunite.analysis.base import Analysis
+from openunite.analysis.interpolation import Interpolation, interpolate_latents
+from openunite.analysis.latents import LatentStatistics, latent_statistics
+from openunite.analysis.neighbors import Memorization, Nearest, search
+from openunite.analysis.passes import (
+    LATENTS,
+    Activations,
+    LatentAgreement,
+    LayerSimilarity,
+    PassComparison,
+    ResidualNorms,
+    compare_passes,
+)
+from openunite.analysis.probe import Probe, probe_latents
+from openunite.analysis.trajectory import Trajectory, follow
+from openunite.data.images.dataset import ImageData, ImageDataset
+from openunite.flow.random import permutation, seeded_normal
+from openunite.flow.solvers import Solver
+from openunite.modalities.image.pipeline import ImagePipeline
+from openunite.modalities.image.task import ImageTask
+from openunite.training.config import RunConfig
+
+IMAGE_ANALYSES: tuple[type[Analysis], ...] = (
+    LayerSimilarity,
+    LatentAgreement,
+    ResidualNorms,
+    Probe,
+    LatentStatistics,
+    Trajectory,
+    Interpolation,
+    Memorization,
+)
+_BATCH = 250
+_ACTIVATIONS = 2**28  # bytes that the activations of one batch may take
+_MOST_SEARCHED = 20_000  # training images looked at for copies
+_SEARCH_SIDE = 32  # larger images are shrunk to about this before they are compared
+_FOLLOWED, _PAIRS, _SHOWN = 10, 8, 10
+
+
+@dataclass(frozen=True)
+class ImageStudy:
+    """A trained model and the data it was trained on; `num_images` sets the effort."""
+
+    config: RunConfig
+    pipeline: ImagePipeline
+    data: ImageData
+    num_images: int
+
+    @classmethod
+    def open(
+        cls, run: Path, config: RunConfig, pipeline: ImagePipeline, num_images: int
+    ) -> "ImageStudy":
+        """Open the data of a run. ValueError if they are not what it was trained on."""
+        data = ImageTask().open(config, progress=True)
+        record = run / "data.json"
+        if record.is_file() and json.loads(record.read_text())["fingerprint"] != data.fingerprint:
+            raise ValueError(
+                f"the data behind {config.data.source} changed since {run} was trained; restore "
+                "them, or train again"
+            )
+        return cls(config, pipeline, data, num_images)
+
+    @property
+    def stages(self) -> dict[str, Callable[[], list[Analysis]]]:
+        """What to do, in order."""
+        stages: dict[str, Callable[[], list[Analysis]]] = {
+            "layers": lambda: _parts(self.passes()),
+            "probe": lambda: [self.probe()],
+            "latents": lambda: [latent_statistics(self.latents)],
+            "trajectory": lambda: [self.trajectory()],
+            "interpolation": lambda: [self.interpolation()],
+            "memorization": lambda: [self.memorization()],
+        }
+        return {name: stage for name, stage in stages.items() if name not in self._left_out}
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Titles of what is left out, and why."""
+        titles = {kind.name: kind.title for kind in IMAGE_ANALYSES}
+        return {titles[name]: reason for name, reason in self._left_out.items()}
+
+    @property
+    def _left_out(self) -> dict[str, str]:
+        few = self.data.num_classes < 2
+        return {"probe": "the data have no labels of two or more classes"} if few else {}
+
+    # ---- analyses -------------------------------------------------------------------------
+
+    def passes(self) -> PassComparison:
+        """Both passes on the same images, both with the null class: only the evidence differs."""
+        start = seeded_normal(torch.tensor([0]), *self.pipeline.latent_shape)
+
+        def activations(z: Tensor, t: Tensor, data: Tensor | None) -> Activations:
+            kept: dict[str, Tensor] = {}
+            latents = self.pipeline.encoder(z, t, None, data, intermediates=kept)
+            return kept | {LATENTS: latents}
+
+        def tokenize(data: Tensor) -> Activations:
+            noise = start.to(data.device).expand(len(data), -1, -1)
+            return activations(noise, noise.new_zeros(len(data)), self.pipeline.preprocess(data))
+
+        with torch.no_grad():
+            return compare_passes(self._noised(), tokenize, lambda z, t: activations(z, t, None))
+
+    def similarity(self) -> LayerSimilarity:
+        return self.passes().similarity
+
+    def probe(self) -> Probe:
+        """Trained on training images, tested on held-out ones."""
+        train, train_labels = _some(self.data.train, 2 * self.num_images)
+        test, test_labels = _some(self.data.test, self.num_images)
+        return probe_latents(
+            (self._encode(train), self._encode(test)),
+            (_small(train), _small(test)),
+            (train_labels, test_labels),
+        )
+
+    def trajectory(self) -> Trajectory:
+        """Samples of the classes in turn, with the pipeline's own settings."""
+        pipeline, settings = self.pipeline, self.pipeline.config
+        seeds, device = torch.arange(_FOLLOWED), pipeline.device
+        labels = self._labels(_FOLLOWED)
+        times, states = [0.0], [seeded_normal(seeds, *pipeline.latent_shape).to(device)]
+
+        def keep(_: int, t: float, state: Tensor) -> None:
+            times.append(t)
+            states.append(state)
+
+        solver: Solver | None = "heun" if settings.solver == "dopri5" else None  # it has no steps
+        pipeline.sample_latents(labels, seeds, callback=keep, solver=solver)
+        low, high = settings.guidance_interval
+        predict = pipeline.denoiser(labels, settings.guidance_scale, (low, high))
+        with torch.no_grad():
+            return follow(times, states, predict, pipeline.decode_tensor)
+
+    def interpolation(self) -> Interpolation:
+        """Between held-out images, the first of each pair and the second at random."""
+        latents = self.latents[: 2 * _PAIRS].to(self.pipeline.device)
+        half = len(latents) // 2
+        first, second = latents[:half], latents[half : 2 * half]
+        return interpolate_latents(first, second, self.pipeline.decode_tensor)
+
+    def memorization(self) -> Memorization:
+        """Samples and reconstructions of held-out images against the training set."""
+        train = self.data.train
+        count = max(_FOLLOWED, self.num_images // 10)
+        samples = torch.cat([self._sample(part) for part in torch.arange(count).split(_BATCH)])
+        test, _ = _some(self.data.test, count)
+        outputs = self._decode(self._encode(test))
+        rows = _rows(train, _MOST_SEARCHED)
+        queries = torch.cat([_small(samples), _small(outputs)])
+        found = search(queries, (_small(train.batch(part)["data"]) for part in rows.split(500)))
+        own = Nearest(found.distances[:count], found.indices[:count])
+        closest = own.distances[:, 0].argsort()[:_SHOWN]
+        kin = train.batch(rows[own.indices[closest, 0]])["data"].float() / 255.0
+        return Memorization(
+            samples=own,
+            held_out=Nearest(found.distances[count:], found.indices[count:]),
+            num_train=len(rows),
+            shown=torch.stack([samples[closest], kin]),
+        )
+
+    # ---- what they share ------------------------------------------------------------------
+
+    @cached_property
+    def images(self) -> Tensor:
+        """uint8 (N, C, H, W), held-out; training images fill up where those are too few."""
+        held_out, _ = _some(self.data.test, self.num_images)
+        if len(held_out) == self.num_images:
+            return held_out
+        return torch.cat([held_out, _some(self.data.train, self.num_images - len(held_out))[0]])
+
+    @cached_property
+    def latents(self) -> Float[Tensor, "n k c"]:
+        return self._encode(self.images)
+
+    def _noised(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images with the noise that their latents are mixed with."""
+        size = self.config.model
+        bytes_each = 8 * (size.depth + 2) * size.num_registers * size.width
+        batch = max(32, min(_BATCH, _ACTIVATIONS // bytes_each))
+        for rows in torch.arange(len(self.images)).split(batch):
+            noise = seeded_normal(rows, *self.pipeline.latent_shape)
+            yield self.images[rows], noise.to(self.pipeline.device)
+
+    def _encode(self, images: Tensor) -> Float[Tensor, "n k c"]:
+        return torch.cat([self.pipeline.encode(part).cpu() for part in images.split(_BATCH)])
+
+    def _decode(self, latents: Tensor) -> Float[Tensor, "n c h w"]:
+        parts = latents.to(self.pipeline.device).split(_BATCH)
+        return torch.cat([self.pipeline.decode_tensor(part).cpu() for part in parts])
+
+    def _sample(self, seeds: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        classes = self.config.num_classes
+        labels = (seeds % classes).tolist() if classes else None
+        return self.pipeline.generate(labels, seeds=seeds.tolist()).cpu()
+
+    def _labels(self, count: int) -> Int[Tensor, " b"]:
+        """The classes in turn; the null class, whose number is 0, where there are none."""
+        classes = self.config.num_classes or 0
+        labels = torch.arange(count) % max(1, classes)
+        return labels.to(self.pipeline.device)
+
+
+def _parts(passes: PassComparison) -> list[Analysis]:
+    return [passes.similarity, passes.agreement, passes.norms]
+
+
+def _rows(data: ImageDataset, count: int) -> Int[Tensor, " n"]:
+    """At most `count` positions in a fixed random order, for sources are often sorted by class."""
+    return permutation(len(data), seed=0, epoch=0)[:count]
+
+
+def _some(data: ImageDataset, count: int) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, C, H, W) and labels (N,)."""
+    batch = data.batch(_rows(data, count))
+    return batch["data"], batch["label"]
+
+
+def _small(images: Tensor) -> Float[Tensor, "n c h w"]:
+    """Floats in [0, 1], shrunk by a whole factor by taking means."""
+    pixels = images.float() / 255.0 if images.dtype == torch.uint8 else images
+    factor = max(images.shape[2:]) // _SEARCH_SIDE
+    return torch.nn.functional.avg_pool2d(pixels, factor) if factor > 1 else pixels

@@ -1,0 +1,39 @@
+"""JointPipeline: one checkpoint for molecules and crystals."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from openunite.data.atoms.dataset import AtomDataset
+from openunite.data.atoms.structure import Structure
+from openunite.data.joint import JointDataset, joint_dataset
+from openunite.modalities.atoms.pipeline import AtomPipeline
+from openunite.modalities.crystal.pipeline import crystals_of
+from openunite.modalities.joint.tokens import JointModality
+from openunite.modalities.molecule.pipeline import molecules_of
+
+
+class JointPipeline(AtomPipeline):
+    """Molecules and crystals; the class, "molecules" or "crystals", says which to generate.
+
+    Without a class it generates either kind. Structures with a cell are encoded as crystals.
+    Impossible lattices are NaN, as from `CrystalPipeline`.
+    """
+
+    def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
+        return joint_dataset(structures, self.elements)
+
+    def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
+        modality = JointModality(self.encoder.config.modality_config)
+        as_molecule, as_crystal, kind = modality.split(output, mask)
+        molecules = molecules_of(modality.molecule, as_molecule, mask)
+        crystals = crystals_of(modality.crystal, as_crystal, mask)
+        chosen = zip((kind > 0).tolist(), molecules, crystals, strict=True)
+        return [crystal if periodic else molecule for periodic, molecule, crystal in chosen]
+
+    def _histograms(self, labels: Int[Tensor, " b"]) -> Tensor:
+        """Of the class of each sample; the null class has the sum."""
+        rows = torch.tensor(self.config.size_histogram, dtype=torch.float64)
+        return torch.cat([rows, rows.sum(dim=0, keepdim=True)])[labels.cpu()]

@@ -1,0 +1,174 @@
+"""How much memory a run needs on one device, before it is started.
+
+Weights, gradients, optimizer state and EMA follow from the number of parameters. What a sample
+keeps for the backward pass is traced: one block of each kind runs on fake tensors, which have
+shapes and no contents, and the bytes it saves are summed. Since every loss term is back-propagated
+before the next, the largest term counts, whatever the number of passes of flow draws; without the
+stop-gradient all draws are in one term.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from openunite.evaluation.images.perceptual import Lpips
+from openunite.models.decoder import Decoder
+from openunite.nn.block import AdaptiveBlock, PlainBlock
+from openunite.planning.cost import meta_models, uses_lpips
+from openunite.training.config import RunConfig
+from openunite.training.optim import partition
+
+_FLOAT = 4
+# Peak of a step per byte saved: 0.98 measured on a CPU (docs/LOG.md), for the backward pass frees
+# as it goes. The rest is room for what a GPU allocator leaves unused; assumed.
+_WORKING = 1.1
+_CONTEXT = 1.5e9  # CUDA context, libraries, workspaces; assumed
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. `peak` is what has to fit."""
+
+    states: float  # weights, gradients, momenta, EMA
+    update: float  # passing tensors of the optimizer step
+    copies: float  # weights gathered or cast for a pass
+    per_sample: float  # kept for the backward pass of the largest loss term
+    samples: int
+
+    @property
+    def peak(self) -> float:
+        """Activations and the update's tensors are never there together."""
+        activations = _WORKING * self.samples * self.per_sample
+        return _CONTEXT + self.states + max(self.update, self.copies + activations)
+
+    def most(self, room: float) -> int:
+        """How many samples at a time would stay within `room` bytes."""
+        left = room - _CONTEXT - self.states
+        if left < self.update:
+            return 0
+        return max(0, int((left - self.copies) // (_WORKING * self.per_sample)))
+
+
+def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
+    """With `samples` at a time on each of `world` devices."""
+    encoder, decoder = meta_models(config)
+    groups = partition(nn.ModuleDict({"encoder": encoder, "decoder": decoder}))
+    muon, adamw = (sum(p.numel() for _, p in groups[name]) for name in ("muon", "adamw"))
+    share = 1 / world if config.sharding == "full" else 1.0
+    # Weight, gradient, EMA; one momentum for Muon, two for AdamW.
+    states = share * _FLOAT * (3 * (muon + adamw) + muon + 2 * adamw)
+    message = _FLOAT * (muon + adamw) if world > 1 and config.sharding == "none" else 0.0
+    update = max(message, share * 2 * _FLOAT * muon)  # updates and their orthogonalized stack
+    tokenize = _encoder_bytes(config, encoder.embedder.num_tokens)
+    draw, decode = _encoder_bytes(config, 0), _decoder_bytes(config, decoder)
+    copied = 2.0 * muon if config.precision == "bf16" else 0.0
+    if message:  # the decoder's gradients travel while flow draws are computed
+        copied += _FLOAT * sum(p.numel() for p in decoder.parameters())
+    if config.sharding == "full":
+        copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
+    first, flow = tokenize + decode + _lpips_bytes(config), draws_at_once(config) * draw
+    kept = max(first, flow) if config.objective.stop_gradient else first + flow
+    return Memory(states, update, copied, kept, samples)
+
+
+def draws_at_once(config: RunConfig) -> int:
+    """Flow draws that are in memory together: without the stop-gradient they share the graph."""
+    settings = config.objective
+    together = settings.draws_per_pass if settings.stop_gradient else settings.flow_draws
+    return min(together, settings.flow_draws)
+
+
+def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
+    """What a forward pass keeps for the backward pass, without parameters, each storage once."""
+    own = {id(p) for p in block.parameters()}
+    found: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if id(tensor) not in own:
+            storage = tensor.untyped_storage()
+            found[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = block(*inputs)  # alive until counted: a freed storage lends its address
+        total = sum(found.values())
+    del output
+    return total
+
+
+def _encoder_bytes(config: RunConfig, tokens: int) -> int:
+    """All blocks on the registers and so many observation tokens."""
+    size, half = config.model, config.precision == "bf16"
+    first = size.num_registers + tokens
+    entered = size.context_start if size.num_context_tokens else size.depth
+    before, after = (
+        _adaptive_block(size.width, size.num_heads, length, half)
+        for length in (first, first + size.num_context_tokens)
+    )
+    return entered * before + (size.depth - entered) * after
+
+
+def _decoder_bytes(config: RunConfig, decoder: Decoder) -> int:
+    size = config.model
+    queries = 0 if decoder.query_tokens is None else decoder.head.num_tokens
+    shape = size.decoder_width, size.decoder_heads, size.decoder_mlp_width
+    length, half = 1 + size.num_registers + queries, config.precision == "bf16"
+    return size.decoder_depth * _plain_block(*shape, length, half)
+
+
+def _lpips_bytes(config: RunConfig) -> int:
+    """What the perceptual distance of one more image keeps; the target's features among it."""
+    if not uses_lpips(config):
+        return 0
+    image = config.modality_config
+    return _lpips(*(image[n] for n in ("channels", "height", "width")), config.precision == "bf16")
+
+
+# Traces are kept: a plan asks for the same network with other shardings and batches.
+
+
+@cache
+def _adaptive_block(width: int, heads: int, length: int, half: bool) -> int:
+    with FakeTensorMode():
+        angles = torch.empty(length, width // heads // 2)
+        block = AdaptiveBlock(width, heads)
+        return _per_sample(block, half, (length, width), (width,), extra=(angles,))
+
+
+@cache
+def _plain_block(width: int, heads: int, mlp_width: int, length: int, half: bool) -> int:
+    with FakeTensorMode():
+        return _per_sample(PlainBlock(width, heads, mlp_width), half, (length, width))
+
+
+@cache
+def _lpips(channels: int, height: int, width: int, half: bool) -> int:
+    block = _Perceptual()  # its weights are read from a file, and not fake
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return _per_sample(block, half, (channels, height, width))
+
+
+def _per_sample(
+    block: nn.Module, half: bool, *shapes: tuple[int, ...], extra: tuple[Tensor, ...] = ()
+) -> int:
+    """Bytes that one more sample adds: the difference of two samples and one."""
+    counts = []
+    for batch in (1, 2):
+        inputs = [torch.empty(batch, *shape, requires_grad=True) for shape in shapes]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            counts.append(saved_bytes(block, *inputs, *extra))
+    return counts[1] - counts[0]
+
+
+class _Perceptual(nn.Module):
+    """LPIPS as a block: the distance of an image to another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distance = Lpips.random(0)
+
+    def forward(self, output: Tensor) -> Tensor:
+        return self.distance.between(output, torch.empty_like(output))

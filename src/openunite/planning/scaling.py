@@ -1,0 +1,109 @@
+"""How long a step takes on many devices: a model small enough to be argued with.
+
+    step = compute + communication + orthogonalization
+
+compute: samples per device x FLOPs / (MFU x peak), one MFU whatever the batch per device (below
+about 16 images per device that is too kind). communication: a ring moves 2 (W - 1) / W bytes per
+byte averaged, at the slowest link's rate, plus a latency per hop. The decoder's gradients travel
+while the flow draws of the last micro-batch are computed, and count as far as those end earlier;
+nothing else is overlapped. Sharded weights move three times (W - 1) / W bytes per loss term
+instead. Checked on two processes by benchmarks/scaling.py.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from openunite.planning.cost import flops, meta_models, uses_lpips
+from openunite.training.config import RunConfig
+from openunite.training.optim import partition
+
+_FLOAT = 4
+_NEWTON_SCHULZ_SHARE = 0.3  # of peak, assumed: Gram matrices of width 768 are small
+
+
+@dataclass(frozen=True)
+class Device:
+    """An accelerator: dense bf16 peak (FLOP/s), memory (bytes), bytes/s to its node mates."""
+
+    peak: float
+    memory: float
+    link: float
+
+
+# Vendors' data sheets; links as one direction of NVLink, for the 4090 of PCIe 4.0 x16.
+DEVICES = {
+    "h200": Device(989e12, 141e9, 450e9),
+    "h100": Device(989e12, 80e9, 450e9),
+    "a100": Device(312e12, 80e9, 300e9),
+    "4090": Device(165e12, 24e9, 32e9),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """Assumed: eight devices per node, 400 Gbit/s per device between nodes, 80 % of it usable."""
+
+    per_node: int = 8
+    between: float = 50e9
+    usable: float = 0.8
+    latency: float = 5e-6
+
+    def rate(self, device: Device, world: int) -> float:
+        """Bytes/s of the slowest link in a ring of `world` devices."""
+        return self.usable * (device.link if world <= self.per_node else self.between)
+
+    def all_reduce(self, size: float, device: Device, world: int) -> float:
+        """Seconds for a ring to sum `size` bytes over `world` devices."""
+        hops = 2 * (world - 1)
+        return hops / world * size / self.rate(device, world) + hops * self.latency
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of the parts of one optimizer step; of communication, what computing waits for."""
+
+    compute: float
+    communication: float
+    orthogonalization: float
+
+    @property
+    def total(self) -> float:
+        return self.compute + self.communication + self.orthogonalization
+
+
+def step_time(
+    config: RunConfig, device: Device, world: int, mfu: float, network: Network | None = None
+) -> StepTime:
+    """Of one global batch on `world` devices."""
+    network = network or Network()
+    draws = config.objective.flow_draws
+    encoder, decoder = meta_models(config)
+    parts, counted = (_bytes(encoder), _bytes(decoder)), flops(config)
+    work = counted.step(draws, perceptual=uses_lpips(config)) * config.batch_size / world
+    newton = muon_flops(config) / (_NEWTON_SCHULZ_SHARE * device.peak)
+    micro = config.micro_batch_size or config.batch_size // world
+    if config.sharding == "none" or world == 1:
+        last, early = (network.all_reduce(size, device, world) for size in parts)
+        joint = config.objective.stage == "joint" and config.objective.stop_gradient
+        hidden = joint * draws * counted.flow_draw * micro / (mfu * device.peak)
+        communication = last + max(0.0, early - hidden)
+    else:
+        # Gathered for forward and for backward, gradients scattered: once per term and micro-batch.
+        rounds = max(1, config.batch_size // (micro * world))
+        moved = rounds * ((draws + 1) * parts[0] + parts[1]) + sum(parts)  # and Muon's own exchange
+        communication = 3 * (world - 1) / world * moved / network.rate(device, world)
+        newton /= world
+    return StepTime(work / (mfu * device.peak), communication, newton)
+
+
+def muon_flops(config: RunConfig, steps: int = 5, *, with_decoder: bool = True) -> float:
+    """Newton-Schulz of all hidden matrices (a, b), a <= b: per step 4 a^2 b + 2 a^3."""
+    encoder, decoder = meta_models(config)
+    model = nn.ModuleDict({"encoder": encoder} | ({"decoder": decoder} if with_decoder else {}))
+    shapes = [sorted(matrix.shape) for _, matrix in partition(model)["muon"]]
+    return sum(steps * (4.0 * a * a * b + 2.0 * a**3) for a, b in shapes)
+
+
+def _bytes(model: nn.Module) -> float:
+    return float(_FLOAT * sum(p.numel() for p in model.parameters()))

@@ -1,0 +1,102 @@
+"""Weights that others trained: found by path, in a cache or on the web, and checked before use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openunite.cache import cache_folder
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file; `digest` is the start of its sha256."""
+
+    name: str
+    url: str
+    digest: str
+
+
+def weights_dir() -> Path:
+    """Where files put there by hand are looked for: ~/.cache/openunite/weights."""
+    return cache_folder() / "weights"
+
+
+def locate(file: WeightFile, path: str | Path | None = None) -> Path:
+    """The file at `path` (or in the folder `path`), else in the caches, else from the web.
+
+    FileNotFoundError says where it can be put by hand.
+    """
+    if path:
+        given = Path(path).expanduser()
+        given = given / file.name if given.is_dir() else given
+        if not given.is_file():
+            raise FileNotFoundError(f"expected {file.name} at {given}, found no file; correct it")
+        return given
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    for folder in (weights_dir(), cache):
+        if (folder / file.name).is_file():
+            return folder / file.name
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(file.url, str(cache / file.name), file.digest, progress=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the digest is another
+        raise FileNotFoundError(
+            f"{file.name} is not here and could not be had from {file.url} "
+            f"({type(error).__name__}); put it into {weights_dir()}, or give its path"
+        ) from error
+    return cache / file.name
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors or pickled file, float32 on the CPU, exactly as the table says.
+
+    Of those only the ones whose names begin with `prefix`; counters of batch norms are left out.
+    Pickles are read with weights_only: nothing in them is executed. ValueError names the first
+    tensor that is missing, unknown or of another shape.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state: Mapping[str, Tensor] = load_file(path)
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle's own kinds of errors
+            raise ValueError(
+                f"{path} is no file of weights that can be read safely ({type(error).__name__}); "
+                "fetch it again"
+            ) from error
+    found = {
+        name: tensor.float()
+        for name, tensor in state.items()
+        if name.startswith(prefix) and not name.endswith("num_batches_tracked")
+    }
+    _check(found, expected, path)
+    return found
+
+
+def _check(found: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:
+    fault = ""
+    if missing := sorted(expected.keys() - found.keys()):
+        fault = f"{len(missing)} tensors are missing, first {missing[0]}"
+    elif unknown := sorted(found.keys() - expected.keys()):
+        fault = f"{len(unknown)} tensors are unknown, first {unknown[0]}"
+    else:
+        for name, shape in expected.items():
+            if tuple(found[name].shape) != shape:
+                fault = f"{name} is {tuple(found[name].shape)}, expected {shape}"
+                break
+    if fault:
+        raise ValueError(f"{path} holds another network: {fault}; give the file named in the docs")

@@ -1,0 +1,297 @@
+"""`openunite study`: a grid of runs, some side by side, and one table of them.
+
+A cell is one variant with one seed. Its runs are `openunite train` commands in processes of their
+own, so each can be repeated by hand; what is finished is never run again, what was killed resumes.
+Runs on the embedded images measure themselves; others are judged by `openunite evaluate`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from openunite.commands import Study, Train
+from openunite.evaluation.card import differences as protocols_apart
+from openunite.evaluation.card import load_card, software
+from openunite.evaluation.images.features import load_extractor
+from openunite.files import write_json, write_text
+from openunite.modalities.image.trial import EMBEDDED, extractor_for
+from openunite.planning.cost import flops, uses_lpips
+from openunite.planning.scaling import muon_flops
+from openunite.study.table import Row, add, distances, draw, markdown, summary
+from openunite.study.variants import Variant, ablation_base, grid
+from openunite.training.config import RunConfig, differences, load_config, save_config
+from openunite.training.device import choose_device
+from openunite.training.signals import StopSignals
+from openunite.verbs.configure import configure
+
+_JUDGED_TOGETHER = 50  # images; processes side by side would fill a small memory with more
+
+
+@dataclass
+class Cell:
+    """One variant, one seed: one run, or two in turn, the last of which has the metrics.
+
+    `extractor` names what judges the last run afterwards, None if nothing does.
+    """
+
+    variant: Variant
+    seed: int
+    runs: list[tuple[Path, RunConfig]]
+    extractor: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.runs[-1][0]
+
+    @property
+    def collapsed(self) -> bool:
+        return any((folder / "collapsed.json").is_file() for folder, _ in self.runs)
+
+    @property
+    def trained(self) -> bool:
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def card(self) -> Path | None:
+        """The protocol card of the last run, if it is to have one."""
+        return self.folder / f"card-{self.extractor}.json" if self.extractor else None
+
+    @property
+    def finished(self) -> bool:
+        return self.collapsed or (self.trained and (self.card is None or self.card.is_file()))
+
+    def waiting(self) -> tuple[Path, RunConfig]:
+        """The run that is to be started next; when all are trained the last, to be judged."""
+        untrained = (r for r in self.runs if not (r[0] / "metrics.json").is_file())
+        return next(untrained, self.runs[-1])
+
+
+def study(command: Study) -> None:
+    """Run what is missing of the grid; write table.md, table.json and figure.png after each cell.
+
+    ValueError if the folder holds cells with other settings, if their cards cannot be compared, or
+    if a run failed.
+    """
+    if not command.seeds or len(set(command.seeds)) < len(command.seeds):
+        given = " ".join(map(str, command.seeds)) or "none"
+        raise ValueError(f"--seeds must be different numbers, at least one, got {given}")
+    output = Path(command.output or f"runs/ablations-{command.grid}")
+    base = _base(command)
+    extractor, note = _judge(base.data.source)
+    cells = plan(grid(command.grid, command.variants), command.seeds, base, output, extractor)
+    _check(cells)
+    output.mkdir(parents=True, exist_ok=True)
+    with StopSignals() as stop:
+        complete = _run_all(cells, max(1, command.processes), output, stop, note)
+    write(cells, output, note)
+    if not complete:
+        print("stopped; the same command goes on")
+        return
+    print("\n" + (output / "table.md").read_text())
+    print(f"-> {output / 'table.md'}, table.json, figure.png")
+
+
+def _base(command: Study) -> RunConfig:
+    """The default's settings: the embedded images, or sizes chosen from --data."""
+    base = ablation_base()
+    if command.data is not None:
+        own = configure(Train(recipe="images", data=command.data, steps=command.steps))
+        every = max(1, own.steps // 6)
+        own = replace(own, recipe=base.recipe, checkpoint_every=every, preview_every=0)
+        return replace(own, objective=base.objective, sampling=base.sampling)
+    if command.steps is not None:
+        every = max(1, command.steps // 6)
+        base = replace(base, steps=command.steps, checkpoint_every=every)
+    return base
+
+
+def _judge(data: str) -> tuple[str | None, str]:
+    """The extractor that judges runs on images not embedded; a sentence on it for the table."""
+    if data == EMBEDDED:
+        return None, ""
+    name = extractor_for(data)
+    try:
+        label = load_extractor(name).label
+    except (ImportError, FileNotFoundError) as error:
+        return None, f"No Frechet distances and no verdicts: {error}; then run the study again."
+    return name, f"FD and rFD: {label}, as the protocol card of each run says (card-{name}.json)."
+
+
+def plan(
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    base: RunConfig,
+    output: Path,
+    extractor: str | None = None,
+) -> list[Cell]:
+    """All cells, one seed of every variant before the next seed."""
+    cells = []
+    for seed in seeds:
+        for variant in variants:
+            folder, seeded = output / f"{variant.name}-{seed}", replace(base, seed=seed)
+            if not variant.staged:
+                cells.append(Cell(variant, seed, [(folder, variant.apply(seeded))], extractor))
+                continue
+            first = folder.with_name(f"{folder.name}-autoencoder")
+            steps = stage_steps(seeded, variant.apply(seeded))
+            stages = variant.stages(seeded, steps, str(first))
+            runs = list(zip((first, folder), stages, strict=True))
+            cells.append(Cell(variant, seed, runs, extractor))
+    return cells
+
+
+def stage_steps(default: RunConfig, staged: RunConfig) -> int:
+    """Optimizer steps of each of two stages that together cost what `default` costs.
+
+    Per sample the first stage tokenizes and decodes; the second runs the frozen tokenizer forward
+    (a third of forward and backward) and trains on its flow draws. Per step Muon orthogonalizes
+    what the stage trains: one network and the decoder, then the other network alone.
+    """
+    one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # of the two networks
+    joint, each = (flops(config, as_released=False) for config in (default, one))
+    samples, perceptual = default.batch_size, uses_lpips(default)
+    whole = samples * joint.step(default.objective.flow_draws, perceptual=perceptual)
+    first = samples * each.step(0, perceptual=perceptual)
+    second = samples * (each.tokenize / 3 + staged.objective.flow_draws * each.flow_draw)
+    first, second = first + muon_flops(one), second + muon_flops(one, with_decoder=False)
+    return round(default.steps * (whole + muon_flops(default)) / (first + second))
+
+
+def _check(cells: Sequence[Cell]) -> None:
+    for folder, config in (run for cell in cells for run in cell.runs):
+        if (folder / "config.yaml").is_file():
+            known = load_config(folder / "config.yaml")
+            if changed := differences(replace(config, num_classes=known.num_classes), known):
+                raise ValueError(
+                    f"{folder} holds a run with other settings ({'; '.join(changed)}); choose "
+                    "another --output, or repeat the settings of that study"
+                )
+    _check_cards(cells)
+
+
+def _check_cards(cells: Sequence[Cell]) -> None:
+    """ValueError if two cards were made by different protocols."""
+    paths = [c.card for c in cells if c.card and c.finished and not c.collapsed]
+    cards = [(path, load_card(path)) for path in paths]
+    for path, card in cards[1:]:
+        if apart := protocols_apart(cards[0][1], card):
+            raise ValueError(
+                f"{paths[0]} and {path} cannot be compared ({'; '.join(apart)}); delete the one "
+                "that is wrong and run the same command again"
+            )
+
+
+def _run_all(
+    cells: Sequence[Cell], processes: int, output: Path, stop: StopSignals, note: str = ""
+) -> bool:
+    """Keep `processes` runs going until all cells are finished; False if asked to stop."""
+    waiting = [cell for cell in cells if not cell.finished]
+    running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
+    try:
+        while (waiting or running) and not stop.asked:
+            while waiting and len(running) < processes:
+                cell = waiting.pop(0)
+                running.append((cell, _start(cell)))
+            time.sleep(0.2)
+            for cell, process in [pair for pair in running if pair[1].poll() is not None]:
+                running.remove((cell, process))
+                _settle(cell, process, waiting)
+                done = sum(c.finished for c in cells)
+                print(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})", flush=True)
+                write(cells, output, note)
+    finally:
+        for _, process in running:
+            process.terminate()  # each saves its step and ends; a second signal would kill it
+        for _, process in running:
+            process.wait()
+    return not waiting and not running
+
+
+def _start(cell: Cell) -> "subprocess.Popen[bytes]":
+    """In a session of its own, so that Ctrl-C reaches the run by way of `_run_all` alone."""
+    folder, _ = cell.waiting()
+    command = [sys.executable, "-m", "openunite.cli", *arguments(cell)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
+    with _log(folder).open("ab") as file:
+        return subprocess.Popen(
+            command, stdout=file, stderr=file, env=environment, start_new_session=True
+        )
+
+
+def arguments(cell: Cell) -> list[str]:
+    """What `openunite` is to do next for a cell: train a run, or judge the last one."""
+    folder, config = cell.waiting()
+    if cell.trained:
+        few = ["--batch-size", str(_JUDGED_TOGETHER)]
+        return ["evaluate", str(folder), "--extractor", f"{cell.extractor}", *few]
+    settings = folder.with_name(f"{folder.name}.yaml")
+    save_config(config, settings)
+    return ["train", "--config", str(settings), "--output", str(folder)]
+
+
+def _settle(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
+    """After a run: the cell is done, or goes on. ValueError if the run failed."""
+    if cell.finished:
+        return
+    if process.returncode == 0:  # a second stage or judging is due, or a signal had stopped it
+        waiting.insert(0, cell)
+        return
+    folder, _ = cell.waiting()
+    lines = _log(folder).read_text(errors="replace").strip().splitlines()
+    raise ValueError(
+        f"{folder.name} ended with status {process.returncode} ({(lines or ['nothing'])[-1]}); "
+        f"mend that and run the same command again, {_log(folder)} has more"
+    )
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def _outcome(cell: Cell) -> str:
+    if cell.collapsed or cell.finished:
+        return "collapsed" if cell.collapsed else "finished"
+    return "trained" if cell.trained else "first stage done"
+
+
+def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
+    """table.md, table.json and figure.png of the cells that are finished."""
+    _check_cards(cells)
+    table = list(gather(cells).values())
+    write_text(output / "table.md", markdown(table, note))
+    default = cells[0].runs[0][1]
+    settings = {
+        "data": default.data.source,
+        "guidance_scale": default.sampling.guidance_scale,
+        "seeds": sorted({c.seed for c in cells}),
+        "steps": default.steps,
+        "software": software(str(choose_device()), 1),
+    }
+    values = {**settings, **({"note": note} if note else {}), "rows": summary(table)}
+    write_json(output / "table.json", values)
+    draw(table, output / "figure.png")
+
+
+def gather(cells: Sequence[Cell]) -> dict[str, Row]:
+    """One row per variant, in the order of the grid. Two stages are counted together."""
+    rows: dict[str, Row] = {}
+    for cell in cells:
+        variant, paper = cell.variant, cell.variant.paper
+        directions = (paper.generation, paper.reconstruction)
+        steps = str(cell.runs[-1][1].steps)  # two stages have equally many
+        steps = steps if len(cell.runs) == 1 else f"{len(cell.runs)} x {steps}"
+        row = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
+        row = rows.setdefault(variant.name, row)
+        if cell.collapsed:
+            rows[variant.name] = replace(row, collapsed=row.collapsed + 1)
+        elif cell.finished:
+            parts = [json.loads((f / "metrics.json").read_text()) for f, _ in cell.runs]
+            seconds = sum(part["train_seconds"] for part in parts)
+            judged = distances(load_card(cell.card)) if cell.card else {}
+            add(row, parts[-1] | {"train_seconds": seconds} | judged)
+    return rows

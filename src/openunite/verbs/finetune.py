@@ -1,0 +1,50 @@
+"""`openunite finetune-decoder`: a run that starts from another and trains its decoder alone."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from openunite.commands import Finetune, Train
+from openunite.training.config import RunConfig, load_config, save_config
+from openunite.verbs.train import train
+
+
+def finetune(command: Finetune) -> None:
+    """Write the settings beside the run and train by them; again, it resumes."""
+    source = Path(command.source)
+    output = Path(command.output or f"{command.source.rstrip('/')}-decoder")
+    config = decoder_config(load_config(source / "config.yaml"), command)
+    if not ((source / "pipeline").is_dir() and (source / "metrics.json").is_file()):
+        raise ValueError(
+            f"{source} is not finished: it has no pipeline or no metrics.json; let its training "
+            f"end first: openunite train --config {source}/config.yaml --output {source}"
+        )
+    settings = output.with_name(f"{output.name}.yaml")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    save_config(config, settings)
+    train(Train(config=str(settings), output=str(output)))
+
+
+def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:
+    """The run's settings with its decoder against a discriminator, at half of its rates.
+
+    Each process holds whole weights, however the run was shared. ValueError if the command's
+    numbers make no sense.
+    """
+    rates, steps, weight = config.optimizer, command.steps, command.adversarial_weight
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}; leave it out for a fifth")
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"--adversarial-weight must be finite and at least 0, got {weight}")
+    return replace(
+        config,
+        steps=max(1, config.steps // 5) if steps is None else steps,
+        init_from=command.source,
+        sharding="none",
+        objective=replace(config.objective, stage="decoder", adversarial_weight=weight),
+        optimizer=replace(
+            rates,
+            muon_learning_rate=rates.muon_learning_rate / 2,
+            adamw_learning_rate=rates.adamw_learning_rate / 2,
+        ),
+    )

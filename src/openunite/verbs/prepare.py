@@ -1,0 +1,26 @@
+"""`openunite prepare`: resized copies of images in tar shards."""
+
+import sys
+from pathlib import Path
+
+from openunite.commands import Prepare
+from openunite.data.images.prepare import prepare_images
+
+
+def prepare(command: Prepare) -> None:
+    """Write, or go on writing, and say what became of the images."""
+    done = prepare_images(
+        command.source,
+        Path(command.output),
+        size=command.size,
+        channels=command.channels,
+        jpeg_quality=command.jpeg_quality,
+        max_bad_share=command.max_bad_share,
+    )
+    for item in done.skipped:
+        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    print(
+        f"{command.output}: {done.num_images} images of {command.size} x {command.size} pixels, "
+        f"{len(done.skipped)} skipped; {done.written} shards written, {done.kept} verified"
+    )
+    print(f"  openunite train images --data {command.output} --image-size {command.size}")

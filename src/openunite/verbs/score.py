@@ -1,0 +1,142 @@
+"""`openunite evaluate molecules | crystals`: structures that any program wrote."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openunite.commands import Score
+from openunite.data.atoms.arrays import TEST, TRAIN, Reading
+from openunite.data.atoms.checks import sound_rows
+from openunite.data.atoms.lattice import reduce_cells
+from openunite.data.atoms.structure import Structure
+from openunite.data.crystals.readers import read_crystals
+from openunite.data.molecules.dataset import edm_split, is_whole_qm9
+from openunite.data.molecules.readers import read_molecules
+from openunite.evaluation.crystals.report import crystal_report
+from openunite.evaluation.molecules.adit import adit_smiles_set
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
+from openunite.evaluation.molecules.report import (
+    PROTOCOLS,
+    molecule_report,
+    reconstruction_metrics,
+    reconstruction_table,
+)
+
+Metrics = dict[str, Any]
+Read = Callable[[str], Reading]
+
+_NOTHING = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))  # what could not be read
+
+
+def score(command: Score) -> None:
+    """Print a table, samples beside real structures; write the numbers as JSON if asked to."""
+    metrics = _molecules(command) if command.kind == "molecules" else _crystals(command)
+    if command.output:
+        Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
+        print(f"\n-> {command.output}")
+
+
+def _molecules(command: Score) -> Metrics:
+    if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
+    samples, skipped = _samples(command, read_molecules, _NOTHING)
+    reference, lost = _real(command.reference, molecules_in_parts, TEST)
+    _check_pairs(command, skipped + lost)
+    train = _real(command.train, molecules_in_parts, TRAIN)[0] if command.train else None
+    adit = "adit" in command.protocols
+    report = molecule_report(
+        samples,
+        reference,
+        train_smiles=None if train is None else edm_smiles_set(train),
+        adit_train_smiles=adit_smiles_set(train) if train is not None and adit else None,
+        protocols=command.protocols,
+    )
+    print(report.table())
+    metrics: Metrics = dict(report.metrics) | _unread(skipped, lost)
+    if command.pairs:
+        pairs = reconstruction_metrics(samples, reference, adit=adit)
+        print(f"\n{reconstruction_table(pairs)}")
+        metrics |= pairs
+    return metrics
+
+
+def _crystals(command: Score) -> Metrics:
+    # Samples stay in the cells they have, as when a run judges its own.
+    nothing = replace(_NOTHING, cell=np.full((3, 3), np.nan))
+    samples, skipped = _samples(command, read_crystals, nothing)
+    reference, lost = _real(command.reference, reduced_crystals, TEST)
+    _check_pairs(command, skipped + lost)
+    report = crystal_report(
+        samples,
+        reference,
+        train=_real(command.train, reduced_crystals, TRAIN)[0] if command.train else None,
+        reconstructions=samples if command.pairs else None,
+    )
+    print(report.table())
+    return dict(report.metrics) | _unread(skipped, lost)
+
+
+def molecules_in_parts(source: str) -> Reading:
+    """Real molecules; QM9 with EDM's split, by which models are trained on it."""
+    reading = read_molecules(source)
+    if reading.split is None and is_whole_qm9(reading.structures):
+        return replace(reading, split=edm_split())
+    return reading
+
+
+def reduced_crystals(source: str) -> Reading:
+    """Real crystals in Niggli cells, as a model sees them; what cannot be reduced stays."""
+    reading = read_crystals(source)
+    found = reading.structures
+    if not len(found):
+        return reading
+    return replace(reading, structures=reduce_cells(found, sound_rows(found)))
+
+
+def _samples(command: Score, read: Read, nothing: Structure) -> tuple[list[Structure], int]:
+    """All samples, `nothing` for each that could not be read, and the number of those."""
+    reading = _read(command.samples, read)
+    count = len(reading.skipped)
+    return [*reading.structures, *[nothing] * count], count
+
+
+def _real(source: str, read: Read, part: int) -> tuple[list[Structure], int]:
+    """Real structures, of a source with a split only that part; how many could not be read."""
+    reading = _read(source, read)
+    found = list(reading.structures)
+    if reading.split is not None:
+        found = [found[i] for i in np.flatnonzero(reading.split == part).tolist()]
+    return found, len(reading.skipped)
+
+
+def _read(source: str, read: Read) -> Reading:
+    """A source; what cannot be read is named on stderr."""
+    reading = read(source)
+    for item in reading.skipped:
+        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+    if not len(reading.structures):
+        raise ValueError(f"no structure in {source} could be read")
+    return reading
+
+
+def _check_pairs(command: Score, skipped: int) -> None:
+    if command.pairs and skipped:
+        raise ValueError(
+            f"--pairs compares structure i with reference i, but {skipped} could not be read; take "
+            "them and their partners out of both files"
+        )
+
+
+def _unread(samples: int, reference: int) -> Metrics:
+    """Counts for the metrics, and below the table where there are any."""
+    if samples:
+        print(f"not readable: {samples} of the samples, which count as invalid")
+    if reference:
+        print(f"not readable: {reference} of the real structures, which are left out")
+    return {"num_skipped": samples, "num_reference_skipped": reference}
