@@ -17,11 +17,11 @@ from openunite.commands import Evaluate, Study, Train
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.planning.cost import flops, meta_models, num_parameters
+from openunite.study import run as job
 from openunite.study.run import Cell, plan, stage_steps, study
 from openunite.study.variants import SMALL, VARIANTS, ablation_base, grid
 from openunite.training.config import RunConfig, SamplingConfig, differences, save_config
 from openunite.training.optim import partition
-from openunite.verbs import study as job
 from openunite.verbs.configure import configure
 from openunite.verbs.evaluate import evaluate
 

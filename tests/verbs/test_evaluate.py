@@ -302,13 +302,9 @@ def test_a_pipeline_says_which_weights_it_holds_where_that_is_recorded(
         return found["model"]["weights"]
 
     assert kept() == "unknown"
-    for where, weights in (
-        ("'model_ema'", "ema"),
-        ("'model'", "raw"),
-        ("the top level", "unknown"),
-    ):
-        (Path(model) / "conversion.json").write_text(json.dumps({"weights": where}))
-        assert kept() == weights
+    for averaging in ("ema", "raw", "unknown"):
+        (Path(model) / "conversion.json").write_text(json.dumps({"averaging": averaging}))
+        assert kept() == averaging
 
 
 def test_the_adaptive_solver_is_compared_by_its_settings(

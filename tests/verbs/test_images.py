@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from openunite.data.images.dataset import ImageData
+from openunite.modalities.image import task as job
 from openunite.modalities.image.task import ImageTask
 from openunite.recipes import RECIPES
 from openunite.training.config import DataConfig
-from openunite.verbs import images as job
 
 
 class _SeenError(Exception):

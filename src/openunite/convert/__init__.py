@@ -16,7 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openunite.convert.files import WeightSet, choose_set, label_of, leftovers, read_weights
+from openunite.convert.files import (
+    WeightSet,
+    averaging_of,
+    choose_set,
+    label_of,
+    leftovers,
+    read_weights,
+)
 from openunite.convert.released import (
     MARKS,
     PATCH_POSITIONS,
@@ -44,6 +51,7 @@ class ConversionReport:
 
     source: str
     weights: str  # where in the file the weights were found
+    averaging: str  # "ema", "raw" or, where the file does not say, "unknown"
     mapped: int
     unused: dict[str, str]  # name -> reason
     unexpected: list[str]  # tensors that the format does not know
@@ -96,6 +104,7 @@ def convert(
     report = ConversionReport(
         source=source.name,
         weights=label_of(chosen),
+        averaging=averaging_of(chosen),
         mapped=len(names),
         unused={**unused, **UNUSED_ROWS, **leftovers(file, chosen)},
         unexpected=[name for name in others if name not in unused],

@@ -53,7 +53,7 @@ def read_weights(source: Path, marks: tuple[str, str]) -> WeightsFile:
 def choose_set(file: WeightsFile, weights: WeightSet) -> str:
     """Prefix of the wanted set; a file that is nothing but one set offers no choice."""
     nameless = [k for k, what in file.rest.items() if "list" in what and re.search("ema|shadow", k)]
-    averaged = [prefix for prefix in file.sets if is_averaged(prefix)]
+    averaged = [prefix for prefix in file.sets if averaging_of(prefix) == "ema"]
     wanted = averaged if weights == "ema" else [p for p in file.sets if p not in averaged]
     if list(file.sets) == [""] and not nameless:
         wanted = [""]
@@ -73,9 +73,11 @@ def choose_set(file: WeightsFile, weights: WeightSet) -> str:
     )
 
 
-def is_averaged(name: str) -> bool:
-    """Whether a set of weights is a moving average, by its name."""
-    return "ema" in name.lower()
+def averaging_of(prefix: str) -> str:
+    """ "ema" or "raw" by the name of a set of weights; "unknown" for one without a name."""
+    if not prefix:
+        return "unknown"
+    return "ema" if "ema" in prefix.lower() else "raw"
 
 
 def leftovers(file: WeightsFile, chosen: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.data.atoms.samples import make, rock_salt, same
-from tests.modalities.crystal.test_readers import sizes
+from tests.data.crystals.test_readers import sizes
 
 from openunite.data.atoms.lattice import cell_from_parameters
 from openunite.data.atoms.structure import Structure

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.data.atoms.samples import HCL, make, rock_salt, same, write
-from tests.modalities.atoms.test_cif import P1, in_axes
+from tests.data.atoms.test_cif import P1, in_axes
 
 from openunite.data.atoms.arrays import pack
 from openunite.data.atoms.cif import cif_text

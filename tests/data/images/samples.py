@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from openunite.data.images import scan as scan_module
 from openunite.data.images.dataset import ImageData, open_images
-from openunite.modalities.image import scan as scan_module
 
 SMALL = {"height": 4, "width": 5, "channels": 3, "progress": False}
 

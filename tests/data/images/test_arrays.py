@@ -15,12 +15,12 @@ from tests.data.images.samples import (
     save,
 )
 
+from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
     ImageSummary,
     inspect_images,
     open_images,
 )
-from openunite.modalities.image import data as data_module
 
 # Built-in sets
 

@@ -10,13 +10,13 @@ from PIL import Image
 from tests.data.images.samples import SMALL, contents, fill, held_out, message, picture, save
 from torch.utils.data import DataLoader
 
+from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
     ImageSummary,
     choose_held_out,
     inspect_images,
     open_images,
 )
-from openunite.modalities.image import data as data_module
 
 # Items
 

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from tests.data.images.samples import assert_same, contents, counted, fill, message, picture
 
+from openunite.data.images import prepare as module
 from openunite.data.images.dataset import open_images
 from openunite.data.images.prepare import Prepared, prepare_images
 from openunite.data.images.tars import INDEX, TarItems, read_tars, tar_files
-from openunite.modalities.image import prepare as module
 
 SIZE = 8
 SPEC = {"height": SIZE, "width": SIZE, "channels": 3, "progress": False, "holdout_share": 0.2}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tests.data.images.samples import SMALL, assert_same, contents, counted, fill
 
+from openunite.data.images import dataset as data_module
+from openunite.data.images import scan as scan_module
 from openunite.data.images.dataset import (
     open_images,
 )
-from openunite.modalities.image import data as data_module
-from openunite.modalities.image import scan as scan_module
 
 
 def test_on_demand_equals_in_memory(tmp_path):

@@ -16,7 +16,7 @@ from tests.data.atoms.samples import (
     write,
     xyz_text,
 )
-from tests.modalities.atoms.test_sdf import V2000
+from tests.data.atoms.test_sdf import V2000
 
 from openunite.data.atoms.arrays import pack
 from openunite.data.molecules.qm9 import parse_qm9

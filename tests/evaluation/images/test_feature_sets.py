@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from openunite.evaluation import feature_sets
 from openunite.evaluation.frechet import statistics
+from openunite.evaluation.images import feature_sets
 from openunite.evaluation.images.feature_sets import (
     cached_features,
     choose,

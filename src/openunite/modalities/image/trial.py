@@ -12,7 +12,6 @@ from torch import Tensor
 
 from openunite.cache import cache_folder
 from openunite.commands import Evaluate, Sweep
-from openunite.convert.files import is_averaged, label_of
 from openunite.data.images.dataset import ImageData, ImageDataset, open_images
 from openunite.evaluation.images.feature_sets import (
     cached_features,
@@ -270,8 +269,7 @@ def _weights_kept(source: str, asked: str) -> str:
     """What was asked of a run; a pipeline holds one set of weights, and may have a record of it."""
     record = Path(source) / "conversion.json"
     if record.is_file():
-        found = str(json.loads(record.read_text())["weights"])
-        return "unknown" if found == label_of("") else "ema" if is_averaged(found) else "raw"
+        return str(json.loads(record.read_text()).get("averaging", "unknown"))
     return asked if run_folder(source) else "unknown"
 
 
