@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.released import PlainEncoder, PlainObjective, plain_average, plain_optimizers
+from openunite.batch import Evidence
 from openunite.evaluation.images.perceptual import Lpips
 from openunite.flow.random import SlotRandom
 from openunite.modalities.image.tokens import ImageModality
@@ -158,12 +159,12 @@ def denoiser_step(config: RunConfig, device: torch.device) -> Step:
     encoder, size, batch = build_models(config)[0].to(device), config.model, config.batch_size
     z = torch.randn(batch, size.num_registers, size.latent_channels, device=device)
     t = torch.rand(batch, device=device)
-    label = torch.zeros(batch, dtype=torch.int64, device=device)
+    evidence = Evidence.of_classes(torch.zeros(batch, dtype=torch.int64, device=device))
     half = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
     def step() -> None:
         with half:
-            loss = encoder(z, t, label).square().mean()
+            loss = encoder(z, t, evidence).square().mean()
         loss.backward()
         encoder.zero_grad(set_to_none=True)
 

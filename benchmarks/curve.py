@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import samples_through
+from openunite.batch import Evidence
 from openunite.data.images.arrays import fashion_mnist_mini
 from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
 from openunite.evaluation.images.fashion_classifier import (
@@ -84,12 +85,13 @@ def draw(
     with samples_through(type(pipeline.encoder)) as passed:
         for part in seeds.split(batch):
             labels = (part % pipeline.encoder.config.num_classes).to(pipeline.device)
+            evidence = Evidence.of_classes(labels)
 
             def noise(draw: int, seeds: Tensor = part) -> Tensor:
                 return seeded_normal(seeds, *pipeline.latent_shape, draw=draw).to(pipeline.device)
 
             latents = solve(
-                pipeline.denoiser(labels, scale, interval),
+                pipeline.denoiser(evidence, scale, interval),
                 noise(0),
                 solver=point.solver,
                 num_steps=max(1, point.evaluations // PER_STEP.get(point.solver, 1)),

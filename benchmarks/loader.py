@@ -68,7 +68,7 @@ def decoded_per_second(
         loader = iter(make_loader(data, indices, workers, pinned=False))
         next(loader)
         started = time.perf_counter()
-        count = sum(len(batch["data"]) for batch in loader)
+        count = sum(len(batch) for batch in loader)
         found.append(count / (time.perf_counter() - started))
     return statistics.median(found), min(found), max(found)
 

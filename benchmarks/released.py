@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
+from openunite.batch import CLASS, NOTHING, Batch, Evidence
 from openunite.flow.guidance import Denoiser
 from openunite.flow.random import SlotRandom
-from openunite.modality import Batch
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import LossTerm, UniteObjective, sum_of
 from openunite.training.optim import BatchedMuon, partition
@@ -34,18 +34,16 @@ class PlainEncoder(nn.Module):
         self,
         z_t: Tensor,
         t: Tensor,
-        condition: Tensor | None = None,
-        observation: Tensor | None = None,
+        evidence: Evidence = NOTHING,
         mask: None = None,
     ) -> Tensor:
         """As `GenerativeEncoder.forward`; without masks and intermediates."""
         model, registers = self.inner, z_t.shape[1]
-        null = model.class_embedding.null(len(z_t))
-        label = model.class_embedding(null if condition is None else condition)
+        label = model.class_embedding.of(evidence.conditions.get(CLASS), len(z_t))
         c = silu(model.time_embedding(t) + label)
         x = model.register_input(z_t) + model.register_positions
-        if observation is not None:
-            x = torch.cat([x, model.embedder(observation)], dim=1)
+        if evidence.observation is not None:
+            x = torch.cat([x, model.embedder(evidence.observation)], dim=1)
         context, length = self.config.num_context_tokens, x.shape[1]
         angles = model.angles[context : context + length]
         for i, block in enumerate(model.blocks):
@@ -154,10 +152,11 @@ def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 def plain_guide(encoder: nn.Module, labels: Tensor, scale: float, low: float) -> Denoiser:
     """Guidance that computes both branches in one doubled batch, at every time."""
-    null = torch.full_like(labels, encoder.config.num_classes)  # type: ignore[union-attr]
 
     def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
-        both = encoder(z_t.repeat(2, 1, 1), t.repeat(2), torch.cat([labels, null]))
+        second = torch.arange(2 * len(t), device=t.device) >= len(t)
+        evidence = Evidence.of_classes(labels).repeat(2).drop(second)
+        both = encoder(z_t.repeat(2, 1, 1), t.repeat(2), evidence)
         conditional, unconditional = both.chunk(2)
         inside = (t > low) & (t < 1.0)
         guided = unconditional + scale * (conditional - unconditional)

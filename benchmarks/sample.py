@@ -22,6 +22,7 @@ from benchmarks.curve import PER_STEP, REFERENCE, Mean, Point, cheapest, grid, m
 from benchmarks.machine import RESULTS, describe, save
 from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples_through
 from benchmarks.released import PlainEncoder, plain_guide
+from openunite.batch import NOTHING, Evidence
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
 from openunite.loading import load_pipeline, make_pipeline
@@ -68,10 +69,11 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
     images = torch.rand(batch, shape["channels"], shape["height"], shape["width"], device=device)
     latents = pipeline.tokenize(images)
     seeds = torch.arange(batch)
-    labels = (seeds % max(1, pipeline.encoder.config.num_classes)).to(device)
+    classes = pipeline.encoder.config.num_classes
+    evidence = Evidence.of_classes((seeds % classes).to(device)) if classes else NOTHING
 
     def generate() -> Tensor:
-        return pipeline.decode_tensor(pipeline.sample_latents(labels, seeds))
+        return pipeline.decode_tensor(pipeline.sample_latents(evidence, seeds))
 
     def apart() -> Tensor:
         with patch.dict(ONE_PASS, {device.type: 0}):

@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.cases import Step, our_trainer
 from benchmarks.released import LoopedMuon, plain_average
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
-from openunite.modality import Batch
 from openunite.objective import LossTerm, UniteObjective
 from openunite.training.config import RunConfig
 from openunite.training.trainer import Trainer

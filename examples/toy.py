@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from openunite import Decoder, GenerativeEncoder
+from openunite.batch import Evidence
 from openunite.flow.random import SlotRandom, Stream
 from openunite.training.optim import BatchedMuon, partition
 
@@ -34,9 +35,9 @@ def losses(
     random: SlotRandom,
 ) -> Tensor:
     """Equations (1) to (5) for images x (B, 1, 8, 8) in [0, 1] and labels y (B,)."""
-    # (1) tokenize: pure noise registers, the image, t near 0, the null class
+    # (1) tokenize: pure noise registers, the image, t near 0, no class
     t = 0.01 * random.uniform(Stream.TOKENIZE_TIME)
-    z0 = encoder(random.normal(Stream.REGISTERS, K, C), t, None, x)
+    z0 = encoder(random.normal(Stream.REGISTERS, K, C), t, Evidence(observation=x))
     # (2) decode, half of the latents lightly noised
     s = (0.7 + 0.3 * random.uniform(Stream.RECON_TIME))[:, None, None]
     noisy = s * z0 + (1 - s) * random.normal(Stream.RECON_NOISE, K, C)
@@ -48,8 +49,9 @@ def losses(
         t = torch.sigmoid(random.normal(Stream.FLOW_TIME, draw=draw))
         t = 0.5 * t / (1 - 0.5 * t)
         mix, noise = t[:, None, None], random.normal(Stream.FLOW_NOISE, K, C, draw=draw)
-        label = torch.where(random.uniform(Stream.LABEL_DROPOUT, draw=draw) < 0.1, 10, y)
-        denoised = encoder(mix * target + (1 - mix) * noise, t, label)
+        dropped = random.uniform(Stream.LABEL_DROPOUT, draw=draw) < 0.1
+        shown = Evidence.of_classes(y).drop(dropped)
+        denoised = encoder(mix * target + (1 - mix) * noise, t, shown)
         error = (denoised - target) / (1 - mix).clamp_min(0.05)
         loss = loss + weight / DRAWS * error.square().mean()
     return loss
@@ -61,7 +63,7 @@ def sample(encoder: GenerativeEncoder, decoder: Decoder, y: Tensor, steps: int =
     z = torch.randn(len(y), K, C, generator=torch.Generator().manual_seed(1))
     for i in range(steps):
         t = torch.full((len(y),), i / steps)
-        z = z + (encoder(z, t, y) - z) / max(1 - i / steps, 0.05) / steps
+        z = z + (encoder(z, t, Evidence.of_classes(y)) - z) / max(1 - i / steps, 0.05) / steps
     return decoder(z).clamp(0, 1)
 
 

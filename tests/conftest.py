@@ -28,6 +28,7 @@ typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do 
 # and pipelines are left out: beartype cannot check arguments that are plain Protocols.
 install_import_hook(
     [
+        "openunite.batch",
         "openunite.flow",
         "openunite.nn",
         "openunite.modality",

@@ -12,9 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
-
-Batch = Mapping[str, Tensor]  # "data" (B, ...), "label" (B,), "index" (B,), perhaps "mask" (B, K)
 
 
 class Embedder(nn.Module, ABC):
@@ -55,7 +54,7 @@ class Modality(ABC):
         """Named scalars whose sum is L_rec of equation (5)."""
 
     @abstractmethod
-    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
         """Stored form -> model form, augmented with `random` (None: no augmentation)."""
 
     def compile(self) -> None:  # noqa: B027  most have nothing to compile

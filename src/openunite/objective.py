@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from openunite.batch import Batch, Evidence
 from openunite.flow.path import gap, interpolate, logit_normal_time
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modality import Batch, Modality
+from openunite.modality import Modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 
@@ -58,7 +59,7 @@ class UniteObjective:
         """Yield the reconstruction term, then the flow terms. Equation (5)."""
         batch = self.modality.prepare(batch, random)
         z0 = self.tokenize(batch, random)
-        output = self.decoder(self.perturb(z0, batch, random), batch.get("mask"))
+        output = self.decoder(self.perturb(z0, batch, random), batch.mask)
         parts = self.modality.reconstruction_losses(output, batch)
         target = z0.detach()  # sg: the flow loss never reaches the tokenizing pass
         yield LossTerm("reconstruction", sum_of(parts), 1.0, parts, target, self.decoder)
@@ -76,10 +77,10 @@ class UniteObjective:
             yield LossTerm("flow", value, weight * len(part) / self.flow_draws, {})
 
     def tokenize(self, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
-        """Equation (1): pure noise registers, the observation, t near 0, the null class."""
+        """Equation (1): pure noise registers, the observation, t near 0, no condition."""
         noise = self.noise(Stream.REGISTERS, random, batch)
         t = self.tokenize_time * random.uniform(Stream.TOKENIZE_TIME)
-        return self.encoder(noise, t, None, batch["data"], batch.get("mask"))
+        return self.encoder(noise, t, Evidence(observation=batch.data), batch.mask)
 
     def perturb(
         self, z0: Float[Tensor, "b k c"], batch: Batch, random: SlotRandom
@@ -94,22 +95,31 @@ class UniteObjective:
     def flow_loss(
         self, target: Float[Tensor, "b k c"], batch: Batch, random: SlotRandom, draws: Sequence[int]
     ) -> Float[Tensor, ""]:
-        """Equations (3) to (5), the mean over some draws of t, eps and label dropout."""
+        """Equations (3) to (5), the mean over some draws of t, eps and dropped conditions."""
         normal = torch.cat([random.normal(Stream.FLOW_TIME, draw=draw) for draw in draws])
         noise = torch.cat([self.noise(Stream.FLOW_NOISE, random, batch, draw) for draw in draws])
+        times, t = len(draws), logit_normal_time(normal, self.time_shift)
+        mask = None if batch.mask is None else batch.mask.repeat(times, 1)
+        evidence = self.shown(batch, random, draws)
+        return self.flow_error(target.repeat(times, 1, 1), evidence, t, noise, mask).mean()
+
+    def shown(self, batch: Batch, random: SlotRandom, draws: Sequence[int]) -> Evidence:
+        """What the denoising passes of these draws see: conditions, dropped by chance."""
+        if not batch.conditions:
+            return Evidence()
         chance = torch.cat([random.uniform(Stream.LABEL_DROPOUT, draw=draw) for draw in draws])
-        times = len(draws)
-        label = batch["label"].repeat(times)
-        label = torch.where(chance < self.label_dropout, self.encoder.config.num_classes, label)
-        mask = batch["mask"].repeat(times, 1) if "mask" in batch else None
-        t = logit_normal_time(normal, self.time_shift)
-        return self.flow_error(target.repeat(times, 1, 1), label, t, noise, mask).mean()
+        return Evidence(batch.conditions).repeat(len(draws)).drop(chance < self.label_dropout)
 
     def flow_error(
-        self, target: Tensor, label: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None
+        self,
+        target: Float[Tensor, "b k c"],
+        evidence: Evidence,
+        t: Float[Tensor, " b"],
+        noise: Float[Tensor, "b k c"],
+        mask: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, " b"]:
         """((z0^ - sg(z0)) / max(1 - t, 0.05))^2, averaged over the valid K x C of each sample."""
-        denoised = self.encoder(interpolate(target, noise, t), t, label, None, mask)
+        denoised = self.encoder(interpolate(target, noise, t), t, evidence, mask)
         error = (((denoised - target) / gap(t)) ** 2).mean(dim=2)
         if mask is None:
             return error.mean(dim=1)
@@ -124,7 +134,7 @@ class UniteObjective:
         self, stream: Stream, random: SlotRandom, batch: Batch, draw: int = 0
     ) -> Float[Tensor, "b k c"]:
         """N(0, I) for the registers of a batch, the same for a sample however far it is padded."""
-        mask, size = batch.get("mask"), self.encoder.config
+        mask, size = batch.mask, self.encoder.config
         drawn = random.normal(stream, size.num_registers, size.latent_channels, draw=draw)
         return drawn if mask is None else drawn[:, : mask.shape[1]]
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openunite.batch import Batch, Evidence
 from openunite.flow.random import SlotRandom, seeded_normal
-from openunite.modality import Batch
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import LossTerm, UniteObjective, sum_of
 
@@ -43,7 +43,7 @@ class Discriminator(nn.Module):
         """Positive for real images, negative for outputs of the decoder."""
         batch = len(images)
         t = images.new_zeros(batch)
-        latents = self.backbone(self.noise.expand(batch, -1, -1), t, None, images)
+        latents = self.backbone(self.noise.expand(batch, -1, -1), t, Evidence(observation=images))
         return self.head(latents).squeeze(2)
 
 
@@ -80,7 +80,7 @@ class AdversarialDecoderObjective(UniteObjective):
         total = reconstruction.detach() + pull - pull.detach()
         shown = {"reconstruction": reconstruction, "score": score, **parts}
         yield LossTerm("decoder", total, 1.0, shown, z0, self.decoder)
-        real, fake = self.discriminator(batch["data"]), self.discriminator(output.detach())
+        real, fake = self.discriminator(batch.data), self.discriminator(output.detach())
         hinge = (1.0 - real).clamp_min(0.0).mean() + (1.0 + fake).clamp_min(0.0).mean()
         yield LossTerm("discriminator", hinge, 1.0, {})
 

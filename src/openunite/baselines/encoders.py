@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin  # noqa: F401  a pipeline is loaded through it: looked up by name
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from openunite.batch import NOTHING, Evidence
 from openunite.models.generative_encoder import GenerativeEncoder
 
 
@@ -34,15 +35,14 @@ class SeparateEncoder(GenerativeEncoder):
         self,
         z_t: Float[Tensor, "b k c"],
         t: Float[Tensor, " b"],
-        condition: Int[Tensor, " b"] | None = None,
-        observation: Tensor | None = None,
+        evidence: Evidence = NOTHING,
         mask: Bool[Tensor, "b k"] | None = None,
         intermediates: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "b k c"]:
         """Equation (1) by the tokenizer, equation (4) by the network itself."""
-        if observation is None:
-            return super().forward(z_t, t, condition, None, mask, intermediates)
-        return self._tokenize(z_t, t, condition, observation, mask, intermediates)
+        if evidence.observation is None:
+            return super().forward(z_t, t, evidence, mask, intermediates)
+        return self._tokenize(z_t, t, evidence, mask, intermediates)
 
     def _tokenize(self, *given: Any) -> Float[Tensor, "b k c"]:
         return self.tokenizer(*given)
@@ -63,19 +63,18 @@ class PosteriorEncoder(SeparateEncoder):
 
     def _tokenize(self, *given: Any) -> Float[Tensor, "b k c"]:
         """The posterior's mean; the intermediates have 2 C channels and are not handed out."""
-        return self.posterior(*given[:5])[0]
+        return self.posterior(*given[:4])[0]
 
     def posterior(
         self,
         z_t: Float[Tensor, "b k c"],
         t: Float[Tensor, " b"],
-        condition: Int[Tensor, " b"] | None,
-        observation: Tensor,
+        evidence: Evidence,
         mask: Bool[Tensor, "b k"] | None = None,
     ) -> tuple[Float[Tensor, "b k c"], Float[Tensor, "b k c"]]:
         """Mean and log variance, the latter in [-30, 20] (Rombach et al., 2022)."""
         twice = torch.cat([z_t, z_t], dim=2)  # the tokenizer has 2 C channels on both ends
-        mean, log_variance = self.tokenizer(twice, t, condition, observation, mask).chunk(2, dim=2)
+        mean, log_variance = self.tokenizer(twice, t, evidence, mask).chunk(2, dim=2)
         return mean, log_variance.clamp(-30.0, 20.0)
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.baselines.encoders import PosteriorEncoder
+from openunite.batch import Batch, Evidence
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modality import Batch
 from openunite.objective import LossTerm, UniteObjective, sum_of
 
 
@@ -25,7 +25,7 @@ class ThroughLatentsObjective(UniteObjective):
         """One term, for all draws share the graph of z0."""
         batch = self.modality.prepare(batch, random)
         z0 = self.tokenize(batch, random)
-        output = self.decoder(self.perturb(z0, batch, random), batch.get("mask"))
+        output = self.decoder(self.perturb(z0, batch, random), batch.mask)
         parts = self.modality.reconstruction_losses(output, batch)
         reconstruction = sum_of(parts)
         flow = self.flow_loss(z0, batch, random, range(self.flow_draws))
@@ -72,7 +72,7 @@ class PosteriorAutoencoderObjective(UniteObjective):
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """One term; no reconstruction noise besides the posterior's own."""
         batch = self.modality.prepare(batch, random)
-        mask = batch.get("mask")
+        mask = batch.mask
         mean, log_variance = _posterior(self, batch, random)
         z0 = _sampled(self, mean, log_variance, batch, random)
         parts = self.modality.reconstruction_losses(self.decoder(z0, mask), batch)
@@ -101,7 +101,7 @@ def _posterior(
     assert isinstance(encoder, PosteriorEncoder)
     noise = objective.noise(Stream.REGISTERS, random, batch)
     t = objective.tokenize_time * random.uniform(Stream.TOKENIZE_TIME)
-    return encoder.posterior(noise, t, None, batch["data"], batch.get("mask"))
+    return encoder.posterior(noise, t, Evidence(observation=batch.data), batch.mask)
 
 
 def _sampled(

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
-from openunite.modality import Batch
 from openunite.models.decoder import Decoder
 from openunite.objective import UniteObjective
 
@@ -30,7 +30,7 @@ def standardize(objective: UniteObjective, batch: Batch, random: SlotRandom) -> 
     encoder, decoder = objective.encoder, objective.decoder
     assert isinstance(encoder, SeparateEncoder)
     z0 = objective.tokenize(objective.modality.prepare(batch, None), random)
-    mask = batch.get("mask")
+    mask = batch.mask
     z0 = z0.flatten(0, 1) if mask is None else z0[mask]
     mean, deviation = z0.mean(dim=0), z0.std(dim=0)
     tokenizer, channels = encoder.tokenizer, len(mean)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openunite.batch import CLASS, Batch, Given
 from openunite.data.atoms.arrays import Skipped, pack
 from openunite.data.atoms.dataset import AtomData, AtomDataset
 from openunite.data.atoms.lattice import reduce_cells
@@ -39,8 +40,8 @@ class JointDataset:
     def __len__(self) -> int:
         return len(self.order)
 
-    def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
-        """As `AtomDataset.batch`, with `data` (B, N, 10) and the dataset as `label` (B,)."""
+    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
+        """As `AtomDataset.batch`, with `data` (B, N, 10) and the dataset as the class."""
         at = np.asarray(indices, dtype=np.int64).reshape(-1)
         chosen = self.order[at]
         most = int(self.sizes[at].max(initial=0))
@@ -49,11 +50,11 @@ class JointDataset:
         for label, part in enumerate(self.parts):
             rows = torch.from_numpy(np.flatnonzero(chosen[:, 0] == label))
             found = part.batch(chosen[rows.numpy(), 1].tolist())
-            _, size, width = found["data"].shape
-            data[rows, :size, :width] = found["data"]
-            mask[rows, :size] = found["mask"]
+            _, size, width = found.data.shape
+            data[rows, :size, :width] = found.data
+            mask[rows, :size] = found.valid
         labels, index = torch.from_numpy(chosen[:, 0].copy()), torch.from_numpy(at)
-        return {"data": data, "mask": mask, "label": labels, "index": index}
+        return Batch(data, index, mask, {CLASS: Given.of_all(labels)})
 
     def structures(self, indices: Sequence[int]) -> list[Structure]:
         """The structures as they were read (crystals: as they were reduced)."""

@@ -1,6 +1,6 @@
 """The Generative Encoder: one set of weights that tokenizes and denoises.
 
-Tokenizing is noise plus an observation; denoising is z_t plus a condition. Shapes: B batch,
+Tokenizing is noise plus an observation; denoising is z_t plus conditions. Shapes: B batch,
 K registers, C latent channels, N observation tokens, P in-context tokens, D model width.
 """
 
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from openunite.batch import CLASS, NOTHING, Evidence
 from openunite.modality import get_modality
 from openunite.models.initialization import initialize
 from openunite.nn.block import AdaptiveBlock
@@ -21,7 +22,7 @@ from openunite.nn.norm import Modulation, RMSNorm, build_latent_norm
 
 
 class GenerativeEncoder(ModelMixin, ConfigMixin):
-    """(z_t, t, condition, observation) -> clean normalized latents z0 (B, K, C)."""
+    """(z_t, t, evidence) -> clean normalized latents z0 (B, K, C)."""
 
     angles: Tensor
 
@@ -72,27 +73,24 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
         self,
         z_t: Float[Tensor, "b k c"],
         t: Float[Tensor, " b"],
-        condition: Int[Tensor, " b"] | None = None,
-        observation: Tensor | None = None,
+        evidence: Evidence = NOTHING,
         mask: Bool[Tensor, "b k"] | None = None,
         intermediates: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "b k c"]:
         """Equations (1) and (4).
 
-        `condition` holds class labels; None, or the value num_classes, is the null class. `mask`
-        marks valid registers (and observation tokens, tied to them by index). A dictionary given
-        as `intermediates` receives the registers after every block ("block.i", (B, K, D)) and
-        the latents before their norm ("prenorm", (B, K, C)).
+        `evidence` is what the network is shown: the observation when tokenizing, conditions when
+        denoising, or nothing. `mask` marks valid registers (and observation tokens, which are tied
+        to them by index). A dictionary given as `intermediates` receives the registers after every
+        block ("block.i", (B, K, D)) and the latents before their norm ("prenorm", (B, K, C)).
         """
         batch, registers = z_t.shape[:2]
-        if condition is None:
-            condition = self.class_embedding.null(batch)
-        label = self.class_embedding(condition)
+        label = self.class_embedding.of(evidence.conditions.get(CLASS), batch)
         c = nn.functional.silu(self.time_embedding(t) + label)
 
         x = self.register_input(z_t) + self.register_positions[:, :registers]
-        if observation is not None:
-            x = torch.cat([x, self.embedder(observation)], dim=1)
+        if evidence.observation is not None:
+            x = torch.cat([x, self.embedder(evidence.observation)], dim=1)
             mask = None if mask is None else torch.cat([mask, mask], dim=1)
         context = self.config.num_context_tokens
         angles, place = self._angles(registers, x.shape[1] - registers), slice(0, registers)

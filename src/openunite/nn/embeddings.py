@@ -3,8 +3,10 @@
 import math
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 from torch import Tensor, nn
+
+from openunite.batch import Given
 
 
 def sincos_table(positions: Num[Tensor, " n"], width: int) -> Float[Tensor, "n d"]:
@@ -51,12 +53,14 @@ class TimeEmbedding(nn.Module):
 
 
 class ClassEmbedding(nn.Embedding):
-    """Table of class vectors; row `num_classes` is the null class. num_classes = 0 is allowed."""
+    """Table of class vectors; the last row stands for no class. num_classes = 0 is allowed."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__(num_classes + 1, width)
         self.num_classes = num_classes
 
-    def null(self, batch_size: int) -> Int[Tensor, " b"]:
-        """Labels (B,) of the null class."""
-        return torch.full((batch_size,), self.num_classes, device=self.weight.device)
+    def of(self, given: Given | None, batch_size: int) -> Float[Tensor, "b d"]:
+        """The vector of each sample's class (B, D), the last row where no class is known."""
+        if given is None:
+            return self(torch.full((batch_size,), self.num_classes, device=self.weight.device))
+        return self(torch.where(given.known, given.values, self.num_classes))

@@ -8,6 +8,7 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from openunite.batch import NOTHING, Evidence
 from openunite.flow.guidance import guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import Callback, Solver, solve
@@ -21,6 +22,7 @@ _ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same
 # Numbers in a layer of a guided batch up to which one pass for both branches is faster, by device:
 # beyond, a CPU's cache is full (docs/LOG.md). Other devices have no such bound.
 ONE_PASS = {"cpu": 2**15}
+NO_GUIDANCE = 1.0  # the scale at which guidance changes nothing
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -103,7 +105,7 @@ class UnitePipeline(DiffusionPipeline):
     @torch.no_grad()
     def sample_latents(
         self,
-        labels: Int[Tensor, " b"],
+        evidence: Evidence,
         seeds: Int[Tensor, " b"],
         mask: Bool[Tensor, "b k"] | None = None,
         *,
@@ -115,7 +117,7 @@ class UnitePipeline(DiffusionPipeline):
         temperature: float | None = None,
         callback: Callback | None = None,
     ) -> Float[Tensor, "b k c"]:
-        """Equation (6) from one seed per sample; latent i is a function of seed i and label i.
+        """Equation (6) from one seed per sample; latent i is a function of seed i and evidence i.
 
         `temperature` scales the noise that solver `sde` renews, equation (8): below 1, samples
         are likelier and less various.
@@ -132,7 +134,7 @@ class UnitePipeline(DiffusionPipeline):
         low, high = guidance_interval or settings.guidance_interval
         steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
         return solve(
-            self.denoiser(labels, scale, (low, high), mask),
+            self.denoiser(evidence, scale, (low, high), mask),
             noise(seeds, 0),
             solver=solver or settings.solver,
             num_steps=steps,
@@ -144,27 +146,32 @@ class UnitePipeline(DiffusionPipeline):
 
     def denoiser(
         self,
-        labels: Int[Tensor, " b"],
+        evidence: Evidence,
         scale: float,
         interval: tuple[float, float],
         mask: Bool[Tensor, "b k"] | None = None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """Equation (4) as a function of (z_t, t), with guidance where `scale` is not 1."""
+        """Equation (4) as a function of (z_t, t), with guidance where `scale` is not 1.
+
+        Without any condition there is nothing to guide by, and the scale does not matter.
+        """
 
         def conditional(z_t: Tensor, t: Tensor) -> Tensor:
-            return self._encode(z_t, t, labels, mask=mask)
+            return self._encode(z_t, t, evidence, mask)
 
         def unconditional(z_t: Tensor, t: Tensor) -> Tensor:
-            return self._encode(z_t, t, None, mask=mask)
+            return self._encode(z_t, t, NOTHING, mask)
 
         def both(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            null = torch.full_like(labels, self.encoder.config.num_classes)
+            second = torch.arange(2 * len(t), device=t.device) >= len(t)
             masks = None if mask is None else mask.repeat(2, 1)
-            pair = z_t.repeat(2, 1, 1), t.repeat(2), torch.cat([labels, null])
-            conditional, unconditional = self._encode(*pair, mask=masks).chunk(2)
+            pair = z_t.repeat(2, 1, 1), t.repeat(2), evidence.repeat(2).drop(second)
+            conditional, unconditional = self._encode(*pair, masks).chunk(2)
             return conditional, unconditional
 
-        together = self.takes_one_pass(len(labels), self._registers(mask))
+        scale = scale if evidence.conditions else NO_GUIDANCE
+        batch = max((len(given.known) for given in evidence.conditions.values()), default=0)
+        together = self.takes_one_pass(batch, self._registers(mask))
         return guide(conditional, unconditional, scale, interval, both if together else None)
 
     def takes_one_pass(self, batch: int, registers: int) -> bool:
@@ -197,7 +204,9 @@ class UnitePipeline(DiffusionPipeline):
         noise = noise if mask is None else noise[:, : mask.shape[1]]
         state = self._state_dtype
         t = torch.zeros(batch, device=self.device)
-        return self._encode(noise.to(self.device, state), t, None, data.to(state), mask=mask)
+        return self._encode(
+            noise.to(self.device, state), t, Evidence(observation=data.to(state)), mask
+        )
 
     @torch.no_grad()
     def detokenize(
@@ -224,13 +233,12 @@ class UnitePipeline(DiffusionPipeline):
         self,
         z: Tensor,
         t: Tensor,
-        labels: Tensor | None,
-        data: Tensor | None = None,
+        evidence: Evidence,
         mask: Tensor | None = None,
     ) -> Tensor:
         """The Generative Encoder; its latents come back in the type of z."""
         with self._autocast():
-            return self.encoder(z, t, labels, data, mask).to(z.dtype)
+            return self.encoder(z, t, evidence, mask).to(z.dtype)
 
     def _keep_norms_exact(self) -> None:
         for part in (self.encoder, self.decoder):
@@ -241,10 +249,11 @@ class UnitePipeline(DiffusionPipeline):
 
     # ---- inputs ---------------------------------------------------------------------------
 
-    def _labels(self, labels: Any, count: int) -> Int[Tensor, " b"]:
+    def _evidence(self, labels: Labels) -> Evidence:
+        """The classes that a user asks for. ValueError for one that this model does not know."""
         num_classes, names = self.encoder.config.num_classes, list(self.config.class_names)
         if labels is None:
-            return torch.full((count,), num_classes, device=self.device)
+            return NOTHING
         if isinstance(labels, Tensor):
             labels = labels.tolist()
         if unknown := [x for x in labels if isinstance(x, str) and x not in names]:
@@ -255,7 +264,8 @@ class UnitePipeline(DiffusionPipeline):
                 f"class label {bad[0]} is out of range: this model has {num_classes} classes"
                 + ("; leave class_labels out" if num_classes == 0 else "")
             )
-        return torch.tensor(indices, dtype=torch.int64, device=self.device)
+        chosen = torch.tensor(indices, dtype=torch.int64, device=self.device)
+        return Evidence.of_classes(chosen)
 
     @staticmethod
     def _seeds(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from openunite.modality import Batch
+from openunite.batch import Batch
 from openunite.training.config import RunConfig
 from openunite.training.schedule import SampleOrder
 

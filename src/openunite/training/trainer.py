@@ -15,8 +15,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
-from openunite.modality import Batch, Modality
+from openunite.modality import Modality
 from openunite.objective import LossTerm
 from openunite.training import collapse
 from openunite.training.checkpoint import (
@@ -205,7 +206,7 @@ class Trainer:
         With `average`, which the last micro-batch has, gradients that are complete are sent.
         """
         device = self.accelerator.device
-        batch = {name: send(value, device) for name, value in batch.items()}
+        batch = batch.to(device, non_blocking=device.type == "cuda")
         slots = send(slots, device)
         random = SlotRandom(self.config.seed, self.step, slots, fused=self.config.compile)
         terms = self.objective.terms(batch, self.step, random)
@@ -219,7 +220,7 @@ class Trainer:
                 scalars.setdefault(f"loss_{name}", []).append(value.detach())
             if term.latents is not None:
                 size = self.config.model.num_registers
-                latents.append(collapse.pad_latents(term.latents, batch.get("mask"), size))
+                latents.append(collapse.pad_latents(term.latents, batch.mask, size))
         scalars.setdefault("loss", []).append(total)
 
     def batches(self) -> Iterable[Batch]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from openunite.batch import Batch
 from openunite.commands import Train
 from openunite.data.images.dataset import ImageSummary, inspect_images
 from openunite.flow.random import SlotRandom
-from openunite.modality import Batch, get_modality
+from openunite.modality import get_modality
 from openunite.planning.cost import num_parameters
 from openunite.planning.plan import fit_to_memory, samples_at_once
 from openunite.recipes import RECIPES
@@ -233,7 +234,7 @@ def step_seconds(
 
     chosen, best = trial_rows(data, micro), []
     for rows in chosen:
-        batch = {name: value.to(device) for name, value in data.batch(rows).items()}
+        batch = data.batch(rows).to(device)
         best.append(min(attempt(batch, step) for step in range(max(2, trials // len(chosen)))))
     return sum(best) / len(best) * share / micro
 

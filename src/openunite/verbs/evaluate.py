@@ -146,7 +146,7 @@ def _reconstruct(trial: Trial, lpips: Lpips | None) -> tuple[Shards, Shards]:
     }
     shards = reconstruct_shards(
         reconstruct,
-        lambda positions: test.batch(list(positions))["data"],
+        lambda positions: test.batch(list(positions)).data,
         trial.shards("reconstructions", settings, count),
         trial.crew,
         lpips,

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
-from operator import index as as_index
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from openunite.batch import Batch
 from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, Skipped, StructureArrays
 from openunite.data.atoms.structure import Ints, Structure
 
@@ -26,7 +25,7 @@ _SHOWN = 5  # faults that an error message lists
 _GRID = 31415.9265  # steps per Angstrom, none of which is a number that a file would print
 
 
-class AtomDataset(Dataset[dict[str, Tensor]]):
+class AtomDataset:
     """Structures by position, 0 to len - 1; picklable.
 
     `features` (A, F) has a row per atom of `structures`, `common` (S, G) a row per structure that
@@ -63,15 +62,10 @@ class AtomDataset(Dataset[dict[str, Tensor]]):
         sizes: Ints = self._sizes[self._rows]
         return sizes
 
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        """`data` (N, F + G), `mask` (N,), `label` and `index` (). IndexError outside the set."""
-        return {name: value[0] for name, value in self.batch([as_index(i)]).items()}
-
-    def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
+    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
         """Structures in the order of `indices`, padded with zeros to the largest of them.
 
-        `data` float32 (B, N, F + G), `mask` bool (B, N), `label` int64 zeros (B,), `index`
-        int64 (B,).
+        `data` float32 (B, N, F + G), `mask` bool (B, N). IndexError outside the set.
         """
         at = self._positions(indices)
         rows = self._rows[at]
@@ -85,12 +79,7 @@ class AtomDataset(Dataset[dict[str, Tensor]]):
             wide = np.broadcast_to(self._common[rows, None], (*mask.shape, self._common.shape[1]))
             data = np.concatenate([data, wide], axis=2)
         data *= mask[..., None]
-        return {
-            "data": torch.from_numpy(data),
-            "mask": torch.from_numpy(mask),
-            "label": torch.zeros(len(at), dtype=torch.int64),
-            "index": torch.from_numpy(at),
-        }
+        return Batch(torch.from_numpy(data), torch.from_numpy(at), torch.from_numpy(mask))
 
     def structures(self, indices: Sequence[int] | Tensor) -> list[Structure]:
         """The structures as they were read (crystals: as they were reduced)."""

@@ -17,7 +17,6 @@ fall on one side together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from operator import index as as_index
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from openunite.batch import CLASS, Batch, Given
 from openunite.cache import cache_folder
 from openunite.data.images.pixels import BadImage, PixelSpec, decode, open_image
 from openunite.data.images.readers import read_source
@@ -86,12 +85,22 @@ class _OnDemand:
             ) from error
 
 
-class ImageDataset(Dataset[dict[str, Tensor]]):
-    """Images by position, 0 to len - 1; picklable. `labels` int64 (N,), 0 if unconditional."""
+class ImageDataset:
+    """Images by position, 0 to len - 1; picklable.
 
-    def __init__(self, store: _Store, rows: Ints, labels: Ints, shape: tuple[int, ...]) -> None:
+    `labels` int64 (N,) are zeros where the data have no classes (`has_classes` False).
+    """
+
+    def __init__(
+        self,
+        store: _Store,
+        rows: Ints,
+        labels: Ints,
+        shape: tuple[int, ...],
+        has_classes: bool = True,
+    ) -> None:
         self._store, self._rows, self._shape = store, rows, shape
-        self.labels = torch.from_numpy(labels)
+        self.labels, self.has_classes = torch.from_numpy(labels), has_classes
 
     @property
     def sizes(self) -> None:
@@ -101,19 +110,19 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        """`data` uint8 (C, H, W), `label` and `index` int64 (). IndexError outside the set."""
-        return {name: value[0] for name, value in self.batch([as_index(i)]).items()}
+    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
+        """The images at `indices`: `data` uint8 (B, C, H, W), and their class if they have one.
 
-    def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
-        """`data` uint8 (B, C, H, W), `label` and `index` int64 (B,), in the order of `indices`."""
+        IndexError for a position outside the set.
+        """
         asked = np.asarray(indices, dtype=np.int64).reshape(-1)
         at = np.where(asked < 0, asked + len(self), asked)
         if ((at < 0) | (at >= len(self))).any():
             raise IndexError(f"expected positions below {len(self)}, got {asked.tolist()[:8]}")
         data = self._store.read(self._rows[at]) if len(at) else np.zeros((0, *self._shape), "u1")
         where = torch.from_numpy(at)
-        return {"data": torch.from_numpy(data), "label": self.labels[where], "index": where}
+        known = {CLASS: Given.of_all(self.labels[where])} if self.has_classes else {}
+        return Batch(torch.from_numpy(data), where, conditions=known)
 
 
 @dataclass(frozen=True)
@@ -169,8 +178,10 @@ def open_images(
     held_out = _held_out(found, rows, digests, holdout_share, holdout_max)
     store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
     parts = [rows[~held_out], rows[held_out]]
-    train, test = (ImageDataset(store, part, found.labels[part], spec.shape) for part in parts)
     names, labels = found.class_names, found.labels[rows]
+    train, test = (
+        ImageDataset(store, part, found.labels[part], spec.shape, bool(names)) for part in parts
+    )
     exact = describe_copy(height, width, channels)
     altered = [copy for copy in found.copies if copy != exact]
     fingerprint = _fingerprint(digests, labels, held_out, names, altered)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from openunite.batch import Evidence
 from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
@@ -52,13 +53,13 @@ class AtomPipeline(UnitePipeline):
         solver, eta, temperature, callback. Raises ValueError for a size or a label out of range.
         """
         count = num_structures if class_labels is None else len(class_labels)
-        labels, given = self._labels(class_labels, count), self._seeds(count, generator, seeds)
-        sizes = self._sizes(num_atoms, given, labels)
+        evidence, given = self._evidence(class_labels), self._seeds(count, generator, seeds)
+        sizes = self._sizes(num_atoms, given, evidence)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
             mask = _mask_of(sizes[part]).to(self.device)
-            latents = self.sample_latents(labels[part], given[part], mask, **options)
+            latents = self.sample_latents(evidence.rows(part), given[part], mask, **options)
             structures += self.decode(AtomLatents(latents, mask))
         return structures
 
@@ -71,8 +72,8 @@ class AtomPipeline(UnitePipeline):
         """
         self.check(structures)
         batch = self._dataset(structures).batch(range(len(structures)))
-        mask = batch["mask"].to(self.device)
-        data = batch["data"].to(self.device)
+        mask = batch.valid.to(self.device)
+        data = batch.data.to(self.device)
         return AtomLatents(self.tokenize(data, generator, mask), mask)
 
     def decode(self, latents: AtomLatents) -> list[Structure]:
@@ -120,20 +121,20 @@ class AtomPipeline(UnitePipeline):
         """The atomic numbers the model knows."""
         return tuple(self.encoder.config.modality_config["elements"])
 
-    def _histograms(self, labels: Int[Tensor, " b"]) -> Float[Tensor, "b s"]:
-        """How often a training structure had 0, 1, 2, ... atoms, for each sample."""
+    def _histograms(self, evidence: Evidence, count: int) -> Float[Tensor, "b s"]:
+        """How often a training structure had 0, 1, 2, ... atoms, for each of `count` samples."""
         row = torch.tensor(self.config.size_histogram, dtype=torch.float64)
-        return row.expand(len(labels), -1)
+        return row.expand(count, -1)
 
     def _sizes(
-        self, num_atoms: int | Sequence[int] | None, seeds: Tensor, labels: Tensor
+        self, num_atoms: int | Sequence[int] | None, seeds: Tensor, evidence: Evidence
     ) -> Int[Tensor, " b"]:
         most, count = self.latent_shape[0], len(seeds)
         if num_atoms is None:
             if not self.config.size_histogram:
                 raise ValueError("this pipeline knows no sizes of training data; give num_atoms")
             normal = seeded_normal(seeds, 1, draw=_SIZE_DRAW).double()
-            shares = torch.cumsum(self._histograms(labels), dim=1)
+            shares = torch.cumsum(self._histograms(evidence, count), dim=1)
             found = torch.searchsorted(
                 shares / shares[:, -1:], torch.special.ndtr(normal), right=True
             )

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead, mean_over_atoms
-from openunite.modality import Batch, Modality
+from openunite.modality import Modality
 
 FRACTIONAL, LENGTHS, ANGLES = slice(1, 4), slice(4, 7), slice(7, 10)
 _RIGHT_ANGLE = 90.0
@@ -63,7 +64,7 @@ class CrystalModality(Modality):
 
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """The losses of each crystal."""
-        data, mask = batch["data"], batch["mask"]
+        data, mask = batch.data, batch.valid
         logits, points, lengths, angles = self.split(output, mask)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
         apart = (points - circle(data[..., FRACTIONAL])).abs().mean(dim=-1)
@@ -82,12 +83,12 @@ class CrystalModality(Modality):
         mean = (lattice * mask[..., None]).sum(dim=1) / count
         return logits, points, mean[:, :3] * count ** (1 / 3), mean[:, 3:] * _RIGHT_ANGLE
 
-    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
         if random is None or not self.shift:
-            return dict(batch)
-        data = batch["data"]
+            return batch
+        data = batch.data
         moved = (data[..., FRACTIONAL] + random.uniform(Stream.AUGMENT, 1, 3)) % 1.0
-        return {**batch, "data": torch.cat([data[..., :1], moved, data[..., 4:]], dim=-1)}
+        return batch.with_data(torch.cat([data[..., :1], moved, data[..., 4:]], dim=-1))
 
 
 def lattice_features(crystals: Float[Tensor, "b n 10"]) -> Float[Tensor, "b n 12"]:

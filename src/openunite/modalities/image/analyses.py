@@ -25,6 +25,7 @@ from openunite.analysis.passes import (
 )
 from openunite.analysis.probe import Probe, probe_latents
 from openunite.analysis.trajectory import Trajectory, follow
+from openunite.batch import NOTHING, Evidence
 from openunite.data.images.dataset import ImageData, ImageDataset
 from openunite.flow.random import permutation, seeded_normal
 from openunite.flow.solvers import Solver
@@ -99,12 +100,12 @@ class ImageStudy:
     # ---- analyses -------------------------------------------------------------------------
 
     def passes(self) -> PassComparison:
-        """Both passes on the same images, both with the null class: only the evidence differs."""
+        """Both passes on the same images, both without a class: only the observation differs."""
         start = seeded_normal(torch.tensor([0]), *self.pipeline.latent_shape)
 
         def activations(z: Tensor, t: Tensor, data: Tensor | None) -> Activations:
             kept: dict[str, Tensor] = {}
-            latents = self.pipeline.encoder(z, t, None, data, intermediates=kept)
+            latents = self.pipeline.encoder(z, t, Evidence(observation=data), intermediates=kept)
             return kept | {LATENTS: latents}
 
         def tokenize(data: Tensor) -> Activations:
@@ -131,7 +132,7 @@ class ImageStudy:
         """Samples of the classes in turn, with the pipeline's own settings."""
         pipeline, settings = self.pipeline, self.pipeline.config
         seeds, device = torch.arange(_FOLLOWED), pipeline.device
-        labels = self._labels(_FOLLOWED)
+        evidence = self._evidence(_FOLLOWED)
         times, states = [0.0], [seeded_normal(seeds, *pipeline.latent_shape).to(device)]
 
         def keep(_: int, t: float, state: Tensor) -> None:
@@ -139,9 +140,9 @@ class ImageStudy:
             states.append(state)
 
         solver: Solver | None = "heun" if settings.solver == "dopri5" else None  # it has no steps
-        pipeline.sample_latents(labels, seeds, callback=keep, solver=solver)
+        pipeline.sample_latents(evidence, seeds, callback=keep, solver=solver)
         low, high = settings.guidance_interval
-        predict = pipeline.denoiser(labels, settings.guidance_scale, (low, high))
+        predict = pipeline.denoiser(evidence, settings.guidance_scale, (low, high))
         with torch.no_grad():
             return follow(times, states, predict, pipeline.decode_tensor)
 
@@ -161,10 +162,10 @@ class ImageStudy:
         outputs = self._decode(self._encode(test))
         rows = _rows(train, _MOST_SEARCHED)
         queries = torch.cat([_small(samples), _small(outputs)])
-        found = search(queries, (_small(train.batch(part)["data"]) for part in rows.split(500)))
+        found = search(queries, (_small(train.batch(part).data) for part in rows.split(500)))
         own = Nearest(found.distances[:count], found.indices[:count])
         closest = own.distances[:, 0].argsort()[:_SHOWN]
-        kin = train.batch(rows[own.indices[closest, 0]])["data"].float() / 255.0
+        kin = train.batch(rows[own.indices[closest, 0]]).data.float() / 255.0
         return Memorization(
             samples=own,
             held_out=Nearest(found.distances[count:], found.indices[count:]),
@@ -207,11 +208,12 @@ class ImageStudy:
         labels = (seeds % classes).tolist() if classes else None
         return self.pipeline.generate(labels, seeds=seeds.tolist()).cpu()
 
-    def _labels(self, count: int) -> Int[Tensor, " b"]:
-        """The classes in turn; the null class, whose number is 0, where there are none."""
-        classes = self.config.num_classes or 0
-        labels = torch.arange(count) % max(1, classes)
-        return labels.to(self.pipeline.device)
+    def _evidence(self, count: int) -> Evidence:
+        """The classes in turn; nothing where there are none."""
+        if not self.config.num_classes:
+            return NOTHING
+        labels = torch.arange(count) % self.config.num_classes
+        return Evidence.of_classes(labels.to(self.pipeline.device))
 
 
 def _parts(passes: PassComparison) -> list[Analysis]:
@@ -226,7 +228,7 @@ def _rows(data: ImageDataset, count: int) -> Int[Tensor, " n"]:
 def _some(data: ImageDataset, count: int) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels (N,)."""
     batch = data.batch(_rows(data, count))
-    return batch["data"], batch["label"]
+    return batch.data, data.labels[batch.index]
 
 
 def _small(images: Tensor) -> Float[Tensor, "n c h w"]:

@@ -46,9 +46,11 @@ class ImagePipeline(UnitePipeline):
         self, class_labels: Labels, *, seeds: Sequence[int], **options: Unpack[SamplingOptions]
     ) -> Float[Tensor, "b c h w"]:
         """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
-        labels = self._labels(class_labels, len(seeds))
-        given = self._seeds(len(labels), None, seeds)
-        return self.decode_tensor(self.sample_latents(labels, given, **options))
+        count = len(seeds) if class_labels is None else len(class_labels)
+        given = self._seeds(count, None, seeds)
+        return self.decode_tensor(
+            self.sample_latents(self._evidence(class_labels), given, **options)
+        )
 
     # ---- tokenizing -----------------------------------------------------------------------
 

@@ -92,15 +92,15 @@ class ImageTask:
         result = evaluate_images(
             reconstruct=reconstruct,
             sample=sample,
-            test_images=test["data"],
-            test_labels=test["label"],
-            train_images=data.train.batch(spread)["data"],
+            test_images=test.data,
+            test_labels=data.test.labels[test.index],
+            train_images=data.train.batch(spread).data,
             num_classes=min(_SHOWN, len(data.class_names)),
             num_samples=1000 if embedded else _SHOWN**2,  # without a judge, for the picture alone
             guidance_scale=config.sampling.guidance_scale,
             classifier=load_fashion_classifier() if embedded else None,
         )
-        inputs, outputs = test["data"][:20].float() / 255.0, result.reconstructions[:20]
+        inputs, outputs = test.data[:20].float() / 255.0, result.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
         best = result.samples if result.samples_guided is None else result.samples_guided
         _sample_picture(best, data.class_names).save(folder / "samples.png")

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openunite.batch import Batch
 from openunite.evaluation.images.perceptual import Distance, Lpips, gradient_distance
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modality import Batch, Embedder, Head, Modality
+from openunite.modality import Embedder, Head, Modality
 from openunite.nn.embeddings import sincos_grid
 
 PERCEPTUAL = ("none", "lpips", "gradients")
@@ -140,11 +141,11 @@ class ImageModality(Modality):
         return PixelHead(self.shape, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        error = output.float() - batch["data"]
+        error = output.float() - batch.data
         norms = {"l1": error.abs, "l2": error.square}
         losses = {name: w * norms[name]().mean() for name, w in self.weights.items() if w}
         if self.perceptual != "none":
-            distance = self.distance()(output, batch["data"]).mean()
+            distance = self.distance()(output, batch.data).mean()
             losses[self.perceptual] = self.perceptual_weight * distance
         return losses
 
@@ -166,9 +167,9 @@ class ImageModality(Modality):
         if self.perceptual == "lpips" and isinstance(distance := self.distance(), Lpips):
             distance.compile()
 
-    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
-        data = batch["data"].to(torch.float32) / 255.0
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
+        data = batch.data.to(torch.float32) / 255.0
         if self.flip and random is not None:
             mirrored = random.uniform(Stream.AUGMENT)[:, None, None, None] < 0.5
             data = torch.where(mirrored, data.flip(-1), data)
-        return {**batch, "data": data}
+        return batch.with_data(data)

@@ -119,7 +119,7 @@ class Trial:
         what = {"data": self.data.fingerprint, "split": split, **size}
         found = cached_features(
             self.extractor,
-            lambda positions: dataset.batch(rows[list(positions)])["data"],
+            lambda positions: dataset.batch(rows[list(positions)]).data,
             len(rows),
             what,
             cache_folder() / "features",

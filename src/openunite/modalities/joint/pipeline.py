@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
+from openunite.batch import CLASS, Evidence
 from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset, joint_dataset
@@ -33,7 +33,10 @@ class JointPipeline(AtomPipeline):
         chosen = zip((kind > 0).tolist(), molecules, crystals, strict=True)
         return [crystal if periodic else molecule for periodic, molecule, crystal in chosen]
 
-    def _histograms(self, labels: Int[Tensor, " b"]) -> Tensor:
-        """Of the class of each sample; the null class has the sum."""
+    def _histograms(self, evidence: Evidence, count: int) -> Tensor:
+        """Rows (B, S) of the class of each sample; their sum where no class is asked for."""
         rows = torch.tensor(self.config.size_histogram, dtype=torch.float64)
-        return torch.cat([rows, rows.sum(dim=0, keepdim=True)])[labels.cpu()]
+        chosen = evidence.conditions.get(CLASS)
+        if chosen is None:
+            return rows.sum(dim=0).expand(count, -1)
+        return rows[chosen.values.cpu()]

@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead
 from openunite.modalities.crystal.tokens import CrystalModality, lattice_features
 from openunite.modalities.molecule.tokens import MoleculeModality, positions_and_vectors
-from openunite.modality import Batch, Modality
+from openunite.modality import Modality
 
 MOLECULE, CRYSTAL = 0, 1  # class labels: the dataset a structure comes from
 CLASS_NAMES = ("molecules", "crystals")
@@ -58,10 +59,10 @@ class JointModality(Modality):
         return AtomHead(self.max_atoms, outputs, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        as_molecule, as_crystal, kind = self.split(output, batch["mask"])
-        crystals, near = is_crystal(batch["data"]), batch["data"][..., :4]
+        as_molecule, as_crystal, kind = self.split(output, batch.valid)
+        crystals, near = is_crystal(batch.data), batch.data[..., :4]
         parts = {
-            MOLECULE: self.molecule.errors(as_molecule, {**batch, "data": near}),
+            MOLECULE: self.molecule.errors(as_molecule, batch.with_data(near)),
             CRYSTAL: self.crystal.errors(as_crystal, batch),
         }
         losses = {"kind": F.binary_cross_entropy_with_logits(kind, crystals.float())}
@@ -81,14 +82,14 @@ class JointModality(Modality):
         mean = (kind[..., 0] * mask).sum(dim=1) / mask.sum(dim=1)
         return torch.cat([logits, molecular], -1), torch.cat([logits, periodic], -1), mean
 
-    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
         """Molecules are rotated, crystals are shifted."""
-        data = batch["data"]
-        turned = self.molecule.prepare({**batch, "data": data[..., :4]}, random)["data"]
+        data = batch.data
+        turned = self.molecule.prepare(batch.with_data(data[..., :4]), random).data
         turned = torch.cat([turned, data[..., 4:]], dim=-1)
-        shifted = self.crystal.prepare(batch, random)["data"]
+        shifted = self.crystal.prepare(batch, random).data
         crystals = is_crystal(data)[:, None, None]
-        return {**batch, "data": torch.where(crystals, shifted, turned)}
+        return batch.with_data(torch.where(crystals, shifted, turned))
 
 
 def is_crystal(structures: Float[Tensor, "b n 10"]) -> Bool[Tensor, " b"]:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor
 from torch.nn import functional as F
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.atoms.tokens import (
     AtomEmbedder,
@@ -27,7 +28,7 @@ from openunite.modalities.molecule.anchors import (
     lengths,
     vectors_from,
 )
-from openunite.modality import Batch, Modality
+from openunite.modality import Modality
 
 _HYDROGEN = 1
 
@@ -72,7 +73,7 @@ class MoleculeModality(Modality):
 
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """The losses of each molecule."""
-        data, mask = batch["data"], batch["mask"]
+        data, mask = batch.data, batch.valid
         logits, positions, vectors = self._outputs(output)
         true_positions, true_vectors = positions_and_vectors(data, self.elements)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
@@ -94,13 +95,13 @@ class MoleculeModality(Modality):
         logits, positions, vectors = output.float().split([len(self.elements), 3, 3], dim=-1)
         return logits, positions, vectors
 
-    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
         if random is None or not self.rotate:
-            return dict(batch)
-        data, turn = batch["data"], random_rotations(random.normal(Stream.AUGMENT, 4))
+            return batch
+        data, turn = batch.data, random_rotations(random.normal(Stream.AUGMENT, 4))
         with torch.autocast(data.device.type, enabled=False):  # which would round the targets, too
             turned = data[..., 1:] @ turn
-        return {**batch, "data": torch.cat([data[..., :1], turned], dim=-1)}
+        return batch.with_data(torch.cat([data[..., :1], turned], dim=-1))
 
 
 def positions_and_vectors(

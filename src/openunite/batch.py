@@ -1,0 +1,143 @@
+"""What goes through the networks together: samples, and what is known of each of them.
+
+Tokenizing infers latents from full evidence, generating infers them from none, and everything
+between the two is a choice of what to show: `Evidence` is that choice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+CLASS = "class"  # the name of the condition that holds class labels
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Values of one condition (B, ...); `known` (B,) is False for samples that have none."""
+
+    values: Tensor
+    known: Bool[Tensor, " b"]
+
+    @classmethod
+    def of_all(cls, values: Tensor) -> "Given":
+        """Values that are known of every sample."""
+        return cls(values, torch.ones(len(values), dtype=torch.bool, device=values.device))
+
+    def drop(self, dropped: Bool[Tensor, " b"]) -> "Given":
+        """The same values, not known where `dropped` is True."""
+        return Given(self.values, self.known & ~dropped)
+
+    def repeat(self, times: int) -> "Given":
+        """The samples `times` times, one copy of the batch after the other."""
+        shape = [times, *[1] * (self.values.ndim - 1)]
+        return Given(self.values.repeat(shape), self.known.repeat(times))
+
+    def rows(self, part: slice) -> "Given":
+        """Some of the samples."""
+        return Given(self.values[part], self.known[part])
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Given":
+        """A copy on a device."""
+        values = self.values.to(device, non_blocking=non_blocking)
+        return Given(values, self.known.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Given":
+        """A copy in page-locked memory, from which a GPU reads without waiting."""
+        return Given(self.values.pin_memory(), self.known.pin_memory())
+
+
+Conditions = Mapping[str, Given]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the network is shown of each sample beside its registers.
+
+    `conditions` go by name; one that is not named is known of no sample. `observation` (B, ...) is
+    the data point in model form. `NOTHING`, which is `Evidence()`, stands for unconditional
+    generation, and an observation alone for tokenizing.
+    """
+
+    conditions: Conditions = field(default_factory=dict)
+    observation: Tensor | None = None
+
+    @classmethod
+    def of_classes(cls, labels: Int[Tensor, " b"]) -> "Evidence":
+        """Class labels, known of every sample."""
+        return cls({CLASS: Given.of_all(labels)})
+
+    def drop(self, dropped: Bool[Tensor, " b"]) -> "Evidence":
+        """No condition is known of the samples where `dropped` is True."""
+        kept = {name: given.drop(dropped) for name, given in self.conditions.items()}
+        return replace(self, conditions=kept)
+
+    def rows(self, part: slice) -> "Evidence":
+        """The evidence of some of the samples."""
+        seen = None if self.observation is None else self.observation[part]
+        return Evidence({name: g.rows(part) for name, g in self.conditions.items()}, seen)
+
+    def repeat(self, times: int) -> "Evidence":
+        """The samples `times` times, one copy of the batch after the other."""
+        seen = self.observation
+        if seen is not None:
+            seen = seen.repeat(times, *[1] * (seen.ndim - 1))
+        return Evidence({name: g.repeat(times) for name, g in self.conditions.items()}, seen)
+
+    def to(self, device: torch.device | str) -> "Evidence":
+        """A copy on a device."""
+        seen = None if self.observation is None else self.observation.to(device)
+        return Evidence({name: g.to(device) for name, g in self.conditions.items()}, seen)
+
+
+NOTHING = Evidence()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B samples of the data.
+
+    `data` (B, ...) is in stored or in model form; `index` (B,) holds the positions of the samples
+    in the data. `mask` (B, K) marks the valid registers of samples that differ in size, and is None
+    where all are alike. `conditions` are what the data say of the samples beside `data`.
+    """
+
+    data: Tensor
+    index: Int[Tensor, " b"]
+    mask: Bool[Tensor, "b k"] | None = None
+    conditions: Conditions = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def valid(self) -> Bool[Tensor, "b k"]:
+        """The mask of samples that differ in size. ValueError where there is none."""
+        if self.mask is None:
+            raise ValueError("expected a batch with a mask, as molecules and crystals have one")
+        return self.mask
+
+    def with_data(self, data: Tensor) -> "Batch":
+        """The same samples with other data: augmented, or in another form."""
+        return replace(self, data=data)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """A copy on a device."""
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
+        return Batch(
+            self.data.to(device, non_blocking=non_blocking),
+            self.index.to(device, non_blocking=non_blocking),
+            mask,
+            {n: g.to(device, non_blocking=non_blocking) for n, g in self.conditions.items()},
+        )
+
+    def pin_memory(self) -> "Batch":
+        """A copy in page-locked memory; PyTorch's loader calls this by its name."""
+        return Batch(
+            self.data.pin_memory(),
+            self.index.pin_memory(),
+            None if self.mask is None else self.mask.pin_memory(),
+            {name: given.pin_memory() for name, given in self.conditions.items()},
+        )
