@@ -6,8 +6,8 @@ depends on its batch mates; the adaptive one shares its step size over the batch
 
 import math
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from itertools import pairwise
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from openunite.flow.guidance import Denoiser, at
 from openunite.flow.path import gap, shift_time
+from openunite.flow.sampling import SOLVERS, Sampling
 
-Solver = Literal["euler", "heun", "multistep", "sde", "dopri5"]
-Fresh = Callable[[int], Tensor]  # number of a step, from 1 -> N(0, I) (B, K, C)
+NoiseSampler = Callable[[int], Tensor]  # number of a step, from 1 -> N(0, I) (B, K, C)
 Callback = Callable[[int, float, Tensor], None]  # (evaluations so far, t, z_t)
 
 
@@ -36,36 +36,58 @@ def time_grid(num_steps: int, shift: float = 1.0) -> Float[Tensor, " n"]:
 def solve(
     denoiser: Denoiser,
     noise: Float[Tensor, "b k c"],
+    sampling: Sampling,
     *,
-    solver: str = "heun",
-    num_steps: int = 50,
-    shift: float = 1.0,
-    eta: float = 0.0,
-    fresh: Fresh | None = None,
+    noise_sampler: NoiseSampler | None = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "b k c"]:
-    """Carry noise (B, K, C) at t = 0 to latents at t = 1.
+    """Carry noise (B, K, C) at t = 0 to latents at t = 1, as `sampling` says.
 
-    `euler` costs num_steps evaluations (order 1), `heun` 2 num_steps - 1 (order 2, the last step
-    Euler's), `multistep` num_steps (order 2, from the prediction before), `sde` num_steps; none of
-    them asks the denoiser about t = 1, which training hardly ever shows it. `dopri5` is the
-    paper's adaptive protocol, does, and ignores num_steps and shift. `eta` and `fresh` belong to
-    `sde`: see equation (8). Raises ValueError for another name, or what does not fit.
+    Guidance is the denoiser's business: see `guide`. Solvers with a fixed number of steps never ask
+    the denoiser about t = 1, which training hardly ever shows it. `noise_sampler` is needed by
+    solvers that renew noise. ValueError for settings that do not fit.
     """
-    if solver == "dopri5":
-        return _dopri5(denoiser, noise, callback)
-    if solver not in get_args(Solver):
-        raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
-    grid, z, evaluations = time_grid(num_steps, shift).tolist(), noise, 0
-    if solver == "sde":
-        return _sde(denoiser, noise, grid, eta, fresh, callback)
-    if solver == "multistep":
-        return _multistep(denoiser, noise, grid, callback)
+    row = sampling.row
+    grid = time_grid(sampling.num_inference_steps, sampling.time_shift).tolist()
+    options = {name: sampling.option(name) for name in row.options}
+    solver = EntryPoint(sampling.solver, row.function, SOLVERS.group).load()
+    latents: Tensor = solver(
+        denoiser, noise, grid, noise_sampler=noise_sampler, callback=callback, **options
+    )
+    return latents
+
+
+def euler(
+    denoiser: Denoiser,
+    z: Float[Tensor, "b k c"],
+    grid: list[float],
+    *,
+    noise_sampler: NoiseSampler | None,
+    callback: Callback | None,
+) -> Float[Tensor, "b k c"]:
+    """One evaluation of equation (6) per step."""
+    for number, (now, then) in enumerate(pairwise(grid), start=1):
+        z = z + (then - now) * velocity(at(denoiser, now), z, z.new_full((len(z),), now))
+        if callback is not None:
+            callback(number, then, z)
+    return z
+
+
+def heun(
+    denoiser: Denoiser,
+    z: Float[Tensor, "b k c"],
+    grid: list[float],
+    *,
+    noise_sampler: NoiseSampler | None,
+    callback: Callback | None,
+) -> Float[Tensor, "b k c"]:
+    """The mean of the slopes at both ends of a step; the last step, to t = 1, is Euler's."""
+    evaluations = 0
     for now, then in pairwise(grid):
-        step, t = then - now, z.new_full((len(z),), now)
-        slope = velocity(at(denoiser, now), z, t)
+        step = then - now
+        slope = velocity(at(denoiser, now), z, z.new_full((len(z),), now))
         evaluations += 1
-        if solver == "heun" and then < 1.0:
+        if then < 1.0:
             ahead = z + step * slope
             end = velocity(at(denoiser, then), ahead, z.new_full((len(z),), then))
             slope = (slope + end) / 2
@@ -76,9 +98,14 @@ def solve(
     return z
 
 
-def _multistep(
-    denoiser: Denoiser, z: Tensor, grid: list[float], callback: Callback | None
-) -> Tensor:
+def multistep(
+    denoiser: Denoiser,
+    z: Float[Tensor, "b k c"],
+    grid: list[float],
+    *,
+    noise_sampler: NoiseSampler | None,
+    callback: Callback | None,
+) -> Float[Tensor, "b k c"]:
     """Equation (9): (6) solved exactly where the prediction is a straight line in t.
 
     The line goes through the last two predictions, as in Adams and Bashforth's method of order 2.
@@ -100,36 +127,46 @@ def _multistep(
     return z
 
 
-def _sde(
+def sde(
     denoiser: Denoiser,
-    z: Tensor,
+    z: Float[Tensor, "b k c"],
     grid: list[float],
-    eta: float,
-    fresh: Fresh | None,
+    *,
+    noise_sampler: NoiseSampler | None,
     callback: Callback | None,
-) -> Tensor:
+    eta: float = 0.0,
+    temperature: float = 1.0,
+) -> Float[Tensor, "b k c"]:
     """Equation (8): z_s = s z0^ + (1 - s) (sqrt(1 - r) eps^ + sqrt(r) eps), eps^ from z_t and z0^.
 
     Fresh noise in place of a part of the predicted one lets later steps mend earlier errors. With
     r = eta^2 (1 - (t (1 - s) / (s (1 - t)))^2), eta = 1 is ancestral sampling, and eta = 0 Euler's
-    method. The step to s = 1 ends on the prediction itself.
+    method. `temperature` scales the new noise. The step to s = 1 ends on the prediction itself.
     """
-    if not 0.0 <= eta <= 1.0 or fresh is None:
-        raise ValueError(f"solver 'sde' needs 0 <= eta <= 1 and a source of noise, got eta {eta}")
+    if noise_sampler is None:
+        raise ValueError("solver 'sde' renews noise: give a noise_sampler")
     for number, (now, then) in enumerate(pairwise(grid), start=1):
         predicted = at(denoiser, now)(z, z.new_full((len(z),), now))
         noise = (z - now * predicted) / (1.0 - now)
         if eta > 0.0 and then < 1.0:
             renewed = eta**2 * (1.0 - (now * (1.0 - then) / (then * (1.0 - now))) ** 2)
-            noise = (1.0 - renewed) ** 0.5 * noise + renewed**0.5 * fresh(number).to(noise)
+            new = (temperature * noise_sampler(number)).to(noise)
+            noise = (1.0 - renewed) ** 0.5 * noise + renewed**0.5 * new
         z = then * predicted + (1.0 - then) * noise
         if callback is not None:
             callback(number, then, z)
     return z
 
 
-def _dopri5(denoiser: Denoiser, noise: Tensor, callback: Callback | None) -> Tensor:
-    """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`)."""
+def dopri5(
+    denoiser: Denoiser,
+    z: Float[Tensor, "b k c"],
+    grid: list[float],
+    *,
+    noise_sampler: NoiseSampler | None,
+    callback: Callback | None,
+) -> Float[Tensor, "b k c"]:
+    """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`); it has no grid."""
     try:
         from torchdiffeq import odeint
     except ImportError as error:
