@@ -20,11 +20,11 @@ from benchmarks.measure import samples_through
 from openunite.evaluation.fashion_classifier import FashionClassifier, load_fashion_classifier
 from openunite.evaluation.features.base import module_checksum
 from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
+from openunite.files import write_json
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve
 from openunite.modalities.image.arrays import fashion_mnist_mini
 from openunite.pipelines.image import ImagePipeline
-from openunite.training.files import write_json
 
 REFERENCE = "heun 1 100"
 PER_STEP = {"euler": 1, "heun": 2, "multistep": 1, "sde": 1}

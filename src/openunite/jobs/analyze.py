@@ -17,6 +17,7 @@ from openunite.analysis.entropy import WeightEntropy, weight_entropy
 from openunite.analysis.trajectory import Trajectory
 from openunite.commands import Analyze
 from openunite.evaluation.pictures import read_rows
+from openunite.files import write_json
 from openunite.jobs.analyze_images import IMAGE_ANALYSES, ImageStudy
 from openunite.jobs.load import load_pipeline
 from openunite.jobs.report_tables import by_reason
@@ -25,7 +26,6 @@ from openunite.pipelines.image import ImagePipeline
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig, load_config
 from openunite.training.device import choose_device
-from openunite.training.files import write_json
 
 Entry = dict[str, Any]  # one of analysis.json
 

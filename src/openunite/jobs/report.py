@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
+from openunite.files import write_text
 from openunite.jobs.load import load_pipeline, weights_checksum
 from openunite.jobs.page import folded, heading, page, paragraph, picture, shown, table, tiles
 from openunite.jobs.report_tables import (
@@ -22,7 +23,6 @@ from openunite.jobs.report_tables import (
 )
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.training.config import RunConfig, load_config
-from openunite.training.files import write_text
 
 # Known pictures and their captions, in order; others follow under their file names.
 _PICTURES = {

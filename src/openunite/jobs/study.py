@@ -19,13 +19,13 @@ from openunite.evaluation.ablations import Row, add, distances, draw, markdown, 
 from openunite.evaluation.card import differences as protocols_apart
 from openunite.evaluation.card import load_card, software
 from openunite.evaluation.features import load_extractor
+from openunite.files import write_json, write_text
 from openunite.jobs.configure import configure
 from openunite.jobs.images_judged import EMBEDDED, extractor_for
 from openunite.recipes.ablations import Variant, ablation_base, grid
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.cost import flops, uses_lpips
 from openunite.training.device import choose_device
-from openunite.training.files import write_json, write_text
 from openunite.training.scaling import muon_flops
 from openunite.training.signals import StopSignals
 

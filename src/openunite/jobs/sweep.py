@@ -8,9 +8,9 @@ from openunite.evaluation.card import software
 from openunite.evaluation.feature_sets import gather
 from openunite.evaluation.features.base import Extractor
 from openunite.evaluation.image_sets import evaluations_in
+from openunite.files import write_json
 from openunite.jobs.evaluate import of_model, of_samples
 from openunite.jobs.images_judged import Sampling, open_trial
-from openunite.training.files import write_json
 
 FIRST_SEED = 1_000_000_000  # far from those of `evaluate`
 

@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from openunite.baselines.staged import standardize
 from openunite.commands import Train
 from openunite.evaluation.pictures import draw_curves
+from openunite.files import write_json
 from openunite.flow.random import SlotRandom
 from openunite.jobs.configure import configure, fit_to_minutes
 from openunite.jobs.inspect import describe_config
@@ -25,7 +26,6 @@ from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkp
 from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
-from openunite.training.files import write_json
 from openunite.training.trainer import Trainer, TrainResult
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from openunite.training.files import write_text
+from openunite.files import write_text
 
 
 @dataclass(frozen=True)

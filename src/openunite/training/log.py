@@ -10,8 +10,8 @@ from accelerate.tracking import get_available_trackers
 from torch import Tensor
 from tqdm import tqdm
 
+from openunite.files import write_text
 from openunite.training.device import wide
-from openunite.training.files import write_text
 
 Row = dict[str, float]
 
