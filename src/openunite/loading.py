@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils import logging
 from torch import nn
 
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.base import UnitePipeline
+from openunite.pipelines.folder import find_folder, read_index
 from openunite.tasks import pipeline_called, pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import load_newest
@@ -41,29 +41,23 @@ def load_pipeline(source: str, weights: str = "ema") -> UnitePipeline:
             "(model_index.json)"
         )
     try:
-        return _open(source)
+        folder = find_folder(source)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{source} is no run, no pipeline folder, and could not be had from the hub "
             f"({type(error).__name__})"
         ) from error
+    return _open(folder)
 
 
-def _open(source: str | Path) -> UnitePipeline:
-    kind = UnitePipeline.load_config(source).get("_class_name", "")
+def _open(folder: Path) -> UnitePipeline:
+    kind = read_index(folder).get("_class_name")
     found = pipeline_called(kind)
     if found is None:
         raise ValueError(
-            f"{source} holds a {kind or 'model of another kind'}, no openunite pipeline"
+            f"{folder} holds a {kind or 'model of another kind'}, no openunite pipeline"
         )
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a bar over two parts says nothing; downloads have their own
-    try:
-        pipeline: UnitePipeline = found.from_pretrained(source)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-    return pipeline
+    return found.from_pretrained(folder)
 
 
 def _from_checkpoint(run: Path, weights: str = "ema") -> UnitePipeline:

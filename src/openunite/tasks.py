@@ -87,7 +87,7 @@ def pipeline_class(modality: str) -> type[UnitePipeline]:
     return found
 
 
-def pipeline_called(name: str) -> type[UnitePipeline] | None:
+def pipeline_called(name: object) -> type[UnitePipeline] | None:
     """The pipeline whose class has this name, as model_index.json gives it."""
     for modality, (_, known) in _PIPELINES.items():
         if name == known:

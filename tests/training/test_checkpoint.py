@@ -112,13 +112,13 @@ def test_loading_the_newest_hashes_each_file_once(
     damage(save(tmp_path, 1) / "state.json")
     save(tmp_path, 2)
     hashed: list[str] = []
-    original = checkpoint._sha256
+    original = checkpoint.sha256_of
 
     def count(path: Path) -> str:
         hashed.append(f"{path.parent.name}/{path.name}")
         return original(path)
 
-    monkeypatch.setattr(checkpoint, "_sha256", count)
+    monkeypatch.setattr(checkpoint, "sha256_of", count)
     newest(tmp_path)
     files = ("ema.safetensors", "model.safetensors", "state.json")
     assert sorted(hashed) == [f"step-00000002/{name}" for name in files]

@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any
 
 import torch
-from diffusers import ModelMixin  # noqa: F401  a pipeline is loaded through it: looked up by name
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -76,6 +75,13 @@ class PosteriorEncoder(SeparateEncoder):
         twice = torch.cat([z_t, z_t], dim=2)  # the tokenizer has 2 C channels on both ends
         mean, log_variance = self.tokenizer(twice, t, evidence, mask).chunk(2, dim=2)
         return mean, log_variance.clamp(-30.0, 20.0)
+
+
+ENCODERS: dict[str, type[GenerativeEncoder]] = {
+    "shared": GenerativeEncoder,
+    "separate": SeparateEncoder,
+    "posterior": PosteriorEncoder,
+}
 
 
 def _settings(model: GenerativeEncoder) -> dict[str, Any]:

@@ -6,8 +6,6 @@ runs.
 """
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,6 +33,7 @@ from openunite.convert.released import (
     reshaped,
     sizes_of,
 )
+from openunite.files import whole_folder
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
@@ -156,15 +155,7 @@ def _load(
 
 
 def _write(pipeline: ImagePipeline, report: ConversionReport, output: Path) -> None:
-    """The folder under a temporary name beside its place, then renamed."""
-    temporary = output.with_name(f".{output.name}.writing-{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        pipeline.save_pretrained(temporary)
-        (temporary / "conversion.json").write_text(json.dumps(asdict(report), indent=1))
-        if output.exists():
-            output.rmdir()  # it was empty; it stays if that has changed
-        os.rename(temporary, output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    """The pipeline and what was converted, whole or not at all."""
+    with whole_folder(output) as folder:
+        pipeline.save_pretrained(folder)
+        (folder / "conversion.json").write_text(json.dumps(asdict(report), indent=1))

@@ -64,7 +64,10 @@ SDE = Solver(
 DOPRI5 = Solver(f"{_HERE}dopri5", None, "the paper's adaptive protocol", typical=90)
 SOLVERS = Registry(
     "openunite.solvers",
-    {name: f"{__name__}:{name.upper()}" for name in ("euler", "heun", "multistep", "sde", "dopri5")},
+    {
+        name: f"{__name__}:{name.upper()}"
+        for name in ("euler", "heun", "multistep", "sde", "dopri5")
+    },
 )
 
 

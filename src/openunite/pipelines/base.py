@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
-from diffusers import DiffusionPipeline
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -14,6 +13,8 @@ from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import Callback, Solver, solve
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.pipelines.saving import SavedPipeline
+from openunite.pipelines.settings import check_finite, check_settings
 
 Labels = Sequence[int | str] | Tensor | None
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -38,7 +39,7 @@ class SamplingOptions(TypedDict, total=False):
     callback: Callback | None
 
 
-class UnitePipeline(DiffusionPipeline):
+class UnitePipeline(SavedPipeline):
     """One encoder and one decoder, with the defaults of sampling; every call can override them.
 
     Saved and loaded with `save_pretrained`, `push_to_hub` and `from_pretrained` (a path or a hub
@@ -64,24 +65,26 @@ class UnitePipeline(DiffusionPipeline):
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        if format_version > FORMAT_VERSION:
+        if type(format_version) is not int or not 1 <= format_version <= FORMAT_VERSION:
             raise ValueError(
-                f"this pipeline has format {format_version}, this openunite reads up to "
+                f"this pipeline has format {format_version!r:.100}, this openunite reads up to "
                 f"{FORMAT_VERSION}; upgrade openunite"
             )
         self.register_modules(encoder=encoder, decoder=decoder)
-        self.register_to_config(
-            solver=solver,
-            num_inference_steps=num_inference_steps,
-            time_shift=time_shift,
-            eta=eta,
-            temperature=temperature,
-            guidance_scale=guidance_scale,
-            guidance_interval=list(guidance_interval),
-            class_names=list(class_names or ()),
-            size_histogram=list(size_histogram or ()),
-            format_version=format_version,
-        )
+        settings: dict[str, Any] = {
+            "solver": solver,
+            "num_inference_steps": num_inference_steps,
+            "time_shift": time_shift,
+            "eta": eta,
+            "temperature": temperature,
+            "guidance_scale": guidance_scale,
+            "guidance_interval": guidance_interval,
+            "class_names": class_names or (),
+            "size_histogram": size_histogram or (),
+        }
+        check_settings(settings)
+        lists = {n: list(value) for n, value in settings.items() if isinstance(value, list | tuple)}
+        self.register_to_config(**settings | lists, format_version=format_version)
         self._keep_norms_exact()
 
     def to(self, *args: Any, **kwargs: Any) -> "UnitePipeline":
@@ -132,6 +135,7 @@ class UnitePipeline(DiffusionPipeline):
         warmth = settings.temperature if temperature is None else temperature
         scale = settings.guidance_scale if guidance_scale is None else guidance_scale
         low, high = guidance_interval or settings.guidance_interval
+        check_finite({"guidance_scale": scale, "temperature": warmth})
         steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
         return solve(
             self.denoiser(evidence, scale, (low, high), mask),

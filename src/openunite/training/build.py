@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from openunite.baselines.adversarial import AdversarialDecoderObjective, Discriminator
-from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
+from openunite.baselines.encoders import ENCODERS, SeparateEncoder
 from openunite.baselines.objectives import (
     AutoencoderObjective,
     DenoiserObjective,
@@ -21,12 +21,6 @@ from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import UniteObjective
 from openunite.training.config import RunConfig
-
-ENCODERS: dict[str, type[GenerativeEncoder]] = {
-    "shared": GenerativeEncoder,
-    "separate": SeparateEncoder,
-    "posterior": PosteriorEncoder,
-}
 
 
 def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:

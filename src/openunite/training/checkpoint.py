@@ -4,7 +4,6 @@ A checkpoint is a folder of safetensors files, a `state.json`, and a `manifest.j
 sha256 of each. It is written under a temporary name, flushed to disk and renamed.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from openunite.files import flush, sha256_of
 from openunite.training.sharding import shard_like
 
 FORMAT_VERSION = 1
@@ -61,7 +61,7 @@ def save_checkpoint(
         _write(temporary, step, tensors, state)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(temporary, final)
-        _flush(folder)
+        flush(folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError | SafetensorError):  # safetensors has its own I/O errors
@@ -85,11 +85,11 @@ def _write(
         contiguous = {key: value.detach().contiguous() for key, value in group.items()}
         save_file(contiguous, folder / f"{name}.safetensors")
     (folder / "state.json").write_text(json.dumps({**state, "step": step}, indent=1))
-    files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+    files = {p.name: sha256_of(p) for p in sorted(folder.iterdir())}
     manifest = {"format_version": FORMAT_VERSION, "step": step, "sha256": files}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in [*folder.iterdir(), folder]:
-        _flush(path)
+        flush(path)
 
 
 def checkpoint_name(step: int) -> str:
@@ -132,7 +132,7 @@ def verify(path: Path) -> dict[str, Any]:
             f"{path} has format {version}, this openunite reads up to {FORMAT_VERSION}; upgrade it"
         )
     for name, expected in sums.items():
-        if not (path / name).is_file() or _sha256(path / name) != expected:
+        if not (path / name).is_file() or sha256_of(path / name) != expected:
             raise CheckpointError(f"{path / name} is missing or damaged (sha256 differs)")
     return manifest
 
@@ -182,17 +182,3 @@ def _prune(folder: Path, keep: int, newest: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
