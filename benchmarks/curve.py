@@ -27,6 +27,7 @@ from openunite.evaluation.images.fashion_classifier import (
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.files import write_json
 from openunite.flow.random import seeded_normal
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
 
@@ -75,7 +76,7 @@ def draw(
 
     A pass is the network on one image: an evaluation costs one, and two where guidance acts.
     """
-    scale, interval = pipeline.config.guidance_scale, tuple(pipeline.config.guidance_interval)
+    scale, interval = pipeline.sampling.guidance_scale, pipeline.sampling.guidance_interval
     images, taken, evaluations = [], 0, 0
 
     def note(count: int, t: float, z: Tensor) -> None:
@@ -93,11 +94,13 @@ def draw(
             latents = solve(
                 pipeline.denoiser(evidence, scale, interval),
                 noise(0),
-                solver=point.solver,
-                num_steps=max(1, point.evaluations // PER_STEP.get(point.solver, 1)),
-                shift=point.shift,
-                eta=1.0,
-                fresh=noise,
+                Sampling(
+                    point.solver,
+                    max(1, point.evaluations // PER_STEP.get(point.solver, 1)),
+                    point.shift,
+                    options={"eta": 1.0} if point.solver == "sde" else {},
+                ),
+                noise_sampler=noise,
                 callback=note,
             )
             evaluations += taken * len(part)
@@ -141,8 +144,8 @@ def identity(
     return {
         "encoder": module_checksum(pipeline.encoder),
         "decoder": module_checksum(pipeline.decoder),
-        "guidance_scale": float(pipeline.config.guidance_scale),
-        "guidance_interval": list(map(float, pipeline.config.guidance_interval)),
+        "guidance_scale": float(pipeline.sampling.guidance_scale),
+        "guidance_interval": list(map(float, pipeline.sampling.guidance_interval)),
         "judge": module_checksum(judge.classifier),
         "samples": samples,
         "batch": batch,  # dopri5 shares its steps over a batch

@@ -24,6 +24,7 @@ from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples
 from benchmarks.released import PlainEncoder, plain_guide
 from openunite.batch import NOTHING, Evidence
 from openunite.flow.random import seeded_normal
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.loading import load_pipeline, make_pipeline
 from openunite.modalities.image.pipeline import ImagePipeline
@@ -135,13 +136,12 @@ def config_of(pipeline: ImagePipeline) -> RunConfig:
 @torch.no_grad()
 def _released(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
     """Both branches at every evaluation of the adaptive solver, plain operations."""
-    config: Any = pipeline.config
-    denoiser = plain_guide(
-        PlainEncoder(pipeline.encoder), labels, config.guidance_scale, config.guidance_interval[0]
-    )
+    sampling = pipeline.sampling
+    scale, (low, _) = sampling.guidance_scale, sampling.guidance_interval
+    denoiser = plain_guide(PlainEncoder(pipeline.encoder), labels, scale, low)
     noise = seeded_normal(seeds, *pipeline.latent_shape).to(pipeline.device)
     with pipeline._autocast():
-        return solve(denoiser, noise, solver="dopri5")
+        return solve(denoiser, noise, Sampling("dopri5"))
 
 
 def curve(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
@@ -172,9 +172,9 @@ def curve(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
 
 def _own(pipeline: ImagePipeline) -> Point:
     """What the pipeline does by default; new noise, where it has any, in full."""
-    config: Any = pipeline.config
-    steps = config.num_inference_steps * PER_STEP.get(config.solver, 0)
-    return Point(config.solver, config.time_shift, steps)
+    sampling = pipeline.sampling
+    steps = sampling.num_inference_steps * PER_STEP.get(sampling.solver, 0)
+    return Point(sampling.solver, sampling.time_shift, steps)
 
 
 def _row(name: str, timing: Timing, batch: int) -> str:

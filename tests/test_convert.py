@@ -28,7 +28,7 @@ def test_conversion_keeps_the_function_and_accounts_for_every_tensor(tmp_path: P
     assert "recomputed" in report.unused["encoder.feat_rope.freqs_cos"]
     assert report.parameters["decoder"] == models()[1].num_parameters()
     assert report.sizes["encoder"]["num_classes"] == 5
-    assert (pipeline.config.solver, pipeline.config.num_inference_steps) == ("heun", 50)
+    assert (pipeline.sampling.solver, pipeline.sampling.num_inference_steps) == ("heun", 50)
     saved = json.loads((tmp_path / "pipeline" / "conversion.json").read_text())
     assert ConversionReport(**saved) == report
     assert saved["averaging"] == "ema"

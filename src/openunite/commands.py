@@ -129,8 +129,9 @@ class Sample:
     """1 is no guidance; default the pipeline's."""
     num_inference_steps: OptionalInt = None
     """Solver steps; default the pipeline's."""
-    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] | None = None
-    """Default the pipeline's; dopri5 is the paper's adaptive protocol."""
+    solver: OptionalStr = None
+    """euler, heun, multistep, sde, dopri5 (the paper's adaptive protocol) or one of another
+    package; default the pipeline's."""
     batch_size: int = 64
     """Samples at a time; does not change any of them."""
 
@@ -249,8 +250,8 @@ class Evaluate:
     """Of the guided samples; default the pipeline's. Unguided samples are always drawn, too."""
     num_inference_steps: OptionalInt = None
     """Solver steps; default the pipeline's."""
-    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] | None = None
-    """Default the pipeline's."""
+    solver: OptionalStr = None
+    """As for `sample`."""
     weights: Literal["ema", "raw"] = "ema"
     """Of a run: the averaged weights, or those of its newest checkpoint."""
     precision: Literal["no", "bf16"] = "no"
@@ -293,8 +294,8 @@ class Sweep:
     """Samples at each scale."""
     num_inference_steps: OptionalInt = None
     """Solver steps; default the pipeline's."""
-    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] | None = None
-    """Default the pipeline's."""
+    solver: OptionalStr = None
+    """As for `sample`."""
     batch_size: int = 250
     """Images at a time."""
     output: OptionalStr = None

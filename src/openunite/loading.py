@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from openunite.evaluation.images.features.base import module_checksum
+from openunite.flow.guidance import NO_GUIDANCE
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.base import UnitePipeline
@@ -88,16 +89,12 @@ def make_pipeline(
 ) -> UnitePipeline:
     """A pipeline with the run's sampling settings as defaults; `record` is what data.json keeps."""
     sampling = config.sampling
+    if not config.num_classes:
+        sampling = sampling.change(guidance_scale=NO_GUIDANCE)
     pipeline = pipeline_class(config.modality)(
         encoder.eval(),
         decoder.eval(),
-        solver=sampling.solver,
-        num_inference_steps=sampling.num_inference_steps,
-        time_shift=sampling.time_shift,
-        eta=sampling.eta,
-        temperature=sampling.temperature,
-        guidance_scale=sampling.guidance_scale if config.num_classes else 1.0,
-        guidance_interval=sampling.guidance_interval,
+        sampling,
         class_names=list(record.get("class_names", ())),
         size_histogram=list(record.get("size_histogram", ())),
     )

@@ -11,6 +11,7 @@ from openunite.analysis.interpolation import interpolate_latents
 from openunite.analysis.neighbors import Memorization, Nearest, search
 from openunite.analysis.trajectory import follow
 from openunite.drawing.figures import tile
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 
 TARGET = torch.full((6, 1, 4), 0.75)
@@ -36,7 +37,7 @@ def test_a_trajectory_towards_a_known_target() -> None:
         times.append(t)
         states.append(z)
 
-    solve(perfect, noise, solver="euler", num_steps=40, callback=keep)
+    solve(perfect, noise, Sampling("euler", 40, 1.0), callback=keep)
     found = follow(times, states, perfect, decode)
     assert found.states.shape == found.predictions.shape == (41, 6, 1, 2, 2)
     assert (found.predictions[:-1] == 0.75).all()

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from openunite.flow.guidance import at, guide
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 
 
@@ -100,7 +101,9 @@ def test_a_guided_sample_never_waits_for_the_device(solver: str) -> None:
 
     guided = guide(lambda z, t: branch("c", z), lambda z, t: branch("u", z), 2.0, (0.1, 0.6))
     start = torch.empty(2, 3, 4, device="meta")
-    solve(guided, start, solver=solver, num_steps=4, eta=1.0, fresh=lambda _: start)
+    options = {"eta": 1.0} if solver == "sde" else {}
+    sampling = Sampling(solver, 4, 1.0, options=options)
+    solve(guided, start, sampling, noise_sampler=lambda _: start)
     inside = {"heun": 4}.get(solver, 2)  # of t = 0, 0.25, 0.5, 0.75; Heun looks at each twice
     assert evaluated.count("u") == inside
     with pytest.raises(RuntimeError, match="meta"):

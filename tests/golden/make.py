@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from openunite.flow.path import interpolate
 from openunite.flow.random import SlotRandom, seeded_normal
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modality import get_modality
@@ -187,7 +188,7 @@ def _sample(objective: UniteObjective, given: dict[str, Tensor]) -> dict[str, Te
     denoiser = ImagePipeline(encoder, decoder).denoiser(given["label"], 2.0, (0.1, 1.0))
     noise = given["sample_noise"].double()
     with torch.no_grad():
-        return {"sample": solve(denoiser, noise, solver="heun", num_steps=3).float()}
+        return {"sample": solve(denoiser, noise, Sampling("heun", 3, 1.0)).float()}
 
 
 if __name__ == "__main__":

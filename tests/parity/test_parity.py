@@ -16,6 +16,7 @@ from torch import Tensor
 from openunite.convert import convert
 from openunite.convert.released import released_names, reshaped
 from openunite.flow.path import interpolate
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modality import get_modality
@@ -158,7 +159,7 @@ def test_guided_adaptive_sample(pipeline: ImagePipeline, expected: dict[str, Ten
         latents = solve(
             pipeline.denoiser(expected["label"], 2.5, (0.1, 1.0)),
             expected["gen_noise"].double(),
-            solver="dopri5",
+            Sampling("dopri5"),
             callback=lambda count, t, z: times.append(t),
         )
         images = pipeline.decoder(latents)

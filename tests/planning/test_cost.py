@@ -9,10 +9,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from openunite.flow.sampling import Sampling
 from openunite.planning.cost import flops, num_parameters, sampling_passes, vgg16_flops
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
-from openunite.training.config import ModelConfig, RunConfig, SamplingConfig
+from openunite.training.config import ModelConfig, RunConfig
 
 
 def test_the_figures_of_unite_b() -> None:
@@ -29,17 +30,15 @@ def test_the_figures_of_unite_b() -> None:
 @pytest.mark.parametrize(
     ("settings", "classes", "passes"),
     [
-        (SamplingConfig("heun", 3, 1.0, guidance_scale=2.0), 10, 1 + 4 * 2),
-        (SamplingConfig("heun", 3, 1.0, guidance_scale=1.0), 10, 5),
-        (SamplingConfig("heun", 3, 1.0, guidance_scale=2.0), 0, 5),  # without classes, no guidance
-        (SamplingConfig("multistep", 8, 0.5, guidance_interval=(0.1, 1.0)), 10, 8 + 6),
-        (SamplingConfig("sde", 4, 1.0, eta=1.0, guidance_interval=(0.3, 0.6)), 10, 4 + 1),
-        (SamplingConfig("dopri5"), 10, None),
+        (Sampling("heun", 3, 1.0, guidance_scale=2.0), 10, 1 + 4 * 2),
+        (Sampling("heun", 3, 1.0, guidance_scale=1.0), 10, 5),
+        (Sampling("heun", 3, 1.0, guidance_scale=2.0), 0, 5),  # without classes, no guidance
+        (Sampling("multistep", 8, 0.5, guidance_interval=(0.1, 1.0)), 10, 8 + 6),
+        (Sampling("sde", 4, 1.0, guidance_interval=(0.3, 0.6), options={"eta": 1.0}), 10, 4 + 1),
+        (Sampling("dopri5"), 10, None),
     ],
 )
-def test_passes_of_a_sample_by_hand(
-    settings: SamplingConfig, classes: int, passes: int | None
-) -> None:
+def test_passes_of_a_sample_by_hand(settings: Sampling, classes: int, passes: int | None) -> None:
     assert sampling_passes(tiny_config(sampling=settings, num_classes=classes)) == passes
 
 

@@ -16,11 +16,12 @@ from openunite.cli import main, parse
 from openunite.commands import Evaluate, Study, Train
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.features.base import CallableExtractor
+from openunite.flow.sampling import Sampling
 from openunite.planning.cost import flops, meta_models, num_parameters
 from openunite.study import run as job
 from openunite.study.run import Cell, plan, stage_steps, study
 from openunite.study.variants import SMALL, VARIANTS, ablation_base, grid
-from openunite.training.config import RunConfig, SamplingConfig, differences, save_config
+from openunite.training.config import RunConfig, differences, save_config
 from openunite.training.optim import partition
 from openunite.verbs.configure import configure
 from openunite.verbs.evaluate import evaluate
@@ -240,7 +241,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         return replace(config, batch_size=8, model=replace(config.model, **small))
 
     monkeypatch.setattr(job, "configure", sizes)
-    base = replace(ablation_base(), sampling=SamplingConfig(num_inference_steps=1))
+    base = replace(ablation_base(), sampling=Sampling(num_inference_steps=1))
     monkeypatch.setattr(job, "ablation_base", lambda: base)
     return str(tmp_path / "tiny.npz")
 

@@ -159,7 +159,8 @@ def sample(trainer: Trainer) -> None:
     atoms = trainer.config.modality != "image"
     mask = torch.ones(3, 7, dtype=torch.bool, device=AWAY) if atoms else None
     for solver in ("euler", "heun", "multistep", "sde"):
-        options: Any = {"solver": solver, "num_inference_steps": 3, "eta": 1.0}
+        options: Any = {"solver": solver, "num_inference_steps": 3}
+        options |= {"eta": 1.0} if solver == "sde" else {}
         z = pipe.sample_latents(labels, seeds, mask, guidance_scale=2.0, **options)
         assert z.device.type == pipe.detokenize(z, mask).device.type == AWAY
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NO_GUIDANCE = 1.0  # the scale at which guidance changes nothing
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (z_t (B, K, C), t (B,)) -> z0 (B, K, C)
 Both = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # -> conditional, unconditional z0
 
@@ -25,7 +26,7 @@ class Guided:
 
         Without it, it is read from `t`, and the host waits for the device.
         """
-        if self.scale == 1.0 or not self._inside(t, time):
+        if self.scale == NO_GUIDANCE or not self._inside(t, time):
             return self.conditional(z_t, t)
         if self.both is not None:
             prediction, null = self.both(z_t, t)

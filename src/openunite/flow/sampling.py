@@ -4,13 +4,14 @@ A new solver is one function in `solvers.py` (or in another package) and one row
 in `SOLVERS` or by an entry point of the group `openunite.solvers`.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from openunite.registry import Registry
+
+MOST_STEPS = 10**6
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Option:
 class Solver:
     """A row of the table.
 
-    `function` is "module:name" of `f(denoiser, noise, grid, *, noise_sampler, callback, **options)`.
+    `function` is "module:name" of f(denoiser, noise, grid, *, noise_sampler, callback, **options).
     `evaluations(n)` is the number of calls of the denoiser in n steps; an adaptive solver chooses
     its own steps, has None there, and usually takes about `typical`. `words` are for people.
     """
@@ -95,17 +96,24 @@ class Sampling:
             raise ValueError(f"solver {self.solver!r} knows no option {unknown[0]!r}; {has}")
         for name, value in self.options.items():
             _check(name, value, known[name].low, known[name].high)
-        if type(self.num_inference_steps) is not int or self.num_inference_steps < 1:
+        # Equal settings compare equal, whether a default was written out or not.
+        changed = {n: float(v) for n, v in self.options.items() if v != known[n].default}
+        object.__setattr__(self, "options", changed)
+        steps = self.num_inference_steps
+        if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
             raise ValueError(
-                f"num_inference_steps must be a whole number from 1, got {self.num_inference_steps}"
+                f"num_inference_steps must be a whole number from 1 to {MOST_STEPS}, got "
+                f"{steps!r:.100}"
             )
         _check("time_shift", self.time_shift, 1e-6, 1e6)
         _check("guidance_scale", self.guidance_scale, -1e6, 1e6)
-        low, high = self.guidance_interval
-        if not 0.0 <= low <= high <= 1.0:
+        ends = self.guidance_interval
+        if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
+            raise ValueError(f"guidance_interval must be two numbers, got {ends!r:.100}")
+        if not 0.0 <= ends[0] <= ends[1] <= 1.0:
             raise ValueError(
                 "guidance_interval must satisfy 0 <= low <= high <= 1, got "
-                f"{tuple(self.guidance_interval)}; the paper uses (0.1, 1.0)"
+                f"{tuple(ends)}; the paper uses (0.1, 1.0)"
             )
 
     @property
@@ -158,9 +166,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values)
     old = {name: found.pop(name) for name in ("eta", "temperature") if name in found}
     if found.get("solver") == "sde" and old:
-        defaults = {name: option.default for name, option in SDE.options.items()}
-        chosen = {name: value for name, value in old.items() if value != defaults[name]}
-        found["options"] = chosen | dict(found.get("options", {}))
+        found["options"] = old | dict(found.get("options", {}))
     if isinstance(found.get("guidance_interval"), list):
         found["guidance_interval"] = tuple(found["guidance_interval"])
     return found
@@ -168,5 +174,5 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(name: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.40}")
+    if not number or not low <= value <= high:  # NaN lies between no two numbers
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.100}")

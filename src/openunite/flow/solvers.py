@@ -160,7 +160,7 @@ def sde(
 
 def dopri5(
     denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
+    noise: Float[Tensor, "b k c"],
     grid: list[float],
     *,
     noise_sampler: NoiseSampler | None,

@@ -1,42 +1,33 @@
 """What all pipelines share: settings, seeds, labels, guidance, solving and precision."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from openunite.batch import NOTHING, Evidence
-from openunite.flow.guidance import guide
+from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.random import seeded_normal
-from openunite.flow.solvers import Callback, Solver, solve
+from openunite.flow.sampling import Sampling
+from openunite.flow.solvers import Callback, solve
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.saving import SavedPipeline
-from openunite.pipelines.settings import check_finite, check_settings
+from openunite.pipelines.settings import check_settings
 
 Labels = Sequence[int | str] | Tensor | None
 Generators = torch.Generator | Sequence[torch.Generator]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same at every place
 # Numbers in a layer of a guided batch up to which one pass for both branches is faster, by device:
 # beyond, a CPU's cache is full (docs/LOG.md). Other devices have no such bound.
 ONE_PASS = {"cpu": 2**15}
-NO_GUIDANCE = 1.0  # the scale at which guidance changes nothing
 _HALF = (torch.bfloat16, torch.float16)
 
 
-class SamplingOptions(TypedDict, total=False):
-    """How to sample, where a call departs from the pipeline's settings; None departs from none."""
-
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    guidance_interval: tuple[float, float] | None
-    solver: Solver | None
-    eta: float | None
-    temperature: float | None
-    callback: Callback | None
+PLAIN = Sampling("heun", 50, 1.0, NO_GUIDANCE)  # of a pipeline that was given no settings
 
 
 class UnitePipeline(SavedPipeline):
@@ -53,13 +44,7 @@ class UnitePipeline(SavedPipeline):
         self,
         encoder: GenerativeEncoder,
         decoder: Decoder,
-        solver: str = "heun",
-        num_inference_steps: int = 50,
-        time_shift: float = 1.0,
-        eta: float = 0.0,
-        temperature: float = 1.0,
-        guidance_scale: float = 1.0,
-        guidance_interval: tuple[float, float] | list[float] = (0.1, 1.0),
+        sampling: Sampling | Mapping[str, Any] | None = None,
         class_names: list[str] | None = None,
         size_histogram: list[int] | None = None,
         format_version: int = FORMAT_VERSION,
@@ -71,20 +56,14 @@ class UnitePipeline(SavedPipeline):
                 f"{FORMAT_VERSION}; upgrade openunite"
             )
         self.register_modules(encoder=encoder, decoder=decoder)
-        settings: dict[str, Any] = {
-            "solver": solver,
-            "num_inference_steps": num_inference_steps,
-            "time_shift": time_shift,
-            "eta": eta,
-            "temperature": temperature,
-            "guidance_scale": guidance_scale,
-            "guidance_interval": guidance_interval,
-            "class_names": class_names or (),
-            "size_histogram": size_histogram or (),
-        }
-        check_settings(settings)
-        lists = {n: list(value) for n, value in settings.items() if isinstance(value, list | tuple)}
-        self.register_to_config(**settings | lists, format_version=format_version)
+        chosen = Sampling.from_dict(sampling) if isinstance(sampling, Mapping) else sampling
+        names, sizes = check_settings(class_names, size_histogram)
+        self.register_to_config(
+            sampling=(chosen or PLAIN).to_dict(),
+            class_names=names,
+            size_histogram=sizes,
+            format_version=FORMAT_VERSION,
+        )
         self._keep_norms_exact()
 
     def to(self, *args: Any, **kwargs: Any) -> "UnitePipeline":
@@ -97,6 +76,11 @@ class UnitePipeline(SavedPipeline):
             setattr(module, name, table.to(getattr(module, name).device))
         self._keep_norms_exact()
         return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings of sampling that calls start from."""
+        return Sampling.from_dict(self.config.sampling)
 
     @property
     def latent_shape(self) -> tuple[int, int]:
@@ -112,39 +96,28 @@ class UnitePipeline(SavedPipeline):
         seeds: Int[Tensor, " b"],
         mask: Bool[Tensor, "b k"] | None = None,
         *,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
-        solver: Solver | None = None,
-        eta: float | None = None,
-        temperature: float | None = None,
         callback: Callback | None = None,
+        **options: Any,
     ) -> Float[Tensor, "b k c"]:
         """Equation (6) from one seed per sample; latent i is a function of seed i and evidence i.
 
-        `temperature` scales the noise that solver `sde` renews, equation (8): below 1, samples
-        are likelier and less various.
+        `options` change `self.sampling` for this call: solver, num_inference_steps, time_shift,
+        guidance_scale, guidance_interval, and the options of the solver by name. ValueError for
+        what no sampler can do.
         """
-        settings, registers = self.config, self._registers(mask)
+        sampling, registers = self.sampling.change(**options), self._registers(mask)
 
         def noise(seeds: Tensor, draw: int) -> Tensor:
             drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
             return drawn.to(self.device, self._state_dtype)
 
         there = seeds.to(self.device)  # noise of every step is drawn where it is used
-        warmth = settings.temperature if temperature is None else temperature
-        scale = settings.guidance_scale if guidance_scale is None else guidance_scale
-        low, high = guidance_interval or settings.guidance_interval
-        check_finite({"guidance_scale": scale, "temperature": warmth})
-        steps = settings.num_inference_steps if num_inference_steps is None else num_inference_steps
+        low, high = sampling.guidance_interval
         return solve(
-            self.denoiser(evidence, scale, (low, high), mask),
+            self.denoiser(evidence, sampling.guidance_scale, (low, high), mask),
             noise(seeds, 0),
-            solver=solver or settings.solver,
-            num_steps=steps,
-            shift=settings.time_shift,
-            eta=settings.eta if eta is None else eta,
-            fresh=lambda step: warmth * noise(there, step),
+            sampling,
+            noise_sampler=lambda step: noise(there, step),
             callback=callback,
         )
 

@@ -21,6 +21,15 @@ from openunite.pipelines.folder import (
 from openunite.pipelines.parts import load_part
 
 _DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+_FORMAT_1 = (
+    "solver",
+    "num_inference_steps",
+    "time_shift",
+    "eta",
+    "temperature",
+    "guidance_scale",
+    "guidance_interval",
+)
 _ALIKE = ("modality", "num_registers", "latent_channels")  # what both parts must agree on
 
 
@@ -118,6 +127,8 @@ def _read_settings(cls: type, folder: Path, index: dict[str, Any]) -> dict[str, 
     if name not in known:
         raise ValueError(f"{folder / INDEX} is of a {name!r:.100}; it cannot be a {cls.__name__}")
     found = {n: value for n, value in index.items() if n[:1] != "_" and n not in PARTS}
+    if "sampling" not in found:  # format 1 has its settings one by one
+        found["sampling"] = {n: found.pop(n) for n in _FORMAT_1 if n in found}
     if unknown := found.keys() - {*_settings_of(cls)}:
         raise ValueError(
             f"{folder / INDEX} has components or settings no {cls.__name__} has: "

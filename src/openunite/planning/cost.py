@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openunite.flow.guidance import guide
+from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.solvers import solve
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
@@ -74,8 +74,9 @@ def sampling_passes(config: RunConfig) -> int | None:
 
     Counted on the solver itself; None for the adaptive one, whose passes depend on the network.
     """
-    settings, passes, start = config.sampling, 0, torch.zeros(1, 1, 1)
-    if settings.solver == "dopri5":
+    passes, start = 0, torch.zeros(1, 1, 1)
+    sampling = config.sampling
+    if sampling.row.adaptive:
         return None
 
     def once(z_t: Tensor, t: Tensor) -> Tensor:
@@ -83,16 +84,9 @@ def sampling_passes(config: RunConfig) -> int | None:
         passes += 1
         return z_t
 
-    scale = settings.guidance_scale if config.num_classes else 1.0
-    solve(
-        guide(once, once, scale, settings.guidance_interval),
-        start,
-        solver=settings.solver,
-        num_steps=settings.num_inference_steps,
-        shift=settings.time_shift,
-        eta=settings.eta,
-        fresh=lambda _: start,
-    )
+    scale = sampling.guidance_scale if config.num_classes else NO_GUIDANCE
+    denoiser = guide(once, once, scale, sampling.guidance_interval)
+    solve(denoiser, start, sampling, noise_sampler=lambda _: start)
     return passes
 
 

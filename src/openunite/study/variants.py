@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
+from openunite.flow.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
-    SamplingConfig,
 )
 
 
@@ -100,7 +100,7 @@ def ablation_base() -> RunConfig:
         steps=600,
         batch_size=32,
         optimizer=OptimizerConfig(muon_learning_rate=7e-3),
-        sampling=SamplingConfig("heun", 10, 1.0),
+        sampling=Sampling("heun", 10, 1.0),
         checkpoint_every=150,
     )
 

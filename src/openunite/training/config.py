@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from openunite.files import write_text
+from openunite.flow.sampling import Sampling, upgraded
 
 
 @dataclass(frozen=True)
@@ -107,25 +108,6 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """How a run samples for its pictures and metrics, and the defaults of its pipeline.
-
-    The default solver has the Frechet distance of 100 evaluations of Heun with six steps
-    (docs/PERFORMANCE.md), and gets eight. `eta`, 0 to 1, is how much of the noise solver `sde`
-    renews at each step, and `temperature` scales the new noise: below 1, samples are likelier and
-    less various.
-    """
-
-    solver: Literal["euler", "heun", "multistep", "sde", "dopri5"] = "multistep"
-    num_inference_steps: int = 8
-    time_shift: float = 0.5
-    eta: float = 0.0
-    temperature: float = 1.0
-    guidance_scale: float = 2.0
-    guidance_interval: tuple[float, float] = (0.1, 1.0)
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """One training run."""
 
@@ -144,7 +126,7 @@ class RunConfig:
     compile: bool = False  # torch.compile of both networks
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sampling: Sampling = field(default_factory=Sampling)
     init_from: str | None = None
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
@@ -210,6 +192,9 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_dict`. ValueError names an unknown, missing or mistyped field."""
+    sampling = values.get("sampling")
+    if isinstance(sampling, Mapping):
+        values = {**values, "sampling": upgraded(sampling)}
     config: RunConfig = _build(RunConfig, values, "")
     return config
 

@@ -73,7 +73,7 @@ class Work:
 def do_work(trial: Trial, command: Evaluate) -> Work:
     """Everything that takes long; each process does its part, and all wait for each other."""
     chosen, steps = command.guidance_scale, command.num_inference_steps
-    scale = float(trial.pipeline.config.guidance_scale if chosen is None else chosen)
+    scale = float(trial.pipeline.sampling.guidance_scale if chosen is None else chosen)
     scale = scale if trial.num_classes else NO_GUIDANCE
     sampling = Sampling(command.num_samples, command.seed, command.solver, steps, command.labels)
     lpips = _lpips(trial, command.vgg16)
@@ -114,7 +114,7 @@ def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
         "real_images": {"split": _other(command.split), "images": len(other_labels)},
         "guidance": {
             "scale": work.scale,
-            "interval": list(trial.pipeline.config.guidance_interval),
+            "interval": list(trial.pipeline.sampling.guidance_interval),
             "swept_on": _swept_on(trial),
         },
         "metrics": {
@@ -214,10 +214,11 @@ def of_samples(trial: Trial, sampling: Sampling) -> dict[str, dict[str, Any]]:
     The adaptive solver has no steps to shift, and shares its step sizes over a batch: with it the
     batch size decides what a sample is.
     """
-    config, labels = trial.pipeline.config, trial.labels(sampling)
-    solver = sampling.solver or config.solver
-    adaptive = solver == "dopri5"
-    steps = config.num_inference_steps if sampling.num_steps is None else sampling.num_steps
+    labels = trial.labels(sampling)
+    how = trial.pipeline.sampling.change(
+        solver=sampling.solver, num_inference_steps=sampling.num_steps
+    )
+    adaptive = how.row.adaptive
     drawn = [] if labels is None else labels.tolist()
     return {
         "samples": {
@@ -227,11 +228,11 @@ def of_samples(trial: Trial, sampling: Sampling) -> dict[str, dict[str, Any]]:
             "seeds": f"{sampling.first_seed} to {sampling.first_seed + sampling.count - 1}",
         },
         "sampling": {
-            "solver": solver,
-            "steps": "adaptive" if adaptive else steps,
-            "time_shift": 1.0 if adaptive else config.time_shift,
-            "eta": config.eta if solver == "sde" else 0.0,
-            "temperature": config.temperature if solver == "sde" else 1.0,
+            "solver": how.solver,
+            "steps": "adaptive" if adaptive else how.num_inference_steps,
+            "time_shift": 1.0 if adaptive else how.time_shift,
+            "eta": how.option("eta") if how.solver == "sde" else 0.0,
+            "temperature": how.option("temperature") if how.solver == "sde" else 1.0,
             "weights": trial.weights,
             "precision": str(trial.pipeline.dtype).removeprefix("torch."),
             **({"batch_size": trial.batch_size} if adaptive else {}),

@@ -49,7 +49,7 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
         },
         "model": of_model(trial),
         **of_samples(trial, sampling),
-        "guidance": {"interval": list(trial.pipeline.config.guidance_interval)},
+        "guidance": {"interval": list(trial.pipeline.sampling.guidance_interval)},
         "curve": curve,
         "software": software(str(trial.device), trial.crew.world),
     }

@@ -13,6 +13,7 @@ from tests.training.tiny import tiny_config
 
 from openunite import ImagePipeline
 from openunite.flow.random import seeded_normal
+from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import velocity
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines import base
@@ -127,7 +128,7 @@ def test_one_pass_for_both_branches_gives_the_same_images(
 def test_euler_is_that_of_diffusers(pipeline: ImagePipeline, shift: float) -> None:
     """There noise is sigma = 1 and data sigma = 0, our 1 - t, and so the velocity's sign is the
     other; a shift there is the inverse of ours."""
-    ours = ImagePipeline(pipeline.encoder, pipeline.decoder, solver="euler", time_shift=shift)
+    ours = ImagePipeline(pipeline.encoder, pipeline.decoder, Sampling("euler", 50, shift, 1.0))
     labels, seeds, steps = torch.tensor([0, 5, 9]), torch.tensor([1, 2, 3]), 8
     expected = ours.sample_latents(labels, seeds, num_inference_steps=steps)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1 / shift)
@@ -182,7 +183,7 @@ def test_class_names_are_labels(pipeline: ImagePipeline) -> None:
         (lambda p: p([10]), "class label 10 is out of range: this model has 10 classes"),
         (lambda p: p(["boot"]), "unknown class 'boot', expected one of"),
         (lambda p: p([0], output_type="jpg"), "output_type must be 'pil', 'pt' or 'np'"),
-        (lambda p: p([0], solver="rk9"), "solver must be one of euler, heun, multistep, sde"),
+        (lambda p: p([0], solver="rk9"), "one of the solvers euler, heun, multistep, sde"),
         (lambda p: p([0], num_inference_steps=0), "num_inference_steps must be at least 1"),
         (lambda p: p([0], seeds=[1, 2]), "one seed per sample, got 2 for 1"),
         (lambda p: p.encode(2.0 * torch.ones(1, 1, 28, 28)), "pixel values must lie in"),
@@ -206,7 +207,7 @@ def test_save_and_load_keep_everything(
         pipeline(labels, seeds=[1, 2], output_type="pt"),
     )
     assert loaded.config.class_names == NAMES
-    assert loaded.config.guidance_scale == 2.0
+    assert loaded.sampling.guidance_scale == 2.0
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
-from openunite.pipelines.base import Generators, Labels, SamplingOptions, UnitePipeline
+from openunite.pipelines.base import Generators, Labels, UnitePipeline
 
 _SIZE_DRAW = 1 << 31  # the draw that decides the number of atoms; solver steps count from 0
 
@@ -44,13 +44,13 @@ class AtomPipeline(UnitePipeline):
         generator: Generators | None = None,
         seeds: Sequence[int] | None = None,
         batch_size: int = 256,
-        **options: Unpack[SamplingOptions],
+        **options: Any,
     ) -> list[Structure]:
         """Generate structures; structure i is a function of its own seed, never of the batch.
 
         `num_atoms` is one number for all, or one for each; by default it is drawn from the sizes
-        of the training data. `options`: num_inference_steps, guidance_scale, guidance_interval,
-        solver, eta, temperature, callback. Raises ValueError for a size or a label out of range.
+        of the training data. `options`: callback, and changes of `self.sampling`, see
+        `sample_latents`. Raises ValueError for a size or a label out of range.
         """
         count = num_structures if class_labels is None else len(class_labels)
         evidence, given = self._evidence(class_labels), self._seeds(count, generator, seeds)

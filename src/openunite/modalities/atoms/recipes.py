@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from openunite.flow.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
     RunConfig,
-    SamplingConfig,
 )
 from openunite.training.sizes import get_size
 
@@ -55,7 +55,7 @@ def crystals() -> RunConfig:
         model=replace(recipe.model, latent_channels=_LATENT_CHANNELS),
         objective=objective,
         optimizer=OptimizerConfig(muon_learning_rate=5e-3),
-        sampling=replace(recipe.sampling, temperature=1.0),
+        sampling=recipe.sampling.change(temperature=1.0),
     )
 
 
@@ -127,7 +127,7 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
             flow_draws=1, flow_weight=0.3, flow_ramp=0.15, time_shift=1.0, recon_noise_start=0.9
         ),
         optimizer=OptimizerConfig(muon_learning_rate=1e-2),
-        sampling=SamplingConfig("sde", 50, eta=1.0, temperature=0.8, guidance_scale=1.0),
+        sampling=Sampling("sde", 50, guidance_scale=1.0, options={"eta": 1.0, "temperature": 0.8}),
         checkpoint_every=500,
         preview_every=500,
     )
@@ -152,7 +152,7 @@ def _paper(
             flow_draws=4, flow_weight=1.0, time_shift=1.0, recon_noise_start=0.9
         ),
         optimizer=OptimizerConfig(1e-3, 3e-4, warmup_steps=2000, ema_decay=0.9999),
-        sampling=SamplingConfig("sde", 100, eta=1.0, guidance_scale=1.0),
+        sampling=Sampling("sde", 100, guidance_scale=1.0, options={"eta": 1.0}),
         checkpoint_every=5000,
         preview_every=5000,
     )

@@ -28,7 +28,6 @@ from openunite.analysis.trajectory import Trajectory, follow
 from openunite.batch import NOTHING, Evidence
 from openunite.data.images.dataset import ImageData, ImageDataset
 from openunite.flow.random import permutation, seeded_normal
-from openunite.flow.solvers import Solver
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.task import ImageTask
 from openunite.training.config import RunConfig
@@ -130,7 +129,7 @@ class ImageStudy:
 
     def trajectory(self) -> Trajectory:
         """Samples of the classes in turn, with the pipeline's own settings."""
-        pipeline, settings = self.pipeline, self.pipeline.config
+        pipeline, sampling = self.pipeline, self.pipeline.sampling
         seeds, device = torch.arange(_FOLLOWED), pipeline.device
         evidence = self._evidence(_FOLLOWED)
         times, states = [0.0], [seeded_normal(seeds, *pipeline.latent_shape).to(device)]
@@ -139,10 +138,10 @@ class ImageStudy:
             times.append(t)
             states.append(state)
 
-        solver: Solver | None = "heun" if settings.solver == "dopri5" else None  # it has no steps
+        solver = "heun" if sampling.row.adaptive else None  # an adaptive one has no steps to show
         pipeline.sample_latents(evidence, seeds, callback=keep, solver=solver)
-        low, high = settings.guidance_interval
-        predict = pipeline.denoiser(evidence, settings.guidance_scale, (low, high))
+        low, high = sampling.guidance_interval
+        predict = pipeline.denoiser(evidence, sampling.guidance_scale, (low, high))
         with torch.no_grad():
             return follow(times, states, predict, pipeline.decode_tensor)
 

@@ -1,7 +1,7 @@
 """ImagePipeline: one checkpoint that encodes, decodes and generates images."""
 
 from collections.abc import Sequence
-from typing import Literal, Unpack
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from openunite.data.images.pixels import PixelSpec, image_to_array
-from openunite.pipelines.base import Generators, Labels, SamplingOptions, UnitePipeline
+from openunite.pipelines.base import Generators, Labels, UnitePipeline
 
 OutputType = Literal["pil", "pt", "np"]
 Images = Sequence[Image.Image] | Image.Image | np.ndarray | Tensor
@@ -28,22 +28,22 @@ class ImagePipeline(UnitePipeline):
         generator: Generators | None = None,
         seeds: Sequence[int] | None = None,
         output_type: OutputType = "pil",
-        **options: Unpack[SamplingOptions],
+        **options: Any,
     ) -> Output:
         """Generate one image per class label, or `num_images` without a class.
 
         Labels are class indices or names. Image i is a function of its own seed (`seeds[i]`, or
         drawn from `generator`, or from the i-th of a list of generators), never of the batch.
-        `options`: num_inference_steps, guidance_scale, guidance_interval, solver, eta, temperature,
-        callback. Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an
-        array (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of range.
+        `options`: callback, and changes of `self.sampling`, see `sample_latents`. Returns PIL
+        images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an array (B, H, W, channels)
+        ("np"). Raises ValueError for a label or a setting out of range.
         """
         count = num_images if class_labels is None else len(class_labels)
         chosen = self._seeds(count, generator, seeds).tolist()
         return _as_output(self.generate(class_labels, seeds=chosen, **options), output_type)
 
     def generate(
-        self, class_labels: Labels, *, seeds: Sequence[int], **options: Unpack[SamplingOptions]
+        self, class_labels: Labels, *, seeds: Sequence[int], **options: Any
     ) -> Float[Tensor, "b c h w"]:
         """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
         count = len(seeds) if class_labels is None else len(class_labels)

@@ -1,12 +1,12 @@
 """Recipes for images."""
 
+from openunite.flow.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
     RunConfig,
-    SamplingConfig,
 )
 from openunite.training.sizes import get_size
 
@@ -46,7 +46,7 @@ def fashion() -> RunConfig:
             recon_noise_start=0.77,
         ),
         optimizer=_short_run(),
-        sampling=SamplingConfig("sde", 20, 3.0, eta=1.0, guidance_scale=1.7),
+        sampling=Sampling("sde", 20, 3.0, 1.7, options={"eta": 1.0}),
         checkpoint_every=500,
         preview_every=500,
     )
@@ -199,7 +199,7 @@ def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
         optimizer=OptimizerConfig(
             rate, rate, warmup_steps=20 * steps_per_epoch, ema_decay=0.9978, clip_norm=3.0
         ),
-        sampling=SamplingConfig("heun", 50, 1.0, guidance_scale=2.0),
+        sampling=Sampling("heun", 50, 1.0, guidance_scale=2.0),
         checkpoint_every=2500,
         preview_every=5000,
     )

@@ -24,7 +24,6 @@ from openunite.evaluation.images.features import load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.sets import Judge, images_in, sample_shards
 from openunite.evaluation.shards import Crew, Shards, identity
-from openunite.flow.solvers import Solver
 from openunite.loading import load_pipeline, weights_checksum
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.training.config import load_config
@@ -43,7 +42,7 @@ class Sampling:
 
     count: int
     first_seed: int
-    solver: Solver | None = None
+    solver: str | None = None
     num_steps: int | None = None
     labels: str = "balanced"
 
@@ -147,12 +146,12 @@ class Trial:
 
     def samples(self, sampling: Sampling, scale: float) -> tuple[Shards, Shards]:
         """Samples at a guidance scale and their features, both in shards that stay."""
-        config, pipeline = self.pipeline.config, self.pipeline
+        pipeline = self.pipeline
         settings = {
             "model": self.checksum,
             "sampling": sampling.identity(),
             "scale": scale,
-            "defaults": [config[name] for name in _DEFAULTS],
+            "defaults": pipeline.sampling.to_dict(),
             "precision": str(pipeline.dtype),
         }
 
@@ -188,16 +187,6 @@ class Trial:
         """A folder for work that these settings, the model, the batch size and the code decide."""
         key = identity({**settings, "batch": self.batch_size, **made_with(self.device)})
         return Shards(self.folder / f"{kind}-{key}", count, self.batch_size)
-
-
-_DEFAULTS = (
-    "solver",
-    "num_inference_steps",
-    "time_shift",
-    "eta",
-    "temperature",
-    "guidance_interval",
-)
 
 
 def open_trial(
