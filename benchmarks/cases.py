@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.released import PlainEncoder, PlainObjective, plain_average, plain_optimizers
-from openunite.batch import Evidence
+from openunite.batch import CLASS, Batch, Evidence, Given
 from openunite.evaluation.images.perceptual import Lpips
 from openunite.flow.random import SlotRandom
 from openunite.modalities.image.tokens import ImageModality
@@ -51,20 +51,18 @@ class RandomImages:
         size = (2 * config.batch_size, shape["channels"], shape["height"], shape["width"])
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+        self.has_classes = bool(config.num_classes)
         self.labels = torch.arange(len(self.images)) % (config.num_classes or 1)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, indices: list[int]) -> dict[str, Tensor]:
+    def batch(self, indices: list[int]) -> Batch:
         """As many images in a row as there are indices, from a place that the first decides."""
         start = indices[0] % (len(self) - len(indices) + 1)
         rows = slice(start, start + len(indices))
-        return {
-            "data": self.images[rows],
-            "label": self.labels[rows],
-            "index": torch.tensor(indices),
-        }
+        known = {CLASS: Given.of_all(self.labels[rows])} if self.has_classes else {}
+        return Batch(self.images[rows], torch.tensor(indices), conditions=known)
 
 
 def our_trainer(config: RunConfig) -> Trainer:

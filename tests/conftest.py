@@ -12,6 +12,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
+    from openunite.batch import Batch
     from openunite.modality import Modality
     from openunite.models.decoder import Decoder
     from openunite.models.generative_encoder import GenerativeEncoder
@@ -54,16 +55,29 @@ class TinyModels:
     settings: dict[str, Any]
 
     @property
-    def batch(self) -> dict[str, torch.Tensor]:
-        """Six stored images, classes 0 to 4 and the null class."""
+    def batch(self) -> "Batch":
+        """Six stored images of classes 0 to 4; the sixth has no class."""
+        from openunite.batch import CLASS, Batch, Given
+
         image, classes = self.settings["image"], self.settings["num_classes"]
         generator = torch.Generator().manual_seed(7)
         shape = (6, image["channels"], image["height"], image["width"])
-        return {
-            "data": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
-            "label": torch.arange(6).clamp_max(classes),
-            "index": torch.arange(6),
-        }
+        data = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        labels = torch.arange(6)
+        return Batch(data, torch.arange(6), conditions={CLASS: Given(labels, labels < classes)})
+
+
+def rows_of(batch: "Batch", part: Any) -> "Batch":
+    """Some of the samples of a batch: a slice, positions, or a mask."""
+    from openunite.batch import Batch, Given
+
+    mask, conditions = batch.mask, batch.conditions.items()
+    return Batch(
+        batch.data[part],
+        batch.index[part],
+        None if mask is None else mask[part],
+        {name: Given(given.values[part], given.known[part]) for name, given in conditions},
+    )
 
 
 def perturb(model: torch.nn.Module, seed: int = 1, size: float = 0.1) -> None:

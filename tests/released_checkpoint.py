@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from openunite.batch import CLASS, Evidence, Given
 from openunite.convert import ConversionReport, convert
 from openunite.convert.released import released_names
 from openunite.modalities.image.pipeline import ImagePipeline
@@ -71,9 +72,10 @@ def is_model(pipeline: ImagePipeline, seed: int) -> bool:
     encoder, decoder = models(seed)
     generator = torch.Generator().manual_seed(1)
     z, image = (torch.randn(s, generator=generator) for s in ((2, 16, 8), (2, 3, 32, 32)))
-    t, label = torch.tensor([0.2, 0.7]), torch.tensor([4, 5])
+    t, classes = torch.tensor([0.2, 0.7]), Given(torch.tensor([4, 5]), torch.tensor([True, False]))
+    evidence = Evidence({CLASS: classes}, image.sigmoid())
     pairs = [
-        (pipeline.encoder(z, t, label, image.sigmoid()), encoder(z, t, label, image.sigmoid())),
+        (pipeline.encoder(z, t, evidence), encoder(z, t, evidence)),
         (pipeline.decoder(z), decoder(z)),
     ]
     return all(torch.equal(got, expected) for got, expected in pairs)

@@ -4,16 +4,18 @@ import math
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from tests.conftest import rows_of
 from torch import Tensor, nn
 
+from openunite.batch import CLASS, Batch, Evidence, Given
 from openunite.flow.path import interpolate
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.image.tokens import ImageModality
-from openunite.modality import Batch
 from openunite.objective import LossTerm, UniteObjective
 
 Build = Callable[..., Any]
@@ -70,8 +72,9 @@ def test_without_the_stop_gradient_flow_would_reach_the_patches(tiny_models: Bui
     batch = models.modality.prepare(models.batch, None)
     z0 = objective.tokenize(batch, slots())
     t, noise = torch.full((6,), 0.5), torch.randn_like(z0)
-    attached = objective.flow_error(z0, batch["label"], t, noise).mean()
-    detached = objective.flow_error(z0.detach(), batch["label"], t, noise).mean()
+    evidence = Evidence(batch.conditions)
+    attached = objective.flow_error(z0, evidence, t, noise).mean()
+    detached = objective.flow_error(z0.detach(), evidence, t, noise).mean()
     weight = models.encoder.embedder.projection.weight
     assert torch.autograd.grad(attached, weight, retain_graph=True)[0].abs().max() > 1e-4
     assert torch.autograd.grad(detached, weight, allow_unused=True)[0] is None
@@ -90,7 +93,7 @@ def test_the_latents_handed_out_are_detached(tiny_models: Build) -> None:
 def test_every_parameter_gets_a_gradient(
     tiny_models: Build, registers: int, num_classes: int
 ) -> None:
-    """Every class occurs in the batch and the tokenizing pass uses the null class: no exception."""
+    """Every class occurs in the batch and the tokenizing pass is shown none: no exception."""
     models = tiny_models(num_registers=registers, num_classes=num_classes, decoder_input_width=20)
     total(objective_of(models).terms(models.batch, STEP, slots())).backward()
     for model in (models.encoder, models.decoder):
@@ -124,10 +127,10 @@ class DoubleImages(ImageModality):
     """Images in float64."""
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"l1": (output - batch["data"]).abs().mean()}
+        return {"l1": (output - batch.data).abs().mean()}
 
-    def prepare(self, batch: Batch, random: SlotRandom | None) -> dict[str, Tensor]:
-        return {**batch, "data": batch["data"].double() / 255.0}
+    def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
+        return batch.with_data(batch.data.double() / 255.0)
 
 
 @pytest.mark.parametrize("draws_per_pass", [1, 3])
@@ -216,11 +219,13 @@ def test_flow_error_is_equation_5(tiny_models: Build) -> None:
     models = tiny_models()
     objective = objective_of(models)
     z0, noise = torch.randn(3, 4, 6), torch.randn(3, 4, 6)
-    t, label = torch.tensor([0.2, 0.9, 0.99]), torch.tensor([0, 3, 5])
-    found = objective.flow_error(z0, label, t, noise)
+    t, classes = torch.tensor([0.2, 0.9, 0.99]), torch.tensor([0, 3, 5])
+    evidence = Evidence({CLASS: Given(classes, classes < 5)})
+    found = objective.flow_error(z0, evidence, t, noise)
     for i, floor in enumerate([0.8, 0.1, 0.05]):
         z_t = t[i] * z0[i] + (1 - t[i]) * noise[i]
-        denoised = models.encoder(z_t[None], t[i : i + 1], label[i : i + 1])[0]
+        row = slice(i, i + 1)
+        denoised = models.encoder(z_t[None], t[row], evidence.rows(row))[0]
         expected = ((denoised - z0[i]) / floor).square().mean()
         torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=1e-4)
 
@@ -245,7 +250,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_micro_batches(tiny_models: Bui
     whole = [t.value for t in objective.terms(batch, STEP, slots())]
     parts = []
     for first in (0, 3):
-        part = {name: value[first : first + 3] for name, value in batch.items()}
+        part = rows_of(batch, slice(first, first + 3))
         random = SlotRandom(1, STEP, torch.arange(first, first + 3))
         parts.append([t.value for t in objective.terms(part, STEP, random)])
     for one, *micro in zip(whole, *parts, strict=True):
@@ -255,11 +260,22 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_micro_batches(tiny_models: Bui
 # ---- what the draws decide ------------------------------------------------------------------
 
 
+def unmasked(count: int) -> Batch:
+    """A batch of which only its size matters."""
+    return Batch(torch.zeros(count, 0), torch.arange(count))
+
+
+def repeated(models: Any, count: int, classes: Tensor) -> Batch:
+    """One image `count` times, with these classes."""
+    data = models.batch.data[:1].expand(count, -1, -1, -1)
+    return Batch(data, torch.arange(count), conditions={CLASS: Given.of_all(classes)})
+
+
 def test_reconstruction_noise_hits_half_of_the_samples_at_late_times(tiny_models: Build) -> None:
     count, value = 4000, 1e4
     z0 = torch.full((count, 4, 6), value)
     objective = objective_of(tiny_models())
-    noisy = objective.perturb(z0, {}, slots(count))
+    noisy = objective.perturb(z0, unmasked(count), slots(count))
     hit = (noisy != z0).flatten(1).any(dim=1)
     assert abs(float(hit.float().mean()) - 0.5) < 4 * math.sqrt(0.25 / count)
     t = noisy[hit].mean(dim=(1, 2)) / value
@@ -270,7 +286,7 @@ def test_reconstruction_noise_hits_half_of_the_samples_at_late_times(tiny_models
 
 def test_perturbed_latents_lie_on_the_path(tiny_models: Build) -> None:
     z0, random = torch.randn(50, 4, 6), slots(50)
-    noisy = objective_of(tiny_models(), recon_noise_share=1.0).perturb(z0, {}, random)
+    noisy = objective_of(tiny_models(), recon_noise_share=1.0).perturb(z0, unmasked(50), random)
     t = 0.7 + 0.3 * random.uniform(Stream.RECON_TIME)
     torch.testing.assert_close(
         noisy, interpolate(z0, random.normal(Stream.RECON_NOISE, 4, 6), t), rtol=0, atol=1e-6
@@ -278,14 +294,15 @@ def test_perturbed_latents_lie_on_the_path(tiny_models: Build) -> None:
 
 
 def test_no_share_or_a_start_of_one_is_no_noise(tiny_models: Build) -> None:
-    models, z0 = tiny_models(), torch.randn(20, 4, 6)
-    assert torch.equal(objective_of(models, recon_noise_share=0.0).perturb(z0, {}, slots(20)), z0)
-    late = objective_of(models, recon_noise_start=1.0).perturb(z0, {}, slots(20))
+    models, given = tiny_models(), (torch.randn(20, 4, 6), unmasked(20), slots(20))
+    z0 = given[0]
+    assert torch.equal(objective_of(models, recon_noise_share=0.0).perturb(*given), z0)
+    late = objective_of(models, recon_noise_start=1.0).perturb(*given)
     torch.testing.assert_close(late, z0, rtol=0, atol=1e-6)
 
 
 class Recorder:
-    """Keeps the arguments of every call of the encoder: (z_t, t, label, observation, mask)."""
+    """Keeps the arguments of every call of the encoder: (z_t, t, evidence, mask)."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -296,21 +313,18 @@ def test_labels_are_dropped_at_the_set_rate_and_only_when_denoising(tiny_models:
     models, count = tiny_models(), 2000
     recorder = Recorder(models.encoder)
     objective = objective_of(models, label_dropout=0.25)
-    batch = {
-        "data": models.batch["data"][:1].expand(count, -1, -1, -1),
-        "label": torch.arange(count) % 5,
-        "index": torch.arange(count),
-    }
+    classes = torch.arange(count) % 5
     with torch.no_grad():
-        list(objective.terms(batch, STEP, slots(count)))
-    tokenizing, *denoising = recorder.calls
-    assert tokenizing[2] is None  # the null class
+        list(objective.terms(repeated(models, count, classes), STEP, slots(count)))
+    tokenizing, *denoising = (evidence for _, _, evidence, _ in recorder.calls)
+    assert not tokenizing.conditions
+    assert tokenizing.observation is not None
     assert len(denoising) == 3
-    dropped = [label == 5 for _, _, label, _, _ in denoising]
-    for drop, (_, _, label, observation, _) in zip(dropped, denoising, strict=True):
+    dropped = [~evidence.conditions[CLASS].known for evidence in denoising]
+    for drop, evidence in zip(dropped, denoising, strict=True):
         assert abs(float(drop.float().mean()) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / count)
-        assert torch.equal(label[~drop], batch["label"][~drop])
-        assert observation is None
+        assert torch.equal(evidence.conditions[CLASS].values[~drop], classes[~drop])
+        assert evidence.observation is None
     assert not torch.equal(dropped[0], dropped[1])
 
 
@@ -318,10 +332,7 @@ def test_times_of_the_two_passes(tiny_models: Build) -> None:
     """Tokenizing at t in [0, 0.01]; denoising with a median of 1/3, the shifted sigmoid of 0."""
     models, count = tiny_models(), 2000
     recorder = Recorder(models.encoder)
-    batch = {
-        "data": models.batch["data"][:1].expand(count, -1, -1, -1),
-        "label": torch.zeros(count, dtype=torch.int64),
-    }
+    batch = repeated(models, count, torch.zeros(count, dtype=torch.int64))
     with torch.no_grad():
         list(objective_of(models, flow_draws=2).terms(batch, STEP, slots(count)))
     tokenizing, first, second = (call[1] for call in recorder.calls)
@@ -357,6 +368,24 @@ def test_tokenizing_noise_is_standard_and_new_at_every_step(tiny_models: Build) 
     assert not torch.equal(recorder.calls[0][0], recorder.calls[1][0])
 
 
+def test_a_sample_without_a_class_stays_without(tiny_models: Build) -> None:
+    """Dropping classes at random, or not at all, makes none known."""
+    models = tiny_models()
+    recorder = Recorder(models.encoder)
+    list(objective_of(models, label_dropout=0.0).terms(models.batch, STEP, slots()))
+    known = [evidence.conditions[CLASS].known.tolist() for _, _, evidence, _ in recorder.calls[1:]]
+    assert known == [[True] * 5 + [False]] * 3
+
+
+def test_data_without_conditions_show_nothing_when_denoising(tiny_models: Build) -> None:
+    models = tiny_models()
+    recorder = Recorder(models.encoder)
+    batch = replace(models.batch, conditions={})
+    list(objective_of(models).terms(batch, STEP, slots()))
+    assert len(recorder.calls) == 4
+    assert not any(evidence.conditions for _, _, evidence, _ in recorder.calls)
+
+
 # ---- masks ----------------------------------------------------------------------------------
 
 
@@ -364,18 +393,20 @@ def test_flow_error_leaves_padding_out(tiny_models: Build) -> None:
     objective = objective_of(tiny_models())
     mask = torch.tensor([[True, True, True, False], [True, True, False, False]])
     z0, noise = torch.randn(2, 4, 6), torch.randn(2, 4, 6)
-    t, label = torch.tensor([0.3, 0.8]), torch.tensor([1, 5])
-    found = objective.flow_error(z0, label, t, noise, mask)
+    t, known = torch.tensor([0.3, 0.8]), torch.tensor([True, False])
+    evidence = Evidence({CLASS: Given(torch.tensor([1, 5]), known)})
+    found = objective.flow_error(z0, evidence, t, noise, mask)
     filled = torch.where(mask[:, :, None], z0, 100.0)
-    torch.testing.assert_close(objective.flow_error(filled, label, t, noise, mask), found)
+    torch.testing.assert_close(objective.flow_error(filled, evidence, t, noise, mask), found)
     for i, valid in enumerate((3, 2)):
         row = slice(i, i + 1)
-        alone = objective.flow_error(z0[row, :valid], label[row], t[row], noise[row, :valid])
+        part = z0[row, :valid], evidence.rows(row), t[row], noise[row, :valid]
+        alone = objective.flow_error(*part)
         torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
     everything = torch.ones_like(mask)
     torch.testing.assert_close(
-        objective.flow_error(z0, label, t, noise, everything),
-        objective.flow_error(z0, label, t, noise),
+        objective.flow_error(z0, evidence, t, noise, everything),
+        objective.flow_error(z0, evidence, t, noise),
     )
 
 
@@ -386,7 +417,7 @@ def test_a_mask_reaches_every_pass(tiny_models: Build) -> None:
     mask[1:, 3] = False
     decoded: list[Tensor] = []
     models.decoder.register_forward_pre_hook(lambda module, given: decoded.append(given[1]))
-    list(objective_of(models).terms(models.batch | {"mask": mask}, STEP, slots()))
+    list(objective_of(models).terms(replace(models.batch, mask=mask), STEP, slots()))
     assert len(recorder.calls) == 4
     assert all(torch.equal(given[-1], mask) for given in [*recorder.calls, decoded])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from openunite import UniteObjective
+from openunite.batch import CLASS, Batch, Given
 from openunite.flow.random import SlotRandom
 from openunite.modality import get_modality
 
@@ -32,8 +33,9 @@ def test_the_toy_computes_the_objective() -> None:
         flow_ramp_steps=round(0.3 * toy.STEPS),
     )
     pixels = torch.randint(0, 256, (6, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    batch = {"data": pixels.to(torch.uint8), "label": torch.arange(6)}
+    classes = {CLASS: Given.of_all(torch.arange(6))}
+    batch = Batch(pixels.to(torch.uint8), torch.arange(6), conditions=classes)
     random = SlotRandom(0, 70, torch.arange(6))
     ours = sum(term.weight * term.value for term in objective.terms(batch, 70, random))
-    theirs = toy.losses(encoder, decoder, pixels / 255.0, batch["label"], 70, random)
+    theirs = toy.losses(encoder, decoder, pixels / 255.0, torch.arange(6), 70, random)
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-6)

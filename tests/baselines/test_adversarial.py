@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.conftest import perturb
+from tests.conftest import perturb, rows_of
 from tests.test_objective import STEP, slots
 from tests.training.tiny import TinyImages, tiny_config
 from torch import nn
 
 from openunite import ImagePipeline
 from openunite.baselines.adversarial import AdversarialDecoderObjective, Discriminator
+from openunite.batch import Evidence
 from openunite.flow.random import SlotRandom
 from openunite.objective import LossTerm
 from openunite.training.build import build_models, build_objective
@@ -55,8 +56,8 @@ def test_the_decoder_follows_both_gradients_in_the_given_proportion(tiny_models:
     term, other = objective.terms(batch, STEP, slots())
     data = objective.modality.prepare(batch, slots())
     output = objective.decoder(objective.tokenize(data, slots()))
-    real, fake = (objective.discriminator(x) for x in (data["data"], output))
-    l1 = (output - data["data"]).abs().mean()
+    real, fake = (objective.discriminator(x) for x in (data.data, output))
+    l1 = (output - data.data).abs().mean()
     torch.testing.assert_close(term.value, l1)
     torch.testing.assert_close(term.parts["score"], fake.mean())
     down, up = (torch.autograd.grad(x, output, retain_graph=True)[0] for x in (l1, fake.mean()))
@@ -76,7 +77,7 @@ def test_a_part_of_the_batch_gets_its_part_of_the_gradient(tiny_models: Build) -
     weight = objective.decoder.latent_input.weight
 
     def gradient(first: int, last: int) -> torch.Tensor:
-        part = {name: value[first:last] for name, value in batch.items()}
+        part = rows_of(batch, slice(first, last))
         random = SlotRandom(seed=1, step=STEP, slots=torch.arange(first, last))
         return torch.autograd.grad(next(objective.terms(part, STEP, random)).value, weight)[0]
 
@@ -116,12 +117,13 @@ def pipeline_of(model: Any) -> ImagePipeline:
 def test_latents_and_what_is_generated_in_them_stay_bit_for_bit(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, steps=6)
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
-    labels, seeds = torch.tensor([1, 2]), torch.tensor([3, 4])
+    evidence, seeds = Evidence.of_classes(torch.tensor([1, 2])), torch.tensor([3, 4])
 
     def look() -> list[torch.Tensor]:
         pipeline = pipeline_of(trainer.ema.model)
         latents = pipeline.encode(images)
-        return [latents, pipeline.sample_latents(labels, seeds), pipeline.decode_tensor(latents)]
+        samples = pipeline.sample_latents(evidence, seeds)
+        return [latents, samples, pipeline.decode_tensor(latents)]
 
     before = look()
     trainer.fit()

@@ -18,6 +18,7 @@ from openunite.baselines.objectives import (
     ThroughLatentsObjective,
 )
 from openunite.baselines.staged import freeze_autoencoder
+from openunite.batch import Evidence
 from openunite.flow.random import Stream
 from openunite.objective import LossTerm, UniteObjective
 
@@ -194,10 +195,11 @@ def test_the_kl_term_is_that_of_gaussians(tiny_models: Build) -> None:
     stored = objective.modality.prepare(batch, slots())
     noise = slots().normal(Stream.REGISTERS, 4, 6)
     t = 0.01 * slots().uniform(Stream.TOKENIZE_TIME)
-    mean, log_variance = objective.encoder.posterior(noise, t, None, stored["data"])
+    seen = Evidence(observation=stored.data)
+    mean, log_variance = objective.encoder.posterior(noise, t, seen)
     posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     prior = torch.distributions.Normal(0.0, 1.0)
     expected = torch.distributions.kl_divergence(posterior, prior).mean()
     torch.testing.assert_close(term.parts["kl"], expected)
     torch.testing.assert_close(term.value, term.parts["reconstruction"] + 0.25 * expected)
-    assert torch.equal(objective.encoder(noise, t, None, stored["data"]), mean)
+    assert torch.equal(objective.encoder(noise, t, seen), mean)

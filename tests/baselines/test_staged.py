@@ -11,6 +11,7 @@ from tests.test_objective import slots
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
 from openunite.baselines.objectives import DenoiserObjective
 from openunite.baselines.staged import standardize
+from openunite.batch import Evidence
 
 
 @pytest.mark.parametrize("input_width", [None, 20])
@@ -36,10 +37,10 @@ def test_latents_get_mean_0_and_deviation_1_and_pixels_stay(
 def test_the_log_variances_follow(tiny_models: Callable[..., Any]) -> None:
     """The posterior's deviation relative to the channel's stays what it was."""
     objective, batch = build(tiny_models, PosteriorEncoder, DenoiserObjective)
-    data = objective.modality.prepare(batch, None)["data"]
-    given = torch.zeros(6, 4, 6), torch.zeros(6), None, data
+    prepared = objective.modality.prepare(batch, None)
+    given = torch.zeros(6, 4, 6), torch.zeros(6), Evidence(observation=prepared.data)
     mean, log_variance = objective.encoder.posterior(*given)
-    scale = objective.tokenize({"data": data}, slots()).flatten(0, 1).std(0)
+    scale = objective.tokenize(prepared, slots()).flatten(0, 1).std(0)
     standardize(objective, batch, slots())
     mean_after, log_variance_after = objective.encoder.posterior(*given)
     torch.testing.assert_close(

@@ -6,16 +6,18 @@ from unittest.mock import patch
 import torch
 from benchmarks.cases import RandomImages, our_step, small
 
+from openunite.batch import CLASS
+
 
 def test_a_batch_is_a_view_of_images_drawn_before() -> None:
     config = replace(small(), batch_size=4)
     data = RandomImages(config)
     batches = [data.batch([i, *range(3)]) for i in range(len(data))]
-    assert {tuple(batch["data"].shape) for batch in batches} == {(4, 1, 28, 28)}
-    assert {tuple(batch["label"].shape) for batch in batches} == {(4,)}
+    assert {tuple(batch.data.shape) for batch in batches} == {(4, 1, 28, 28)}
+    assert {tuple(batch.conditions[CLASS].values.shape) for batch in batches} == {(4,)}
     kept = data.images.untyped_storage().data_ptr()
-    assert {batch["data"].untyped_storage().data_ptr() for batch in batches} == {kept}
-    assert not torch.equal(batches[0]["data"], batches[4]["data"])
+    assert {batch.data.untyped_storage().data_ptr() for batch in batches} == {kept}
+    assert not torch.equal(batches[0].data, batches[4].data)
 
 
 def test_a_timed_step_draws_no_images() -> None:

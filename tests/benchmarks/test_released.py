@@ -17,6 +17,7 @@ from benchmarks.released import (
 )
 from torch import Tensor, nn
 
+from openunite.batch import Evidence
 from openunite.flow.guidance import guide
 from openunite.flow.random import SlotRandom
 from openunite.objective import UniteObjective
@@ -60,7 +61,8 @@ def test_both_branches_of_guidance_agree(tiny_models: Build) -> None:
     encoder = tiny_models().encoder.eval()
     z, labels = torch.randn(4, 4, 6), torch.tensor([0, 1, 2, 3])
     plain = plain_guide(PlainEncoder(encoder), labels, 2.5, 0.1)
-    ours = guide(lambda z, t: encoder(z, t, labels), lambda z, t: encoder(z, t), 2.5)
+    evidence = Evidence.of_classes(labels)
+    ours = guide(lambda z, t: encoder(z, t, evidence), lambda z, t: encoder(z, t), 2.5)
     for time in (0.05, 0.5, 1.0):
         t = torch.full((4,), time)
         with torch.no_grad():

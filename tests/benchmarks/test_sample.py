@@ -8,6 +8,7 @@ import pytest
 import torch
 from benchmarks.sample import config_of, passes, speed
 
+from openunite.batch import Evidence
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.planning.cost import flops, num_parameters
 
@@ -28,8 +29,9 @@ def test_settings_are_those_of_the_networks(pipeline: ImagePipeline) -> None:
 
 def test_passes_are_counted_by_image(pipeline: ImagePipeline) -> None:
     """Heun looks at 0, 1/3, 1/3, 2/3, 2/3, guided but at 0; its last step is Euler's."""
-    labels = seeds = torch.arange(4)
-    assert passes(lambda: pipeline.sample_latents(labels, seeds)) == 4 * (1 + 4 * 2)
+    seeds = torch.arange(4)
+    evidence = Evidence.of_classes(seeds)
+    assert passes(lambda: pipeline.sample_latents(evidence, seeds)) == 4 * (1 + 4 * 2)
 
 
 def test_speed_has_memory_and_flops(pipeline: ImagePipeline) -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from openunite.batch import CLASS, Batch, Evidence, Given
 from openunite.flow.path import interpolate
 from openunite.flow.random import SlotRandom, seeded_normal
 from openunite.flow.sampling import Sampling
@@ -126,6 +127,11 @@ def inputs(case: Case) -> dict[str, Tensor]:
     }
 
 
+def _batch(given: dict[str, Tensor]) -> Batch:
+    classes = Given.of_all(given["label"])
+    return Batch(given["data"], torch.arange(len(LABELS)), conditions={CLASS: classes})
+
+
 def outputs(case: Case, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """Everything that is compared."""
     objective = build(case)
@@ -135,22 +141,21 @@ def outputs(case: Case, given: dict[str, Tensor]) -> dict[str, Tensor]:
 def _passes(case: Case, objective: UniteObjective, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """Equations (1) to (5) with given noise and times, and gradients of the sum of the losses."""
     encoder, decoder = objective.encoder, objective.decoder
-    batch = objective.modality.prepare(given, None)
-    t, label, noise = given["t"], given["label"], given["noise"]
+    batch = objective.modality.prepare(_batch(given), None)
+    t, noise, classes = given["t"], given["noise"], Evidence.of_classes(given["label"])
     kept: dict[str, Tensor] = {}
-    z0 = encoder(
-        given["register_noise"], given["t_tokenize"], None, batch["data"], intermediates=kept
-    )
+    seen = Evidence(observation=batch.data)
+    z0 = encoder(given["register_noise"], given["t_tokenize"], seen, intermediates=kept)
     reconstruction = decoder(z0)
     l1 = objective.modality.reconstruction_losses(reconstruction, batch)["l1"]
-    flow = objective.flow_error(z0.detach(), label, t, noise)
+    flow = objective.flow_error(z0.detach(), classes, t, noise)
     parameters = {f"encoder.{name}": x for name, x in encoder.named_parameters()}
     parameters |= {f"decoder.{name}": x for name, x in decoder.named_parameters()}
     chosen = [parameters[name] for name in case.gradients]
     gradients = torch.autograd.grad(l1 + flow.mean(), chosen)
     with torch.no_grad():
         z_t = interpolate(z0, noise, t)
-        denoised, denoised_null = encoder(z_t, t, label), encoder(z_t, t)
+        denoised, denoised_null = encoder(z_t, t, classes), encoder(z_t, t)
     return {
         "prenorm": kept["prenorm"].detach(),
         "z0": z0.detach(),
@@ -168,7 +173,7 @@ def _training(objective: UniteObjective, given: dict[str, Tensor]) -> dict[str, 
     The gradient of the patch projection tells whether the flow loss leaks into tokenizing.
     """
     random = SlotRandom(seed=1, step=STEP, slots=torch.tensor([0, 1]))
-    terms = list(objective.terms(given, STEP, random))
+    terms = list(objective.terms(_batch(given), STEP, random))
     total = torch.stack([term.weight * term.value for term in terms]).sum()
     projection = objective.encoder.get_parameter("embedder.projection.weight")
     (gradient,) = torch.autograd.grad(total, projection)
@@ -185,7 +190,8 @@ def _sample(objective: UniteObjective, given: dict[str, Tensor]) -> dict[str, Te
     In float64: the last slope is divided by 0.05, which lifts float32 rounding to the tolerance.
     """
     encoder, decoder = (deepcopy(x).double() for x in (objective.encoder, objective.decoder))
-    denoiser = ImagePipeline(encoder, decoder).denoiser(given["label"], 2.0, (0.1, 1.0))
+    classes = Evidence.of_classes(given["label"])
+    denoiser = ImagePipeline(encoder, decoder).denoiser(classes, 2.0, (0.1, 1.0))
     noise = given["sample_noise"].double()
     with torch.no_grad():
         return {"sample": solve(denoiser, noise, Sampling("heun", 3, 1.0)).float()}

@@ -1,22 +1,40 @@
 """What every modality promises the core. A modality's test class inherits `ModalityContract`."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from tests.conftest import perturb
+from tests.conftest import perturb, rows_of
 from torch import Tensor, nn
 
+from openunite.batch import Batch, Evidence
 from openunite.flow.random import SlotRandom
-from openunite.modality import Batch, Modality, get_modality
+from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import sum_of
 
 WIDTH, CHANNELS = 32, 6
 Settings = Mapping[str, Any]
+
+
+def assert_equal(first: Batch, second: Batch) -> None:
+    """Bit for bit, in every part."""
+    one, other = (
+        {
+            "data": batch.data,
+            "index": batch.index,
+            "mask": torch.ones(0) if batch.mask is None else batch.mask,
+            **{f"{name} values": given.values for name, given in batch.conditions.items()},
+            **{f"{name} known": given.known for name, given in batch.conditions.items()},
+        }
+        for batch in (first, second)
+    )
+    assert one.keys() == other.keys()
+    assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
 
 
 class ModalityContract:
@@ -63,25 +81,25 @@ class ModalityContract:
         perturb(decoder)
         return encoder, decoder
 
-    def prepared(self, settings: Settings, count: int = 3) -> dict[str, Tensor]:
+    def prepared(self, settings: Settings, count: int = 3) -> Batch:
         return self.build(settings).prepare(self.stored(settings, count), None)
 
     @staticmethod
     def tokenize(encoder: GenerativeEncoder, batch: Batch) -> Tensor:
-        count = len(batch["data"])
+        count = len(batch)
         registers = encoder.config.num_registers
-        if "mask" in batch:
-            registers = batch["mask"].shape[1]
+        if batch.mask is not None:
+            registers = batch.mask.shape[1]
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(count, registers, CHANNELS, generator=generator)
-        return encoder(noise, torch.zeros(count), None, batch["data"], batch.get("mask"))
+        return encoder(noise, torch.zeros(count), Evidence(observation=batch.data), batch.mask)
 
     # ---- the contract -----------------------------------------------------------------------
 
     def test_shapes(self, settings: Settings) -> None:
         batch, modality = self.prepared(settings), self.build(settings)
         embedder, head = modality.embedder(WIDTH), modality.head(WIDTH)
-        tokens = embedder(batch["data"])
+        tokens = embedder(batch.data)
         assert tokens.shape == (3, embedder.num_tokens, WIDTH)
         assert head.positions.shape == (head.num_tokens, WIDTH)
         losses = modality.reconstruction_losses(head(torch.randn(3, head.num_tokens, WIDTH)), batch)
@@ -93,7 +111,7 @@ class ModalityContract:
     ) -> None:
         batch, modality = self.prepared(settings), self.build(settings)
         encoder, decoder = self.models(settings, extra_registers)
-        output = decoder(self.tokenize(encoder, batch), batch.get("mask"))
+        output = decoder(self.tokenize(encoder, batch), batch.mask)
         sum_of(modality.reconstruction_losses(output, batch)).backward()
         ends: list[nn.Module] = [encoder.embedder, decoder.head]
         for name, parameter in (pair for end in ends for pair in end.named_parameters()):
@@ -104,7 +122,7 @@ class ModalityContract:
     def test_samples_are_told_apart(self, settings: Settings) -> None:
         batch = self.prepared(settings)
         encoder, _ = self.models(settings)
-        z0 = self.tokenize(encoder, {**batch, "data": batch["data"]})
+        z0 = self.tokenize(encoder, batch)
         assert (z0[0] - z0[1]).abs().max() > 1e-3
 
     def test_models_are_saved_and_loaded_bit_for_bit(
@@ -118,7 +136,7 @@ class ModalityContract:
         decoder_again = Decoder.from_pretrained(tmp_path / "decoder")
         z0 = self.tokenize(encoder, batch)
         assert torch.equal(z0, self.tokenize(encoder_again, batch))
-        output, again = decoder(z0, batch.get("mask")), decoder_again(z0, batch.get("mask"))
+        output, again = decoder(z0, batch.mask), decoder_again(z0, batch.mask)
         assert torch.equal(output, again)
         assert encoder_again.config.modality_config == dict(settings)
 
@@ -131,19 +149,17 @@ class ModalityContract:
         stored, modality = self.stored(settings, 6), self.build(settings)
         whole = modality.prepare(stored, SlotRandom(0, 3, torch.arange(6)))
         for part in ([4], [5, 0, 2], [1, 3]):
-            some = {name: value[part] for name, value in stored.items()}
-            alone = modality.prepare(some, SlotRandom(0, 3, torch.tensor(part)))
-            assert alone.keys() == whole.keys()
-            assert all(torch.equal(alone[name], whole[name][part]) for name in whole)
+            random = SlotRandom(0, 3, torch.tensor(part))
+            assert_equal(modality.prepare(rows_of(stored, part), random), rows_of(whole, part))
 
     def test_preparation_without_random_is_fixed_and_changes_no_input(
         self, settings: Settings
     ) -> None:
         stored, modality = self.stored(settings, 4), self.build(settings)
-        kept = {name: value.clone() for name, value in stored.items()}
+        kept = deepcopy(stored)
         first, second = modality.prepare(stored, None), modality.prepare(stored, None)
         modality.prepare(stored, SlotRandom(0, 1, torch.arange(4)))
-        assert all(torch.equal(first[name], second[name]) for name in first)
-        assert all(torch.equal(stored[name], kept[name]) for name in kept)
-        assert torch.equal(first["label"], stored["label"])
-        assert first["data"].is_floating_point()
+        assert_equal(first, second)
+        assert_equal(stored, kept)
+        assert_equal(first, stored.with_data(first.data))
+        assert first.data.is_floating_point()

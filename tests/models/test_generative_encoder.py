@@ -1,6 +1,7 @@
 """The Generative Encoder: its data flow against a plain loop, shapes, masks, saving."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from openunite.batch import CLASS, NOTHING, Batch, Evidence, Given
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.nn.embeddings import rotary_angles
 from openunite.nn.norm import Modulation
@@ -27,33 +29,32 @@ def latents(batch: int = 3, registers: int = 4, channels: int = 6, seed: int = 0
 
 
 def observation(models: Any, batch: int = 3) -> Tensor:
-    return models.modality.prepare({"data": models.batch["data"][:batch]}, None)["data"]
+    stored = Batch(models.batch.data[:batch], torch.arange(batch))
+    return models.modality.prepare(stored, None).data
 
 
 def arguments(models: Any, observed: bool, batch: int = 3) -> dict[str, Any]:
     return {
         "z_t": latents(batch),
         "t": torch.linspace(0.1, 0.8, batch),
-        "condition": torch.arange(batch),
-        "observation": observation(models, batch) if observed else None,
+        "evidence": replace(
+            Evidence.of_classes(torch.arange(batch)),
+            observation=observation(models, batch) if observed else None,
+        ),
     }
 
 
 def by_hand(
-    encoder: GenerativeEncoder,
-    z_t: Tensor,
-    t: Tensor,
-    condition: Tensor,
-    observation: Tensor | None = None,
+    encoder: GenerativeEncoder, z_t: Tensor, t: Tensor, evidence: Evidence
 ) -> dict[str, Tensor]:
     """Every block on the whole sequence; registers have positions 0.., patches K.., tokens 0."""
     out: dict[str, Tensor] = {}
     registers, context = z_t.shape[1], encoder.config.num_context_tokens
-    label = encoder.class_embedding.weight[condition]
+    label = encoder.class_embedding.weight[evidence.conditions[CLASS].values]
     c = torch.nn.functional.silu(encoder.time_embedding(t) + label)
     x = encoder.register_input(z_t) + encoder.register_positions
-    if observation is not None:
-        x = torch.cat([x, encoder.embedder(observation)], dim=1)
+    if evidence.observation is not None:
+        x = torch.cat([x, encoder.embedder(evidence.observation)], dim=1)
     angles = rotary_angles(x.shape[1], 16).to(x.dtype)
     front = 0
     for i, block in enumerate(encoder.blocks):
@@ -159,33 +160,58 @@ def test_any_image_and_any_number_of_registers(
 ) -> None:
     models = tiny_models(image=image, num_registers=registers)
     z_t, t = latents(3, registers), torch.rand(3)
-    assert models.encoder(z_t, t, None, observation(models)).shape == (3, registers, 6)
+    assert models.encoder(z_t, t, Evidence(observation=observation(models))).shape == (
+        3,
+        registers,
+        6,
+    )
     assert models.encoder(z_t, t).shape == (3, registers, 6)
 
 
 @pytest.mark.parametrize("num_classes", [0, 5])
 @pytest.mark.parametrize("observed", [True, False])
-def test_no_condition_is_the_null_class(
+def test_a_class_that_is_not_known_is_no_condition(
     tiny_models: Build, num_classes: int, observed: bool
 ) -> None:
+    """Whatever its value is."""
     models = tiny_models(num_classes=num_classes)
-    given = arguments(models, observed) | {"condition": None}
-    null = torch.full((3,), num_classes)
-    without = models.encoder(**given)
-    assert torch.equal(without, models.encoder(**given | {"condition": null}))
+    seen = observation(models) if observed else None
+    given = {"z_t": latents(), "t": torch.linspace(0.1, 0.8, 3)}
+    without = models.encoder(**given, evidence=Evidence(observation=seen))
+    for values in ([0, 1, 2], [99, -1, num_classes]):
+        masked = Given(torch.tensor(values), torch.zeros(3, dtype=torch.bool))
+        evidence = Evidence({CLASS: masked}, seen)
+        assert torch.equal(without, models.encoder(**given, evidence=evidence))
     if num_classes:
-        other = models.encoder(**given | {"condition": torch.zeros_like(null)})
+        known = Given.of_all(torch.zeros(3, dtype=torch.int64))
+        other = models.encoder(**given, evidence=Evidence({CLASS: known}, seen))
         assert (without - other).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("part", ["z_t", "t", "condition", "observation"])
+def test_without_evidence_nothing_is_shown(tiny_models: Build) -> None:
+    models, given = tiny_models(), (latents(), torch.linspace(0.1, 0.8, 3))
+    assert torch.equal(models.encoder(*given), models.encoder(*given, NOTHING))
+
+
+@pytest.mark.parametrize("part", ["z_t", "t", "class", "known", "observation"])
 def test_every_input_matters_for_its_own_sample_only(tiny_models: Build, part: str) -> None:
     models = tiny_models()
     given = arguments(models, observed=True)
     before = models.encoder(**given)
-    changed = given[part].clone()
-    changed[1] = given[part][1] + 1 if part == "condition" else 1.0 - given[part][1]
-    after = models.encoder(**given | {part: changed})
+    evidence, second = given["evidence"], torch.tensor([False, True, False])
+    seen, labels = evidence.observation, evidence.conditions[CLASS].values
+    if part == "class":
+        change = {"evidence": replace(Evidence.of_classes(labels + second), observation=seen)}
+    elif part == "known":
+        change = {"evidence": evidence.drop(second)}
+    elif part == "observation":
+        flipped = torch.where(second[:, None, None, None], 1.0 - seen, seen)
+        change = {"evidence": replace(evidence, observation=flipped)}
+    else:
+        changed = given[part].clone()
+        changed[1] = 1.0 - given[part][1]
+        change = {part: changed}
+    after = models.encoder(**given | change)
     assert (after[1] - before[1]).abs().max() > 1e-3
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]], rtol=0, atol=1e-6)
 
@@ -217,9 +243,13 @@ def test_padding_does_not_reach_the_valid_registers(tiny_models: Build, context:
     first, second = models.encoder(**given), models.encoder(**given | {"z_t": noisy})
     torch.testing.assert_close(first[mask], second[mask], rtol=1e-5, atol=1e-5)
     for i, valid in enumerate(mask.sum(dim=1).tolist()):
-        row = {name: value[i : i + 1] for name, value in given.items() if value is not None}
-        row |= {"z_t": given["z_t"][i : i + 1, :valid], "mask": mask[i : i + 1, :valid]}
-        alone = models.encoder(**row)
+        one = slice(i, i + 1)
+        alone = models.encoder(
+            given["z_t"][one, :valid],
+            given["t"][one],
+            given["evidence"].rows(one),
+            mask[one, :valid],
+        )
         torch.testing.assert_close(first[i : i + 1, :valid], alone, rtol=1e-5, atol=1e-5)
 
 
@@ -228,12 +258,13 @@ def test_padding_of_the_observation_does_not_reach_the_valid_registers(tiny_mode
     models = tiny_models()
     mask = torch.tensor([[True, True, True, False]] * 3)
     given = arguments(models, observed=True) | {"mask": mask}
-    changed = given["observation"].clone()
+    changed = given["evidence"].observation.clone()
     changed[:, :, 4:, 4:] = 0.5 - changed[:, :, 4:, 4:]  # the last patch
-    first, second = models.encoder(**given), models.encoder(**given | {"observation": changed})
+    other = {"evidence": replace(given["evidence"], observation=changed)}
+    first, second = models.encoder(**given), models.encoder(**given | other)
     torch.testing.assert_close(first[mask], second[mask], rtol=1e-5, atol=1e-5)
     open_mask = given | {"mask": None}
-    free = models.encoder(**open_mask | {"observation": changed})
+    free = models.encoder(**open_mask | other)
     assert (models.encoder(**open_mask) - free)[mask].abs().max() > 1e-3
 
 
@@ -262,11 +293,10 @@ def test_double_precision_agrees_with_single(tiny_models: Build, observed: bool)
     models = tiny_models()
     given = arguments(models, observed)
     single = models.encoder(**given)
-    double = {
-        name: value.double() if value is not None and value.is_floating_point() else value
-        for name, value in given.items()
-    }
-    result = models.encoder.double()(**double)
+    evidence = given["evidence"]
+    if observed:
+        evidence = replace(evidence, observation=evidence.observation.double())
+    result = models.encoder.double()(given["z_t"].double(), given["t"].double(), evidence)
     assert result.dtype == torch.float64
     torch.testing.assert_close(result.float(), single, rtol=1e-4, atol=1e-4)
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from openunite.batch import Given
 from openunite.nn.embeddings import (
     ClassEmbedding,
     TimeEmbedding,
@@ -70,8 +71,11 @@ def test_nearby_times_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("num_classes", [0, 1, 10])
-def test_the_null_class_is_the_last_row(num_classes: int) -> None:
+def test_a_class_that_is_not_known_has_the_last_row(num_classes: int) -> None:
     embedding = ClassEmbedding(num_classes, 4)
     assert embedding.weight.shape == (num_classes + 1, 4)
-    assert embedding.null(3).tolist() == [num_classes] * 3
-    assert torch.equal(embedding(embedding.null(1))[0], embedding.weight[-1])
+    assert torch.equal(embedding.of(None, 3), embedding.weight[-1:].expand(3, -1))
+    given = Given(torch.arange(num_classes + 2), torch.arange(num_classes + 2) < num_classes)
+    found = embedding.of(given, num_classes + 2)
+    assert torch.equal(found[:num_classes], embedding.weight[:-1])
+    assert torch.equal(found[num_classes:], embedding.weight[-1:].expand(2, -1))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from openunite.batch import Batch, Evidence
 from openunite.convert import convert
 from openunite.convert.released import released_names, reshaped
 from openunite.flow.path import interpolate
@@ -71,7 +72,10 @@ def tokenize(
     pipeline: ImagePipeline, x: dict[str, Tensor], intermediates: dict[str, Tensor] | None = None
 ) -> Tensor:
     return pipeline.encoder(
-        x["register_noise"], x["t_tokenize"], None, x["image"], intermediates=intermediates
+        x["register_noise"],
+        x["t_tokenize"],
+        Evidence(observation=x["image"]),
+        intermediates=intermediates,
     )
 
 
@@ -106,7 +110,7 @@ def test_denoise(pipeline: ImagePipeline, expected: dict[str, Tensor]) -> None:
     z_t = interpolate(expected["z0"], expected["epsilon"], t)
     assert_close("z_t", z_t, expected["z_t"], 1e-6)
     with torch.no_grad():
-        denoised = pipeline.encoder(expected["z_t"], t, expected["label"])
+        denoised = pipeline.encoder(expected["z_t"], t, Evidence.of_classes(expected["label"]))
         denoised_null = pipeline.encoder(expected["z_t"], t)
     assert_close("denoised", denoised, expected["denoised"], 2e-5)
     assert_close("denoised_null", denoised_null, expected["denoised_null"], 2e-5)
@@ -118,10 +122,10 @@ def test_losses_and_gradients(
     """Relative error: |difference| / |expected| for a loss, the same of norms for a gradient."""
     z0 = tokenize(pipeline, expected)
     reconstruction = pipeline.decoder(z0)
-    l1 = objective.modality.reconstruction_losses(reconstruction, {"data": expected["image"]})["l1"]
-    per_sample = objective.flow_error(
-        z0.detach(), expected["label"], expected["t"], expected["epsilon"]
-    )
+    image, classes = expected["image"], Evidence.of_classes(expected["label"])
+    batch = Batch(image, torch.arange(len(image)))
+    l1 = objective.modality.reconstruction_losses(reconstruction, batch)["l1"]
+    per_sample = objective.flow_error(z0.detach(), classes, expected["t"], expected["epsilon"])
     losses = {"loss_l1": l1, "loss_flow": per_sample.mean(), "flow_loss_per_sample": per_sample}
     for name, loss in losses.items():
         assert_relative(name, loss, expected[name], 1e-5)
@@ -157,7 +161,7 @@ def test_guided_adaptive_sample(pipeline: ImagePipeline, expected: dict[str, Ten
     times: list[float] = []
     with torch.no_grad():
         latents = solve(
-            pipeline.denoiser(expected["label"], 2.5, (0.1, 1.0)),
+            pipeline.denoiser(Evidence.of_classes(expected["label"]), 2.5, (0.1, 1.0)),
             expected["gen_noise"].double(),
             Sampling("dopri5"),
             callback=lambda count, t, z: times.append(t),

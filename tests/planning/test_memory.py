@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.training.tiny import tiny_config
 
+from openunite.batch import CLASS, Batch, Given
 from openunite.flow.random import SlotRandom
 from openunite.planning.memory import memory
 from openunite.recipes import RECIPES
@@ -30,8 +31,9 @@ def saved_per_sample(config: RunConfig) -> list[float]:
     totals = []
     for batch in (8, 24):
         data = torch.zeros(batch, 1, 28, 28, dtype=torch.uint8)
-        random = SlotRandom(0, 0, torch.arange(batch))
-        terms = objective.terms({"data": data, "label": torch.zeros(batch).long()}, 0, random)
+        slots, classes = torch.arange(batch), {CLASS: Given.of_all(torch.zeros(batch).long())}
+        random = SlotRandom(0, 0, slots)
+        terms = objective.terms(Batch(data, slots, conditions=classes), 0, random)
         found: list[int] = []
         while True:
             kept: dict[int, int] = {}

@@ -24,6 +24,7 @@ from tests.training.tiny import tiny_color
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from openunite.batch import NOTHING, Evidence
 from openunite.evaluation.images import perceptual
 from openunite.flow import solvers
 from openunite.flow.random import seeded_normal
@@ -153,15 +154,15 @@ def train(here: Trainer) -> int:
 def sample(trainer: Trainer) -> None:
     """Every solver, guided, and the decoder."""
     pipe = base.UnitePipeline(trainer.objective.encoder, trainer.objective.decoder)
-    classes = trainer.config.num_classes or 0
-    labels = torch.full((3,), classes, device=AWAY)
+    labels = torch.zeros(3, dtype=torch.int64, device=AWAY)
+    evidence = Evidence.of_classes(labels) if trainer.config.num_classes else NOTHING
     seeds = torch.tensor([5, 6, 7])
     atoms = trainer.config.modality != "image"
     mask = torch.ones(3, 7, dtype=torch.bool, device=AWAY) if atoms else None
     for solver in ("euler", "heun", "multistep", "sde"):
         options: Any = {"solver": solver, "num_inference_steps": 3}
         options |= {"eta": 1.0} if solver == "sde" else {}
-        z = pipe.sample_latents(labels, seeds, mask, guidance_scale=2.0, **options)
+        z = pipe.sample_latents(evidence, seeds, mask, guidance_scale=2.0, **options)
         assert z.device.type == pipe.detokenize(z, mask).device.type == AWAY
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from openunite.batch import CLASS, Batch, Given
 from openunite.data.images import arrays
 from openunite.evaluation.images.perceptual import Lpips
 from openunite.objective import UniteObjective
@@ -37,12 +38,9 @@ class TinyImages:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        return {
-            "data": self.images[indices],
-            "label": self.labels[indices],
-            "index": torch.tensor(indices),
-        }
+    def batch(self, indices: list[int]) -> Batch:
+        classes = {CLASS: Given.of_all(self.labels[indices])}
+        return Batch(self.images[indices], torch.tensor(indices), conditions=classes)
 
 
 def tiny_config(**changes: Any) -> RunConfig:

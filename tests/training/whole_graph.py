@@ -16,6 +16,7 @@ import torch
 from tests.training.tiny import TinyImages, tiny_color, tiny_config
 from torch import Tensor, nn
 
+from openunite.batch import CLASS, Evidence, Given
 from openunite.evaluation.images.perceptual import Lpips
 from openunite.flow.random import SlotRandom, Stream
 from openunite.objective import UniteObjective, sum_of
@@ -32,7 +33,8 @@ class Way:
 
 def denoiser(objective: UniteObjective, way: Way) -> dict[str, float]:
     """The encoder on registers alone."""
-    given = torch.randn(3, 4, 8), torch.rand(3), torch.tensor([0, 4, 10])
+    classes = Given(torch.tensor([0, 4, 10]), torch.tensor([True, True, False]))
+    given = torch.randn(3, 4, 8), torch.rand(3), Evidence({CLASS: classes})
     encoder = objective.encoder
     return {"denoise": compare(encoder, lambda f: f(*given), encoder, way)}
 
@@ -42,7 +44,7 @@ def networks(objective: UniteObjective, way: Way) -> dict[str, float]:
     encoder, decoder = objective.encoder, objective.decoder
     z, t, image = torch.randn(3, 4, 8), torch.rand(3), torch.rand(3, 1, 28, 28)
     return {
-        "tokenize": compare(encoder, lambda f: f(z, t, None, image), encoder, way),
+        "tokenize": compare(encoder, lambda f: f(z, t, Evidence(observation=image)), encoder, way),
         **denoiser(objective, way),
         "decode": compare(decoder, lambda f: f(z), decoder, way),
     }

@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from openunite.batch import Evidence
 from openunite.cli import main
 from openunite.commands import Finetune
 from openunite.loading import load_pipeline
@@ -49,8 +50,10 @@ def test_a_new_run_with_the_same_latents_and_another_decoder(run: Path) -> None:
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     latents = before.encode(images)
     assert torch.equal(after.encode(images), latents)
-    labels, seeds = torch.tensor([1]), torch.tensor([2])
-    assert torch.equal(before.sample_latents(labels, seeds), after.sample_latents(labels, seeds))
+    evidence, seeds = Evidence.of_classes(torch.tensor([1])), torch.tensor([2])
+    assert torch.equal(
+        before.sample_latents(evidence, seeds), after.sample_latents(evidence, seeds)
+    )
     assert not torch.equal(before.decode_tensor(latents), after.decode_tensor(latents))
     parts = (after.encoder, after.decoder)
     assert metrics["parameters"] == sum(p.numel() for m in parts for p in m.parameters())

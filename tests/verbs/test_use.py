@@ -9,6 +9,7 @@ from PIL import Image, features
 from tests.conftest import make_models
 
 from openunite import ImagePipeline
+from openunite.batch import CLASS
 from openunite.cli import main
 from openunite.commands import Sample
 from openunite.verbs import use
@@ -149,4 +150,4 @@ def test_classes_are_names_first_and_indices_else(saved: str) -> None:
     pipeline = ImagePipeline.from_pretrained(saved)
     pipeline.register_to_config(class_names=["cat", "3", "1", "10", "eel"])
     found = use._labels(pipeline, Sample(saved, ("1", "3", "eel", "0", "10"), num_images=5))
-    assert pipeline._labels(found, 5).tolist() == [2, 1, 4, 0, 3]
+    assert pipeline._evidence(found).conditions[CLASS].values.tolist() == [2, 1, 4, 0, 3]

@@ -165,13 +165,13 @@ def test_gradient_distance_sees_blur_that_l1_hardly_does() -> None:
 
 def test_the_loss_of_a_modality_has_it_as_a_part() -> None:
     shape = {"height": 16, "width": 16, "channels": 1, "patch_size": 4}
-    output, batch = images(0, 1, 16), {"data": images(1, 1, 16)}
+    output, batch = images(0, 1, 16), Batch(images(1, 1, 16), torch.arange(1))
     plain = get_modality("image", shape).reconstruction_losses(output, batch)
     both = get_modality("image", shape | {"perceptual": "gradients", "perceptual_weight": 0.5})
     losses = both.reconstruction_losses(output, batch)
     assert set(plain) == {"l1"}
     assert set(losses) == {"l1", "gradients"}
-    expected = 0.5 * gradient_distance(output, batch["data"]).mean()
+    expected = 0.5 * gradient_distance(output, batch.data).mean()
     torch.testing.assert_close(losses["gradients"], expected)
     with pytest.raises(ValueError, match="perceptual must be one of"):
         get_modality("image", shape | {"perceptual": "vgg"})

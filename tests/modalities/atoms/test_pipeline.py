@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.conftest import perturb
 
+from openunite.batch import NOTHING, Evidence
 from openunite.data.atoms.structure import Structure
 from openunite.flow.random import seeded_normal
 from openunite.flow.sampling import Sampling
@@ -65,13 +66,14 @@ def structures(pipeline: AtomPipeline) -> list[Structure]:
 def test_one_pass_for_both_branches_keeps_the_padding_out(
     pipeline: AtomPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guided towards the null class itself, which changes nothing but the way."""
+    """Guided by a class that is not known, which changes nothing but the way."""
     mask, seeds = torch.arange(7) < torch.tensor([[7], [3]]), torch.tensor([1, 2])
+    evidence = Evidence.of_classes(torch.zeros(2, dtype=torch.int64)).drop(torch.tensor([True] * 2))
     found = []
     for most in (0, 10**9):
         monkeypatch.setitem(base.ONE_PASS, "cpu", most)
         options: Any = {"guidance_scale": 2.0, **FAST}
-        latents = pipeline.sample_latents(torch.zeros(2, dtype=torch.int64), seeds, mask, **options)
+        latents = pipeline.sample_latents(evidence, seeds, mask, **options)
         found.append(latents[mask])
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0.0)
 
@@ -118,19 +120,19 @@ def test_saved_and_loaded_it_is_the_same(pipeline: AtomPipeline, tmp_path: Path)
 
 
 def test_temperature_scales_the_renewed_noise(pipeline: AtomPipeline) -> None:
-    labels, seeds = torch.zeros(4, dtype=torch.int64), torch.arange(4)
+    seeds = torch.arange(4)
     mask = torch.ones(4, 5, dtype=torch.bool)
 
     def latents(**options: Any) -> torch.Tensor:
-        return pipeline.sample_latents(labels, seeds, mask, **FAST, **options)
+        return pipeline.sample_latents(NOTHING, seeds, mask, **FAST, **options)
 
     assert torch.equal(latents(), latents(temperature=1.0))
     assert not torch.allclose(latents(), latents(temperature=0.5), atol=1e-3)
     # Two steps, (8) at eta 1: with noise of temperature 0, z_s is s z0^ plus what is kept of eps^.
     seen: list[torch.Tensor] = []
     options: dict[str, Any] = {"callback": lambda _n, _t, z: seen.append(z), "temperature": 0.0}
-    pipeline.sample_latents(labels, seeds, mask, num_inference_steps=2, **options)
-    first = pipeline.denoiser(labels, 1.0, (0.1, 1.0), mask)
+    pipeline.sample_latents(NOTHING, seeds, mask, num_inference_steps=2, **options)
+    first = pipeline.denoiser(NOTHING, 1.0, (0.1, 1.0), mask)
     noise = seeded_normal(seeds, 7, 6)[:, :5]
     assert torch.allclose(seen[0], 0.5 * first(noise, torch.zeros(4)), atol=1e-5)
     with pytest.raises(ValueError, match="unknown sampling setting 'temperature'"):

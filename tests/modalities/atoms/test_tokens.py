@@ -10,10 +10,11 @@ from tests.modalities.joint.test_tokens import stored
 from tests.modalities.molecule.test_tokens import molecules
 from torch import Tensor
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
 from openunite.modality import Modality, get_modality
 
-Case = tuple[Modality, dict[str, Tensor]]
+Case = tuple[Modality, Batch]
 STORED: dict[str, Callable[..., Any]] = {
     "molecule": molecules,
     "crystal": crystals,
@@ -40,7 +41,7 @@ def test_under_autocast_both_ends_are_those_of_float32(case: Case) -> None:
     torch.manual_seed(0)
     embedder, head = modality.embedder(WIDTH), modality.head(WIDTH)
     states = torch.randn(4, 6, WIDTH)
-    for exact, found in (both(lambda: embedder(batch["data"])), both(lambda: head(states))):
+    for exact, found in (both(lambda: embedder(batch.data)), both(lambda: head(states))):
         assert found.dtype == torch.float32
         assert torch.equal(found, exact)
     rounded = head(states).bfloat16().float()
@@ -49,8 +50,8 @@ def test_under_autocast_both_ends_are_those_of_float32(case: Case) -> None:
 
 def test_under_autocast_augmentation_rounds_nothing(case: Case) -> None:
     modality, batch = case
-    exact, found = both(lambda: modality.prepare(batch, SlotRandom(0, 0, torch.arange(4)))["data"])
-    assert not torch.equal(exact, batch["data"])
+    exact, found = both(lambda: modality.prepare(batch, SlotRandom(0, 0, torch.arange(4))).data)
+    assert not torch.equal(exact, batch.data)
     assert torch.equal(found, exact)
 
 

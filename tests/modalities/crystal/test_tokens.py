@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.modalities.contract import ModalityContract, Settings
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
 from openunite.modalities.crystal.tokens import (
     ANGLES,
@@ -15,12 +16,11 @@ from openunite.modalities.crystal.tokens import (
     circle,
     fractional_of,
 )
-from openunite.modality import Batch
 
 OXIDES = {"elements": [8, 22, 26], "max_atoms": 6}
 
 
-def crystals(settings: Settings, count: int) -> dict[str, torch.Tensor]:
+def crystals(settings: Settings, count: int) -> Batch:
     """Random crystals of 1 to max_atoms atoms, packed and padded."""
     generator = torch.Generator().manual_seed(0)
     size = settings["max_atoms"]
@@ -32,12 +32,8 @@ def crystals(settings: Settings, count: int) -> dict[str, torch.Tensor]:
     lengths = 3.0 + 5.0 * torch.rand(count, 1, 3, generator=generator)
     angles = 60.0 + 60.0 * torch.rand(count, 1, 3, generator=generator)
     lattice = torch.cat([lengths, angles], dim=2).expand(-1, size, -1)
-    return {
-        "data": torch.cat([kinds, places, lattice], dim=2) * mask[..., None],
-        "mask": mask,
-        "label": torch.zeros(count, dtype=torch.int64),
-        "index": torch.arange(count),
-    }
+    data = torch.cat([kinds, places, lattice], dim=2) * mask[..., None]
+    return Batch(data, torch.arange(count), mask)
 
 
 class TestCrystalContract(ModalityContract):
@@ -54,7 +50,7 @@ class TestCrystalContract(ModalityContract):
 
 def perfect(batch: Batch, shift: float = 0.0) -> torch.Tensor:
     """What the head should say of a batch, fractional coordinates off by `shift`."""
-    data, count = batch["data"], batch["mask"].sum(dim=1)[:, None, None]
+    data, count = batch.data, batch.valid.sum(dim=1)[:, None, None]
     logits = torch.nn.functional.one_hot(data[..., 0].long(), 3) * 30.0
     lengths, angles = data[..., LENGTHS] / count ** (1 / 3), data[..., ANGLES] / 90.0
     return torch.cat([logits, circle(data[..., FRACTIONAL] + shift), lengths, angles], dim=2)
@@ -87,25 +83,25 @@ def test_points_give_back_the_coordinates_whatever_their_length() -> None:
 
 def test_the_output_gives_back_the_lattice() -> None:
     modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
-    _, _, lengths, angles = modality.split(perfect(batch), batch["mask"])
-    torch.testing.assert_close(lengths, batch["data"][:, 0, LENGTHS])
-    torch.testing.assert_close(angles, batch["data"][:, 0, ANGLES])
+    _, _, lengths, angles = modality.split(perfect(batch), batch.valid)
+    torch.testing.assert_close(lengths, batch.data[:, 0, LENGTHS])
+    torch.testing.assert_close(angles, batch.data[:, 0, ANGLES])
 
 
 def test_training_crystals_are_moved_as_a_whole() -> None:
     modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
-    moved = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4)))["data"]
+    moved = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4))).data
     others = [0, *range(4, 10)]
-    assert torch.equal(moved[..., others], batch["data"][..., others])
-    shift = (moved - batch["data"])[..., FRACTIONAL][0] % 1.0
+    assert torch.equal(moved[..., others], batch.data[..., others])
+    shift = (moved - batch.data)[..., FRACTIONAL][0] % 1.0
     torch.testing.assert_close(shift, shift[:1].expand_as(shift), atol=1e-5, rtol=0.0)
     assert float(moved[..., FRACTIONAL].max()) < 1.0
-    assert modality.prepare(batch, None)["data"] is batch["data"]
+    assert modality.prepare(batch, None).data is batch.data
 
 
 def test_tokens_are_periodic() -> None:
     embedder = CrystalModality(OXIDES).embedder(16)
-    data = crystals(OXIDES, 4)["data"]
+    data = crystals(OXIDES, 4).data
     image = data.clone()
     image[..., FRACTIONAL] += torch.tensor([1.0, -1.0, 2.0])
     torch.testing.assert_close(embedder(image), embedder(data), atol=1e-4, rtol=0.0)

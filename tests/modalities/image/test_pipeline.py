@@ -12,6 +12,7 @@ from PIL import Image
 from tests.training.tiny import tiny_config
 
 from openunite import ImagePipeline
+from openunite.batch import Evidence
 from openunite.flow.random import seeded_normal
 from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import velocity
@@ -129,12 +130,13 @@ def test_euler_is_that_of_diffusers(pipeline: ImagePipeline, shift: float) -> No
     """There noise is sigma = 1 and data sigma = 0, our 1 - t, and so the velocity's sign is the
     other; a shift there is the inverse of ours."""
     ours = ImagePipeline(pipeline.encoder, pipeline.decoder, Sampling("euler", 50, shift, 1.0))
-    labels, seeds, steps = torch.tensor([0, 5, 9]), torch.tensor([1, 2, 3]), 8
-    expected = ours.sample_latents(labels, seeds, num_inference_steps=steps)
+    evidence = Evidence.of_classes(torch.tensor([0, 5, 9]))
+    seeds, steps = torch.tensor([1, 2, 3]), 8
+    expected = ours.sample_latents(evidence, seeds, num_inference_steps=steps)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1 / shift)
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
     z = seeded_normal(seeds, *ours.latent_shape)
-    predict = ours.denoiser(labels, 1.0, (0.0, 1.0))
+    predict = ours.denoiser(evidence, 1.0, (0.0, 1.0))
     for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
         with torch.no_grad():
             slope = velocity(predict, z, (1.0 - sigma).expand(len(z)))

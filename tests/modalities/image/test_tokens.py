@@ -7,9 +7,10 @@ import torch
 from tests.modalities.contract import ModalityContract, Settings
 from torch import Tensor
 
+from openunite.batch import CLASS, Batch, Conditions, Given
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.image.tokens import ImageModality, ImageShape
-from openunite.modality import Batch, get_modality
+from openunite.modality import get_modality
 from openunite.nn.embeddings import sincos_grid
 
 
@@ -24,6 +25,10 @@ def pixels(settings: Settings, count: int) -> Tensor:
     shape = (count, settings["channels"], settings["height"], settings["width"])
     generator = torch.Generator().manual_seed(5)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def stored(data: Tensor, conditions: Conditions | None = None) -> Batch:
+    return Batch(data, torch.arange(len(data)), conditions=conditions or {})
 
 
 class TestContract(ModalityContract):
@@ -50,11 +55,8 @@ class TestContract(ModalityContract):
             super().pytest_generate_tests(metafunc)
 
     def stored(self, settings: Settings, count: int) -> Batch:
-        return {
-            "data": pixels(settings, count),
-            "label": torch.zeros(count, dtype=torch.int64),
-            "index": torch.arange(count),
-        }
+        classes = {CLASS: Given(torch.arange(count), torch.arange(count) < 2)}
+        return stored(pixels(settings, count), classes)
 
 
 def test_patches_are_read_row_by_row_by_one_linear_map() -> None:
@@ -114,17 +116,17 @@ def test_other_images_are_refused_with_both_shapes(shape: tuple[int, ...]) -> No
 
 def test_stored_bytes_become_numbers_from_zero_to_one() -> None:
     data = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
-    batch = {"data": data.expand(3, 3, 8, 12), "label": torch.zeros(3, dtype=torch.int64)}
-    prepared = ImageModality(settings_of(flip=True)).prepare(batch, None)["data"]
+    batch = stored(data.expand(3, 3, 8, 12))
+    prepared = ImageModality(settings_of(flip=True)).prepare(batch, None).data
     torch.testing.assert_close(prepared[:, 0, 0, 0], torch.tensor([0.0, 0.2, 1.0]))
 
 
 def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
     settings = settings_of(flip=True)
-    batch = {"data": pixels(settings, 1).expand(600, -1, -1, -1)}
+    batch = stored(pixels(settings, 1).expand(600, -1, -1, -1))
     random = SlotRandom(0, 0, torch.arange(600))
-    data = ImageModality(settings).prepare(batch, random)["data"]
-    plain = batch["data"][0].float() / 255
+    data = ImageModality(settings).prepare(batch, random).data
+    plain = batch.data[0].float() / 255
     same = (data == plain).flatten(1).all(dim=1)
     mirrored = (data == plain.flip(-1)).flatten(1).all(dim=1)
     assert (same ^ mirrored).all()
@@ -134,28 +136,28 @@ def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
 
 def test_without_flip_nothing_is_mirrored() -> None:
     settings = settings_of()
-    batch = {"data": pixels(settings, 40)}
+    batch = stored(pixels(settings, 40))
     modality, random = ImageModality(settings), SlotRandom(0, 0, torch.arange(40))
-    with_random, without = (modality.prepare(batch, r)["data"] for r in (random, None))
+    with_random, without = (modality.prepare(batch, r).data for r in (random, None))
     assert torch.equal(with_random, without)
 
 
 def test_the_reconstruction_loss_is_the_mean_absolute_error() -> None:
     modality = ImageModality(settings_of())
     data, output = torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
-    losses = modality.reconstruction_losses(output, {"data": data})
+    losses = modality.reconstruction_losses(output, stored(data))
     torch.testing.assert_close(losses["l1"], (output - data).abs().mean())
-    assert float(modality.reconstruction_losses(data, {"data": data})["l1"]) == 0.0
+    assert float(modality.reconstruction_losses(data, stored(data))["l1"]) == 0.0
 
 
 def test_pixel_errors_are_weighed() -> None:
     settings = {"height": 4, "width": 4, "channels": 1, "patch_size": 2}
     output, data = torch.full((2, 1, 4, 4), 0.75), torch.full((2, 1, 4, 4), 0.25)
     both = ImageModality({**settings, "l1_weight": 0.5, "l2_weight": 6.0})
-    losses = both.reconstruction_losses(output, {"data": data})
+    losses = both.reconstruction_losses(output, stored(data))
     assert {k: float(v) for k, v in losses.items()} == {"l1": 0.25, "l2": 1.5}
     squared = ImageModality({**settings, "l1_weight": 0.0, "l2_weight": 1.0})
-    assert set(squared.reconstruction_losses(output, {"data": data})) == {"l2"}
+    assert set(squared.reconstruction_losses(output, stored(data))) == {"l2"}
     with pytest.raises(ValueError, match="one above 0"):
         ImageModality({**settings, "l1_weight": 0.0})
 

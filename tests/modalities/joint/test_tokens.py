@@ -4,19 +4,20 @@ from typing import ClassVar
 
 import pytest
 import torch
+from tests.conftest import rows_of
 from tests.modalities.contract import ModalityContract, Settings
 from torch import Tensor
 
+from openunite.batch import CLASS, Batch, Given
 from openunite.flow.random import SlotRandom
 from openunite.modalities.crystal.tokens import CrystalModality
 from openunite.modalities.joint.tokens import JointModality, is_crystal
 from openunite.modalities.molecule.tokens import MoleculeModality
-from openunite.modality import Batch
 
 SETTINGS = {"elements": [1, 8, 22], "max_atoms": 6}
 
 
-def stored(settings: Settings, count: int) -> dict[str, Tensor]:
+def stored(settings: Settings, count: int) -> Batch:
     """Molecules at even places, crystals at odd ones, padded."""
     generator = torch.Generator().manual_seed(0)
     size = settings["max_atoms"]
@@ -35,12 +36,8 @@ def stored(settings: Settings, count: int) -> dict[str, Tensor]:
         dim=2,
     ).expand(-1, size, -1)
     data = torch.cat([kinds, places, torch.where(periodic, lattice, 0.0)], dim=2)
-    return {
-        "data": data * mask[..., None],
-        "mask": mask,
-        "label": periodic[:, 0, 0].long(),
-        "index": torch.arange(count),
-    }
+    classes = {CLASS: Given.of_all(periodic[:, 0, 0].long())}
+    return Batch(data * mask[..., None], torch.arange(count), mask, classes)
 
 
 class TestJointContract(ModalityContract):
@@ -52,19 +49,19 @@ class TestJointContract(ModalityContract):
         return stored(settings, count)
 
 
-def rows(batch: Batch, chosen: Tensor, width: int) -> dict[str, Tensor]:
-    part = {name: value[chosen] for name, value in batch.items()}
-    return {**part, "data": part["data"][..., :width]}
+def rows(batch: Batch, chosen: Tensor, width: int) -> Batch:
+    part = rows_of(batch, chosen)
+    return part.with_data(part.data[..., :width])
 
 
 def test_the_lattice_tells_the_kinds_apart() -> None:
     batch = stored(SETTINGS, 6)
-    assert is_crystal(batch["data"]).tolist() == [False, True] * 3
+    assert is_crystal(batch.data).tolist() == [False, True] * 3
 
 
 def test_each_kind_has_its_own_losses_and_moves() -> None:
     batch, modality = stored(SETTINGS, 8), JointModality(SETTINGS)
-    crystals = is_crystal(batch["data"])
+    crystals = is_crystal(batch.data)
     output = torch.randn(8, 6, 3 + 6 + 12 + 1, generator=torch.Generator().manual_seed(1))
     as_molecule, as_crystal = output[..., :9], torch.cat([output[..., :3], output[..., 9:21]], -1)
     found = modality.reconstruction_losses(output, batch)
@@ -84,9 +81,9 @@ def test_each_kind_has_its_own_losses_and_moves() -> None:
     assert float(found["elements"]) == pytest.approx(float(both), rel=1e-5)
 
     random = SlotRandom(0, 0, torch.arange(8))
-    moved = modality.prepare(batch, random)["data"]
-    turned = MoleculeModality(SETTINGS).prepare(rows(batch, crystals | True, 4), random)["data"]
-    shifted = CrystalModality(SETTINGS).prepare(batch, random)["data"]
+    moved = modality.prepare(batch, random).data
+    turned = MoleculeModality(SETTINGS).prepare(rows(batch, crystals | True, 4), random).data
+    shifted = CrystalModality(SETTINGS).prepare(batch, random).data
     assert torch.equal(moved[crystals], shifted[crystals])
     assert torch.equal(moved[~crystals][..., :4], turned[~crystals])
     assert not moved[~crystals][..., 4:].any()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.modalities.contract import ModalityContract, Settings
 
+from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import random_rotations
 from openunite.modalities.molecule.anchors import find_anchors, vectors_from
@@ -16,12 +17,11 @@ from openunite.modalities.molecule.tokens import (
     positions_and_vectors,
     stretch_error,
 )
-from openunite.modality import Batch
 
 ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
 
 
-def molecules(settings: Settings, count: int) -> dict[str, torch.Tensor]:
+def molecules(settings: Settings, count: int) -> Batch:
     """Random molecules of 2 to max_atoms atoms, packed and padded."""
     generator = torch.Generator().manual_seed(0)
     size = settings["max_atoms"]
@@ -30,12 +30,8 @@ def molecules(settings: Settings, count: int) -> dict[str, torch.Tensor]:
     mask = torch.arange(size) < numbers
     kinds = torch.randint(len(settings["elements"]), (count, size, 1), generator=generator)
     positions = torch.randn(count, size, 3, generator=generator)
-    return {
-        "data": torch.cat([kinds, positions], dim=2) * mask[..., None],
-        "mask": mask,
-        "label": torch.zeros(count, dtype=torch.int64),
-        "index": torch.arange(count),
-    }
+    data = torch.cat([kinds, positions], dim=2) * mask[..., None]
+    return Batch(data, torch.arange(count), mask)
 
 
 class TestMoleculeContract(ModalityContract):
@@ -62,20 +58,20 @@ def test_rotations_are_uniform() -> None:
 def test_training_molecules_are_turned_each_by_its_own_rotation() -> None:
     modality = MoleculeModality(ORGANIC)
     batch = molecules(ORGANIC, 4)
-    turned = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4)))["data"]
-    assert torch.equal(turned[..., 0], batch["data"][..., 0])
-    before, after = batch["data"][..., 1:], turned[..., 1:]
+    turned = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4))).data
+    assert torch.equal(turned[..., 0], batch.data[..., 0])
+    before, after = batch.data[..., 1:], turned[..., 1:]
     torch.testing.assert_close(torch.cdist(after, after), torch.cdist(before, before))
     turns = torch.linalg.lstsq(before[0], after[0]).solution
     other = torch.linalg.lstsq(before[1], after[1]).solution
     assert not torch.allclose(turns, other, atol=0.1)
-    assert modality.prepare(batch, None)["data"] is batch["data"]
+    assert modality.prepare(batch, None).data is batch.data
 
 
 def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
     modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
-    logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
-    truth = torch.cat([logits, *positions_and_vectors(batch["data"], modality.elements)], dim=2)
+    logits = torch.nn.functional.one_hot(batch.data[..., 0].long(), 5) * 30.0
+    truth = torch.cat([logits, *positions_and_vectors(batch.data, modality.elements)], dim=2)
     losses = modality.reconstruction_losses(truth, batch)
     assert set(losses) == {"elements", "positions", "vectors", "bonds", "distances"}
     assert all(float(loss) < 1e-6 for loss in losses.values())
@@ -83,12 +79,12 @@ def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
 
 def test_places_follow_bonds_more_than_positions() -> None:
     modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
-    logits = torch.nn.functional.one_hot(batch["data"][..., 0].long(), 5) * 30.0
-    positions, vectors = positions_and_vectors(batch["data"], modality.elements)
+    logits = torch.nn.functional.one_hot(batch.data[..., 0].long(), 5) * 30.0
+    positions, vectors = positions_and_vectors(batch.data, modality.elements)
     noise = torch.randn(positions.shape, generator=torch.Generator().manual_seed(2))
     blurred = positions + 1e-3 * noise  # too little to move an atom to another anchor
     _, places = modality.split(torch.cat([logits, blurred, vectors], dim=2))
-    anchors = find_anchors(positions, is_heavy(batch["data"][..., 0], modality.elements))
+    anchors = find_anchors(positions, is_heavy(batch.data[..., 0], modality.elements))
     off = (vectors_from(places, anchors) - vectors).abs().mean()
     blur = (vectors_from(blurred, anchors) - vectors).abs().mean()
     assert float(off) < 0.5 * float(blur)
