@@ -71,7 +71,7 @@ def complaint(load: Callable[[], object]) -> str:
 
 @pytest.fixture
 def evil(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put evil.py, importable too, at every place of the folder; the path of what it would write."""
+    """Put evil.py, importable too, at every place; the path of what it would write."""
     marker = folder.parent / "marker"
     for place in (folder, folder / "encoder", folder / "decoder"):
         (place / "evil.py").write_text(
