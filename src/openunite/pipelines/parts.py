@@ -114,7 +114,7 @@ def _compare(folder: Path, kind: Part, settings: Mapping[str, Any], shapes: Shap
         with torch.device("meta"):
             sketch = kind(**settings)
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{folder / CONFIG} describes no {kind.__name__} ({why:.300})") from error
     asked: Shapes = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
     for name in sorted({*asked, *shapes}):

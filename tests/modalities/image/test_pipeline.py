@@ -32,7 +32,7 @@ def pipeline() -> ImagePipeline:
             for parameter in model.parameters():  # gates start at zero: perturb
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return ImagePipeline(
-        encoder.eval(), decoder.eval(), num_inference_steps=4, class_names=NAMES, guidance_scale=2.0
+        encoder.eval(), decoder.eval(), Sampling("heun", 4, 1.0, 2.0), class_names=NAMES
     )
 
 
@@ -186,7 +186,10 @@ def test_class_names_are_labels(pipeline: ImagePipeline) -> None:
         (lambda p: p(["boot"]), "unknown class 'boot', expected one of"),
         (lambda p: p([0], output_type="jpg"), "output_type must be 'pil', 'pt' or 'np'"),
         (lambda p: p([0], solver="rk9"), "one of the solvers euler, heun, multistep, sde"),
-        (lambda p: p([0], num_inference_steps=0), "num_inference_steps must be at least 1"),
+        (
+            lambda p: p([0], num_inference_steps=0),
+            "num_inference_steps must be a whole number from 1",
+        ),
         (lambda p: p([0], seeds=[1, 2]), "one seed per sample, got 2 for 1"),
         (lambda p: p.encode(2.0 * torch.ones(1, 1, 28, 28)), "pixel values must lie in"),
         (lambda p: p.encode(torch.ones(1, 3, 28, 28)), "expected images of shape"),
@@ -276,12 +279,12 @@ def test_float64_works_throughout(
 
 def test_a_newer_format_is_refused(pipeline: ImagePipeline) -> None:
     with pytest.raises(ValueError, match="upgrade openunite"):
-        ImagePipeline(pipeline.encoder, pipeline.decoder, format_version=2)
+        ImagePipeline(pipeline.encoder, pipeline.decoder, format_version=3)
 
 
 def test_unconditional_models_take_no_labels(tmp_path: Path) -> None:
     encoder, decoder = build_models(tiny_config(num_classes=0))
-    unconditional = ImagePipeline(encoder.eval(), decoder.eval(), num_inference_steps=2)
+    unconditional = ImagePipeline(encoder.eval(), decoder.eval(), Sampling("heun", 2, 1.0, 1.0))
     assert unconditional(num_images=3, output_type="pt").shape == (3, 1, 28, 28)
     with pytest.raises(ValueError, match="leave class_labels out"):
         unconditional([0])
