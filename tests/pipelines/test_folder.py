@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import make_models
 
 from openunite import ImagePipeline, MoleculePipeline
+from openunite.flow.sampling import Sampling
 from openunite.loading import load_pipeline
 from openunite.pipelines import folder as folders
 from openunite.pipelines import saving
@@ -31,7 +32,8 @@ FILES = ["model_index.json"] + [
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = make_models(image={"height": 8, "width": 8, "channels": 3, "patch_size": 4})
     folder = tmp_path_factory.mktemp("sound") / "pipeline"
-    ImagePipeline(models.encoder, models.decoder, num_inference_steps=1).save_pretrained(folder)
+    sampling = Sampling("heun", 1, 1.0, 1.0)
+    ImagePipeline(models.encoder, models.decoder, sampling).save_pretrained(folder)
     return folder
 
 
@@ -308,6 +310,9 @@ def test_a_table_of_positions_that_no_weight_bounds_is_refused(folder: Path) -> 
         {"format_version": "9"},
         {"format_version": 9},
         {"format_version": True},
+        {"sampling": 3},
+        {"sampling": {"unheard": 1}},
+        {"sampling": {"options": 3}},
         {"guidance_scale": float("nan")},
         {"guidance_scale": float("inf")},
         {"guidance_scale": 10**400},
@@ -335,9 +340,31 @@ def test_a_table_of_positions_that_no_weight_bounds_is_refused(folder: Path) -> 
 def test_sampling_settings_that_no_pipeline_has_are_refused(
     folder: Path, values: dict[str, Any]
 ) -> None:
-    change(folder / "model_index.json", **values)
+    index = folder / "model_index.json"
+    name = next(iter(values))
+    if name in {*vars(Sampling()), "eta", "temperature"}:
+        change(index, sampling={"solver": "sde", "num_inference_steps": 1} | values)
+    else:
+        change(index, **values)
     text = complaint(lambda: ImagePipeline.from_pretrained(folder))
-    assert next(iter(values)) in text or "format" in text
+    assert name in text or "format" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"solver": "evil"}, "evil"), ({"solver": "sde", "eta": 7.0}, "eta"), ({"sampling": {}}, "")],
+)
+def test_settings_of_format_1_stand_one_by_one_and_are_checked_too(
+    folder: Path, values: dict[str, Any], named: str
+) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["sampling"]
+    old = {"solver": "heun", "num_inference_steps": 3, "time_shift": 1.0, "eta": 0.0}
+    (folder / "model_index.json").write_text(json.dumps(index | old | {"format_version": 1}))
+    (folder / "manifest.json").unlink()
+    assert ImagePipeline.from_pretrained(folder).sampling == Sampling("heun", 3, 1.0)
+    change(folder / "model_index.json", **values)
+    assert named in complaint(lambda: ImagePipeline.from_pretrained(folder))
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "", "{", "[" * 100_000, '{"a": \xff}'])
@@ -406,7 +433,7 @@ def test_sampling_with_a_number_that_is_not_finite_is_refused(
     sound: Path, name: str, value: float
 ) -> None:
     pipeline = ImagePipeline.from_pretrained(sound)
-    assert name in complaint(lambda: pipeline(num_images=1, **{name: value}))
+    assert name in complaint(lambda: pipeline(num_images=1, solver="sde", **{name: value}))
 
 
 # ---- what works ---------------------------------------------------------------------------
@@ -414,7 +441,7 @@ def test_sampling_with_a_number_that_is_not_finite_is_refused(
 
 def test_settings_and_the_type_can_be_given_when_loading(sound: Path) -> None:
     pipeline = ImagePipeline.from_pretrained(sound, guidance_scale=3.0, dtype=torch.bfloat16)
-    assert pipeline.config.guidance_scale == 3.0
+    assert pipeline.sampling.guidance_scale == 3.0
     assert pipeline.encoder.latent_output.weight.dtype == torch.bfloat16
     assert not pipeline.encoder.training
 
@@ -475,7 +502,7 @@ def test_saving_again_replaces_the_pipeline_and_keeps_other_files(folder: Path) 
     (folder / "README.md").write_text("a card")
     (folder / "encoder" / "diffusion_pytorch_model-00001-of-00002.safetensors").touch()
     ImagePipeline.from_pretrained(folder, guidance_scale=3.0).save_pretrained(folder)
-    assert ImagePipeline.from_pretrained(folder).config.guidance_scale == 3.0
+    assert ImagePipeline.from_pretrained(folder).sampling.guidance_scale == 3.0
     assert sorted(contents(folder)) == sorted([*FILES, "manifest.json", "README.md"])
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 

@@ -91,6 +91,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         known = self.row.options
+        if not isinstance(self.options, Mapping):
+            raise ValueError(f"options of a solver must be a mapping, got {self.options!r:.100}")
         if unknown := sorted(set(self.options) - set(known)):
             has = f"its options are {', '.join(known)}" if known else "it has no options"
             raise ValueError(f"solver {self.solver!r} knows no option {unknown[0]!r}; {has}")
@@ -108,7 +110,8 @@ class Sampling:
         _check("time_shift", self.time_shift, 1e-6, 1e6)
         _check("guidance_scale", self.guidance_scale, -1e6, 1e6)
         ends = self.guidance_interval
-        if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
+        pair = isinstance(ends, tuple) and len(ends) == 2
+        if not pair or not all(type(end) in (int, float) for end in ends):
             raise ValueError(f"guidance_interval must be two numbers, got {ends!r:.100}")
         if not 0.0 <= ends[0] <= ends[1] <= 1.0:
             raise ValueError(
@@ -119,6 +122,8 @@ class Sampling:
     @property
     def row(self) -> Solver:
         """The solver's row of the table. ValueError for a solver that nobody knows."""
+        if not isinstance(self.solver, str):
+            raise ValueError(f"solver must be a name, got {self.solver!r:.100}")
         found: Solver = SOLVERS.get(self.solver)
         return found
 
@@ -158,7 +163,12 @@ class Sampling:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Sampling":
         """The inverse of `to_dict`; also reads format 1, where options stood beside the rest."""
-        return cls(**upgraded(values))
+        if not isinstance(values, Mapping):
+            raise ValueError(f"sampling must be a mapping of settings, got {values!r:.100}")
+        found, known = upgraded(values), {f.name for f in fields(cls)}
+        if unknown := sorted(set(found) - known):
+            raise ValueError(f"unknown sampling setting {unknown[0]!r:.100}, expected {known}")
+        return cls(**found)
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:

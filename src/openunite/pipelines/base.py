@@ -56,10 +56,11 @@ class UnitePipeline(SavedPipeline):
                 f"{FORMAT_VERSION}; upgrade openunite"
             )
         self.register_modules(encoder=encoder, decoder=decoder)
-        chosen = Sampling.from_dict(sampling) if isinstance(sampling, Mapping) else sampling
+        chosen = sampling or PLAIN
+        chosen = chosen if isinstance(chosen, Sampling) else Sampling.from_dict(chosen)
         names, sizes = check_settings(class_names, size_histogram)
         self.register_to_config(
-            sampling=(chosen or PLAIN).to_dict(),
+            sampling=chosen.to_dict(),
             class_names=names,
             size_histogram=sizes,
             format_version=FORMAT_VERSION,

@@ -1,6 +1,7 @@
 """Saving and loading pipelines: settings and weights, never code."""
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from openunite.files import whole_folder
+from openunite.flow.sampling import Sampling
 from openunite.pipelines.folder import (
     INDEX,
     PARTS,
@@ -21,15 +23,8 @@ from openunite.pipelines.folder import (
 from openunite.pipelines.parts import load_part
 
 _DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-_FORMAT_1 = (
-    "solver",
-    "num_inference_steps",
-    "time_shift",
-    "eta",
-    "temperature",
-    "guidance_scale",
-    "guidance_interval",
-)
+_SAMPLING = [f.name for f in fields(Sampling)]
+_FORMAT_1 = [*_SAMPLING, "eta", "temperature"]
 _ALIKE = ("modality", "num_registers", "latent_channels")  # what both parts must agree on
 
 
@@ -48,10 +43,12 @@ class SavedPipeline(DiffusionPipeline):
         """The pipeline in a folder, or of a hub id.
 
         `options`: revision, token, cache_dir, local_files_only and force_download for the hub;
-        settings of the pipeline in place of the saved ones. ValueError or OSError, one sentence,
+        settings of the pipeline and of its sampling (`guidance_scale=2.0`) in place of the saved
+        ones. ValueError or OSError, one sentence,
         for other options and for a folder that is incomplete, damaged, or names unknown classes.
         """
         settings = {n: options.pop(n) for n in _settings_of(cls) if n in options}
+        changes = {n: options.pop(n) for n in _SAMPLING if n in options}
         _refuse(options.keys() - {*_DOWNLOAD})
         folder = find_folder(pretrained_model_name_or_path, **options)
         index = read_index(folder)
@@ -66,7 +63,8 @@ class SavedPipeline(DiffusionPipeline):
                     f"and {values[1]!r} in the decoder"
                 )
         try:
-            pipeline = cls(**parts, **settings)
+            sampling = Sampling.from_dict(settings.pop("sampling"))
+            pipeline = cls(**parts, sampling=sampling.change(**changes), **settings)
         except ValueError as error:
             raise ValueError(f"{folder / INDEX}: {error}") from error
         kind = dtype or torch_dtype
