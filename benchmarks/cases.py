@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.released import PlainEncoder, PlainObjective, plain_average, plain_optimizers
 from openunite.batch import CLASS, Batch, Evidence, Given

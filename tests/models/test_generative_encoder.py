@@ -160,7 +160,11 @@ def test_any_image_and_any_number_of_registers(
 ) -> None:
     models = tiny_models(image=image, num_registers=registers)
     z_t, t = latents(3, registers), torch.rand(3)
-    assert models.encoder(z_t, t, Evidence(observation=observation(models))).shape == (3, registers, 6)
+    assert models.encoder(z_t, t, Evidence(observation=observation(models))).shape == (
+        3,
+        registers,
+        6,
+    )
     assert models.encoder(z_t, t).shape == (3, registers, 6)
 
 
