@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openunite.batch import CLASS
 from openunite.data.atoms.cif import write_cif
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import write_xyz
@@ -35,13 +36,13 @@ def test_elements_are_shared_and_the_dataset_is_the_label(sources: str) -> None:
     assert data.max_atoms == 20  # crystals have up to 20 unless max_atoms says otherwise
     assert len(data.train) == len(data.molecules.train) + len(data.crystals.train)
     batch = data.train.batch([0, len(data.train) - 1])
-    assert batch["label"].tolist() == [0, 1]
-    assert batch["data"].shape == (2, 3, 10)
-    assert batch["mask"].sum(dim=1).tolist() == [3, 2] == data.train.sizes[[0, -1]].tolist()
-    assert batch["data"][0, :, 0].tolist() == [1, 0, 0]
-    assert batch["data"][1, :, 0].tolist() == [2, 3, 0]
-    assert not batch["data"][0, :, 4:].any()
-    lattice = batch["data"][1, 0, 4:].numpy()
+    assert batch.conditions[CLASS].values.tolist() == [0, 1]
+    assert batch.data.shape == (2, 3, 10)
+    assert batch.valid.sum(dim=1).tolist() == [3, 2] == data.train.sizes[[0, -1]].tolist()
+    assert batch.data[0, :, 0].tolist() == [1, 0, 0]
+    assert batch.data[1, :, 0].tolist() == [2, 3, 0]
+    assert not batch.data[0, :, 4:].any()
+    lattice = batch.data[1, 0, 4:].numpy()
     assert np.allclose(lattice[:3] / lattice[0], [1, 1.25, 1.5])
     assert np.allclose(lattice[3:], 90.0)
     histograms = data.size_histogram
@@ -54,11 +55,11 @@ def test_a_mixed_list_keeps_its_order() -> None:
     mixed = [salt(1.0), water(1.6), salt(1.1), water(1.7)]
     found = joint_dataset(mixed, (1, 8, 11, 17))
     batch = found.batch(range(4))
-    assert batch["label"].tolist() == [1, 0, 1, 0]
-    assert batch["data"][:, 0, 4].tolist() == pytest.approx([4.0, 0.0, 4.4, 0.0])
-    assert np.allclose(batch["data"][1, :3, 1:4].mean(dim=0), 0.0, atol=1e-6)
+    assert batch.conditions[CLASS].values.tolist() == [1, 0, 1, 0]
+    assert batch.data[:, 0, 4].tolist() == pytest.approx([4.0, 0.0, 4.4, 0.0])
+    assert np.allclose(batch.data[1, :3, 1:4].mean(dim=0), 0.0, atol=1e-6)
     only = joint_dataset(mixed[1::2], (1, 8)).batch([0, 1])
-    assert only["label"].tolist() == [0, 0]
+    assert only.conditions[CLASS].values.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 8), (0.3, 8), (0.45, 10), (0.5, 12)])
@@ -79,8 +80,10 @@ def test_training_repeats_and_nothing_else_does(sources: str) -> None:
     plain = open_joint(sources, progress=False)
     even = open_joint(sources, least_share=0.5, progress=False)
     batch = even.train.batch(range(len(even.train)))
-    assert batch["label"].sum() * 2 == len(even.train) == 2 * len(even.molecules.train)
-    assert even.train.sizes.tolist() == batch["mask"].sum(dim=1).tolist()
+    assert (
+        batch.conditions[CLASS].values.sum() * 2 == len(even.train) == 2 * len(even.molecules.train)
+    )
+    assert even.train.sizes.tolist() == batch.valid.sum(dim=1).tolist()
     assert len(even.test) == len(plain.test)
     assert even.size_histogram == plain.size_histogram
     with pytest.raises(ValueError, match=r"between 0 and 0\.5, got 0\.6"):

@@ -19,7 +19,7 @@ IRON = make("Na", [[0.1, 0.2, 0.3]], np.eye(3) * 3.0)
 
 
 def content(dataset) -> set[bytes]:
-    return {item["data"].numpy().tobytes() for item in dataset}
+    return {dataset.batch([i]).data.numpy().tobytes() for i in range(len(dataset))}
 
 
 def test_batch():
@@ -29,14 +29,14 @@ def test_batch():
     assert data.elements == (11, 17)
     assert data.max_atoms == 20
     assert len(data.size_histogram) == 21
-    both = [data.train[i] for i in range(3)] + [data.test[0]]
-    found = {(len(item["mask"]), bool(item["data"][0, 4] > 5)): item["data"] for item in both}
+    both = [data.train.batch([i]).data[0] for i in range(3)] + [data.test.batch([0]).data[0]]
+    found = {(len(item), bool(item[0, 4] > 5)): item for item in both}
     batch = data.train.batch([0, 1, 2])
-    counts = batch["mask"].sum(dim=1)
-    assert batch["data"].shape == (3, int(counts.max()), 10)
-    assert batch["data"].dtype == torch.float32
-    assert not batch["data"][~batch["mask"]].any()
-    assert batch["label"].tolist() == [0, 0, 0]
+    counts = batch.valid.sum(dim=1)
+    assert batch.data.shape == (3, int(counts.max()), 10)
+    assert batch.data.dtype == torch.float32
+    assert not batch.data[~batch.valid].any()
+    assert not batch.conditions
     salt, other = found[2, False], found[3, True]
     assert salt[:, 0].tolist() == [0, 1]
     assert salt[:, 1:4].numpy() == pytest.approx(np.array([[0] * 3, [0.5] * 3]), abs=1e-6)
@@ -50,7 +50,7 @@ def test_batches_give_back_the_structures():
     data = open_crystals(sizes(30))
     batch = data.train.batch(range(28))
     for row, mask, item in zip(
-        batch["data"].double().numpy(), batch["mask"], data.train.structures(range(28)), strict=True
+        batch.data.double().numpy(), batch.valid, data.train.structures(range(28)), strict=True
     ):
         atoms = row[mask.numpy()]
         cell = cell_from_parameters(atoms[0, 4:])
@@ -67,26 +67,25 @@ def test_any_cell_of_a_crystal_is_the_same_batch():
     b = Structure(a.numbers, (a.positions + 7 * a.cell[1]) @ turn, change @ a.cell @ turn)
     for item in (a, b):
         data = open_crystals([item, IRON], holdout_share=0.5)
-        found = next(i for part in (data.train, data.test) for i in part if len(i["mask"]) == 2)
+        items = (part.batch([0]).data[0] for part in (data.train, data.test))
+        found = next(item for item in items if len(item) == 2)
         expected = [[0, 0, 0, 0], [1, 0.5, 0.5, 0.5]]
-        first = found["data"][:, :4]
+        first = found[:, :4]
         wrapped = torch.where(first[:, 1:] > 0.999, first[:, 1:] - 1, first[:, 1:])
         assert torch.cat([first[:, :1], wrapped], 1).numpy() == pytest.approx(
             np.array(expected), abs=1e-5
         )
-        assert found["data"][0, 4:].numpy() == pytest.approx(
-            [5.3 / 2**0.5] * 3 + [60] * 3, rel=1e-5
-        )
+        assert found[0, 4:].numpy() == pytest.approx([5.3 / 2**0.5] * 3 + [60] * 3, rel=1e-5)
 
 
 def test_items_pickle_and_loader():
     data = open_crystals(sizes(20))
     assert (len(data.train), len(data.test), data.val) == (19, 1, None)
     again = pickle.loads(pickle.dumps(data.train))
-    assert torch.equal(again.batch([3, 1])["data"], data.train.batch([3, 1])["data"])
-    assert data.train.batch([])["data"].shape == (0, 0, 10)
+    assert torch.equal(again.batch([3, 1]).data, data.train.batch([3, 1]).data)
+    assert data.train.batch([]).data.shape == (0, 0, 10)
     with pytest.raises(IndexError):
-        data.train[19]
+        data.train.batch([19])
 
 
 def test_each_fault_is_named_and_counted():
@@ -115,7 +114,7 @@ def test_each_fault_is_named_and_counted():
     }.items():
         assert part in reasons[name]
     assert len(data.train) + len(data.test) == 4
-    assert torch.isfinite(data.train.batch(range(3))["data"]).all()
+    assert torch.isfinite(data.train.batch(range(3)).data).all()
     with pytest.raises(ValueError, match=r"8 of 12 structures in crystals in memory \(66\.67%\)"):
         open_crystals([*sizes(4), *bad], elements=("Na", "Cl"))
 
@@ -159,7 +158,7 @@ def test_materials_project():
     assert data.skipped == ()
     assert len(data.elements) == 88
     assert data.max_atoms == 20
-    parts = [part.batch(range(len(part)))["data"] for part in (data.train, data.test)]
+    parts = [part.batch(range(len(part))).data for part in (data.train, data.test)]
     for part in parts:
         assert ((part[..., 1:4] >= 0) & (part[..., 1:4] < 1)).all()
         lengths = part[:, 0, 4:7]

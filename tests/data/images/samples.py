@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from openunite.data.images import scan as scan_module
-from openunite.data.images.dataset import ImageData, open_images
+from openunite.data.images.dataset import ImageData, ImageDataset, open_images
 
 SMALL = {"height": 4, "width": 5, "channels": 3, "progress": False}
 
@@ -31,7 +31,8 @@ def contents(data: ImageData) -> dict[str, torch.Tensor]:
     return {
         f"{name} {key}": value
         for name, part in parts.items()
-        for key, value in part.batch(range(len(part))).items()
+        for batch in [part.batch(range(len(part)))]
+        for key, value in {"data": batch.data, "index": batch.index, "label": part.labels}.items()
     }
 
 
@@ -50,7 +51,11 @@ def message(source: object, kind: type[Exception] = ValueError, **options: objec
 
 
 def held_out(data: ImageData) -> set[bytes]:
-    return {item["data"].numpy().tobytes() for item in data.test}
+    return pictures(data.test)
+
+
+def pictures(part: ImageDataset) -> set[bytes]:
+    return {image.numpy().tobytes() for image in part.batch(range(len(part))).data}
 
 
 def counted(monkeypatch) -> list[int]:

@@ -15,6 +15,7 @@ from tests.data.images.samples import (
     save,
 )
 
+from openunite.batch import CLASS
 from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
     ImageSummary,
@@ -31,8 +32,8 @@ def test_fashion_mnist_mini():
     assert data.class_names[0] == "T-shirt/top"
     assert data.train.labels.bincount().tolist() == [600] * 10
     with np.load(Path(data_module.__file__).parent / "assets/fashion_mnist_mini.npz") as file:
-        assert np.array_equal(data.test[7]["data"][0], file["x_test"][7])
-        assert data.test[7]["label"] == file["y_test"][7]
+        assert np.array_equal(data.test.batch([7]).data[0, 0], file["x_test"][7])
+        assert data.test.batch([7]).conditions[CLASS].values[0] == file["y_test"][7]
     assert inspect_images("fashion-mnist-mini") == ImageSummary(7000, 28, 28, 1, 10)
 
 
@@ -40,7 +41,7 @@ def test_digits():
     pytest.importorskip("sklearn")
     data = open_images("digits", height=8, width=8, channels=1, progress=False)
     assert (len(data.train), len(data.test), data.num_classes) == (1707, 90, 10)
-    assert data.train.batch(range(1707))["data"].max() == 255
+    assert data.train.batch(range(1707)).data.max() == 255
     assert inspect_images("digits") == ImageSummary(1797, 8, 8, 1, 10)
 
 
@@ -63,14 +64,14 @@ def test_npz_images(tmp_path, shape):
     data = open_images(save(path, images=images, split=split), **SMALL)
     assert (len(data.train), len(data.test), data.num_classes) == (4, 4, 0)
     if shape == (4, 5, 3):
-        assert np.array_equal(data.test[1]["data"].permute(1, 2, 0), images[3])
+        assert np.array_equal(data.test.batch([1]).data[0].permute(1, 2, 0), images[3])
 
 
 def test_npz_floats(tmp_path):
     images = np.random.default_rng(1).random((8, 4, 5, 3))
     data = open_images(save(tmp_path / "a.npz", images=images, split=[0] * 7 + [1]), **SMALL)
     expected = np.rint(images[7] * 255).astype(np.uint8)
-    assert np.array_equal(data.test[0]["data"].permute(1, 2, 0), expected)
+    assert np.array_equal(data.test.batch([0]).data[0].permute(1, 2, 0), expected)
 
 
 def packed(count: int = 6) -> dict[str, np.ndarray]:

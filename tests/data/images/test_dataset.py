@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.images.samples import SMALL, contents, fill, held_out, message, picture, save
-from torch.utils.data import DataLoader
+from tests.data.images.samples import (
+    SMALL,
+    contents,
+    fill,
+    held_out,
+    message,
+    picture,
+    pictures,
+    save,
+)
 
 from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
@@ -17,49 +25,49 @@ from openunite.data.images.dataset import (
     inspect_images,
     open_images,
 )
+from openunite.training.loader import make_loader
 
 # Items
 
 
 def test_items_and_batches(tmp_path):
     data = open_images(fill(tmp_path / "flat", 10), **SMALL)
-    item = data.train[2]
-    assert item["data"].shape == (3, 4, 5)
-    assert item["data"].dtype == torch.uint8
-    for key in ("label", "index"):
-        assert item[key].shape == ()
-        assert item[key].dtype == torch.int64
+    item = data.train.batch([2])
+    assert item.data.shape == (1, 3, 4, 5)
+    assert item.data.dtype == torch.uint8
+    assert item.index.dtype == data.train.labels.dtype == torch.int64
+    assert item.mask is None
+    assert not item.conditions  # a folder of images has no classes
     assert (len(data.train), len(data.test), data.num_classes, data.class_names) == (9, 1, 0, ())
-    assert item["index"] == 2
-    assert data.train[-1]["index"] == 8
+    assert item.index.tolist() == [2]
+    assert data.train.batch([-1]).index.tolist() == [8]
     batch = data.train.batch([3, 1, 1])
-    assert batch["index"].tolist() == [3, 1, 1]
-    assert torch.equal(batch["data"][1], data.train[1]["data"])
-    assert data.train.batch(torch.tensor([4]))["data"].shape == (1, 3, 4, 5)
-    assert data.train.batch([])["data"].shape == (0, 3, 4, 5)
+    assert batch.index.tolist() == [3, 1, 1]
+    assert torch.equal(batch.data[1:2], data.train.batch([1]).data)
+    assert data.train.batch(torch.tensor([4])).data.shape == (1, 3, 4, 5)
+    assert data.train.batch([]).data.shape == (0, 3, 4, 5)
     for wrong in (9, -10):
         with pytest.raises(IndexError):
-            data.train[wrong]
-    assert len(list(data.train)) == 9
+            data.train.batch([wrong])
 
 
 def test_items_do_not_share_memory_with_the_store(tmp_path):
     data = open_images(fill(tmp_path / "flat", 3), **SMALL)
-    before = data.train[0]["data"].clone()
-    data.train[0]["data"].zero_()
-    data.train.batch([0])["data"].zero_()
-    assert torch.equal(data.train[0]["data"], before)
+    before = data.train.batch([0]).data.clone()
+    data.train.batch([0]).data.zero_()
+    assert torch.equal(data.train.batch([0]).data, before)
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_loader_with_workers(tmp_path, limit):
     data = open_images(fill(tmp_path / "flat", 12), **SMALL, memory_limit=limit)
-    batches = list(DataLoader(data.train, 4, num_workers=2))
-    got = torch.cat([batch["data"] for batch in batches])
-    assert torch.equal(got, data.train.batch(range(11))["data"])
-    assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(11))
+    parts = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    batches = list(make_loader(data.train, parts, 2, pinned=False))
+    got = torch.cat([batch.data for batch in batches])
+    assert torch.equal(got, data.train.batch(range(11)).data)
+    assert torch.cat([batch.index for batch in batches]).tolist() == list(range(11))
     again = pickle.loads(pickle.dumps(data.train))
-    assert torch.equal(again[3]["data"], data.train[3]["data"])
+    assert torch.equal(again.batch([3]).data, data.train.batch([3]).data)
 
 
 # Broken images
@@ -128,7 +136,7 @@ def test_split_depends_on_content_only(tmp_path):
     folder = fill(tmp_path / "first", 60)
     data = open_images(folder, **SMALL, holdout_share=0.2)
     assert len(data.test) == 12
-    train = {item["data"].numpy().tobytes() for item in data.train}
+    train = pictures(data.train)
     assert len(train) == 48
     assert not train & held_out(data)
     other = tmp_path / "second"
@@ -147,7 +155,7 @@ def test_copies_fall_on_one_side(tmp_path):
             (folder / f"{copy} copy of {path.name}").write_bytes(path.read_bytes())
     data = open_images(folder, **SMALL, holdout_share=0.27)  # 22 of 80: five and a half groups
     assert len(data.test) == 20
-    assert not held_out(data) & {item["data"].numpy().tobytes() for item in data.train}
+    assert not held_out(data) & pictures(data.train)
 
 
 def test_choose_held_out():

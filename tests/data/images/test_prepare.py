@@ -222,7 +222,7 @@ def test_tars_of_others(tmp_path: Path) -> None:
     data = open_images(tmp_path / "tars", height=4, width=5, channels=3, progress=False)
     assert (len(data.train), len(data.test), data.num_classes) == (4, 2, 0)
     expected = np.asarray(picture(4)).transpose(2, 0, 1)
-    assert np.array_equal(data.test[0]["data"].numpy(), expected)
+    assert np.array_equal(data.test.batch([0]).data[0].numpy(), expected)
     label = tmp_path / "3.cls"
     label.write_text("1")
     with tarfile.open(tmp_path / "tars" / "train-0.tar", "a") as tar:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tests.data.images.samples import SMALL, fill, message, picture
 
+from openunite.batch import CLASS
 from openunite.data.images.dataset import (
     inspect_images,
     open_images,
@@ -26,9 +27,12 @@ def test_class_folders(tmp_path):
     assert both.bincount().tolist() == [4, 3]
     dogs = {np.asarray(picture(i)).tobytes() for i in range(3)}
     for part in (data.train, data.test):
-        for item in part:
-            is_dog = item["data"].permute(1, 2, 0).numpy().tobytes() in dogs
-            assert item["label"] == int(is_dog)
+        batch = part.batch(range(len(part)))
+        classes = batch.conditions[CLASS]
+        assert classes.known.all()
+        for image, label in zip(batch.data, classes.values, strict=True):
+            is_dog = image.permute(1, 2, 0).numpy().tobytes() in dogs
+            assert label == int(is_dog)
 
 
 @pytest.mark.parametrize("test", ["test", "val", "valid", "validation"])
@@ -40,7 +44,7 @@ def test_own_split(tmp_path, test):
     assert (len(data.train), len(data.test)) == (9, 2)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert data.test.labels.tolist() == [2, 2]
-    assert np.array_equal(data.test[0]["data"].permute(1, 2, 0), picture(30))
+    assert np.array_equal(data.test.batch([0]).data[0].permute(1, 2, 0), picture(30))
     fill(tmp_path / test / "b", 1, first=40)
     assert open_images(tmp_path, **SMALL).test.labels.tolist() == [1, 2, 2]
 

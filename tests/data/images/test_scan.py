@@ -125,7 +125,7 @@ def test_a_file_that_breaks_later_is_named(tmp_path):
     for path in folder.iterdir():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"000\d.png was fine when .*empty file"):
-        data.train[0]
+        data.train.batch([0])
 
 
 def test_each_file_is_read_once(tmp_path, monkeypatch):

@@ -48,7 +48,8 @@ def test_parquet_file(tmp_path, monkeypatch):
     reads = counted(monkeypatch)
     assert_same(open_images(path, **SMALL, memory_limit=0), data)
     assert reads == []
-    assert torch.equal(pickle.loads(pickle.dumps(data.train))[1]["data"], data.train[1]["data"])
+    again = pickle.loads(pickle.dumps(data.train))
+    assert torch.equal(again.batch([1]).data, data.train.batch([1]).data)
     assert inspect_images(path) == ImageSummary(8, 4, 5, 3, 2)
 
 
@@ -60,7 +61,7 @@ def test_parquet_folder_with_splits(tmp_path):
         data = open_images(tmp_path / folder.split("/")[0], **SMALL)
         assert data.train.labels.tolist() == [0, 1, 2, 0, 1]
         assert data.test.labels.tolist() == [2, 1]
-        assert np.array_equal(data.test[0]["data"].permute(1, 2, 0), picture(9))
+        assert np.array_equal(data.test.batch([0]).data[0].permute(1, 2, 0), picture(9))
 
 
 def test_parquet_with_declared_features(tmp_path):

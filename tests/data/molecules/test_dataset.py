@@ -18,12 +18,12 @@ from tests.data.atoms.samples import (
     write,
     xyz_text,
 )
-from torch.utils.data import DataLoader
 
 from openunite.data.atoms.arrays import pack
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.molecules.dataset import edm_split, open_molecules
+from openunite.training.loader import make_loader
 
 DATA = Path(os.environ.get("OPENUNITE_DATA", Path(__file__).parents[4] / "shared" / "data"))
 HISTOGRAM = [
@@ -33,7 +33,7 @@ HISTOGRAM = [
 
 
 def content(dataset) -> set[bytes]:
-    return {item["data"].numpy().tobytes() for item in dataset}
+    return {dataset.batch([i]).data.numpy().tobytes() for i in range(len(dataset))}
 
 
 # Batches
@@ -48,14 +48,14 @@ def test_batch():
     order = np.argsort([-len(item) for item in data.train.structures(range(3))])
     batch = data.train.batch(order)
     sizes = [len(item) for item in data.train.structures(order)]
-    assert batch["data"].shape == (3, max(sizes), 4)
-    assert batch["data"].dtype == torch.float32
-    assert batch["mask"].tolist() == [[k < n for k in range(max(sizes))] for n in sizes]
-    assert batch["index"].tolist() == order.tolist()
-    assert batch["label"].tolist() == [0, 0, 0]
-    assert batch["index"].dtype == batch["label"].dtype == torch.int64
-    assert not batch["data"][~batch["mask"]].any()
-    for row, size, item in zip(batch["data"], sizes, data.train.structures(order), strict=True):
+    assert batch.data.shape == (3, max(sizes), 4)
+    assert batch.data.dtype == torch.float32
+    assert batch.valid.tolist() == [[k < n for k in range(max(sizes))] for n in sizes]
+    assert batch.index.tolist() == order.tolist()
+    assert not batch.conditions
+    assert batch.index.dtype == torch.int64
+    assert not batch.data[~batch.valid].any()
+    for row, size, item in zip(batch.data, sizes, data.train.structures(order), strict=True):
         numbers = [data.elements[int(k)] for k in row[:size, 0]]
         assert numbers == item.numbers.tolist()
         centered = item.positions - item.positions.mean(axis=0)
@@ -67,40 +67,40 @@ def test_far_from_the_origin_nothing_is_lost():
     far = [Structure(m.numbers, m.positions + 1000.0, None, m.name) for m in many_molecules(9)]
     data = open_molecules(far)
     expected = {m.name: m.positions - m.positions.mean(axis=0) for m in many_molecules(9)}
-    for item, molecule in zip(data.train, data.train.structures(range(8)), strict=True):
-        found = item["data"][:, 1:].numpy()
+    for i, molecule in enumerate(data.train.structures(range(8))):
+        found = data.train.batch([i]).data[0, :, 1:].numpy()
         assert found == pytest.approx(expected[molecule.name], abs=1e-4)
 
 
 def test_items_and_positions():
     data = open_molecules(many_molecules(20))
     assert (len(data.train), len(data.test), data.val) == (19, 1, None)
-    item = data.train[-1]
-    assert item["index"] == 18
-    assert item["data"].shape == (len(item["mask"]), 4)
-    assert item["mask"].all()
-    assert data.train.batch([])["data"].shape == (0, 0, 4)
-    assert data.train.batch(torch.tensor([3, 3]))["index"].tolist() == [3, 3]
+    item = data.train.batch([-1])
+    assert item.index.tolist() == [18]
+    assert item.data.shape == (*item.valid.shape, 4)
+    assert item.valid.all()
+    assert data.train.batch([]).data.shape == (0, 0, 4)
+    assert data.train.batch(torch.tensor([3, 3])).index.tolist() == [3, 3]
     for wrong in (19, -20):
         with pytest.raises(IndexError):
-            data.train[wrong]
+            data.train.batch([wrong])
     assert data.train.sizes.tolist() == [len(s) for s in data.train.structures(range(19))]
 
 
 def test_batches_do_not_share_memory_with_the_store():
     data = open_molecules(many_molecules(5))
-    before = data.train[0]["data"].clone()
-    data.train.batch([0])["data"].zero_()
-    assert torch.equal(data.train[0]["data"], before)
+    before = data.train.batch([0]).data.clone()
+    data.train.batch([0]).data.zero_()
+    assert torch.equal(data.train.batch([0]).data, before)
 
 
 def test_pickle_and_workers():
     data = open_molecules(many_molecules(12))
     again = pickle.loads(pickle.dumps(data.train))
-    assert torch.equal(again[3]["data"], data.train[3]["data"])
+    assert torch.equal(again.batch([3]).data, data.train.batch([3]).data)
     same(again.structures([3])[0], data.train.structures([3])[0], 0)
-    loader = DataLoader(data.train, batch_size=1, num_workers=2)
-    assert torch.cat([batch["index"] for batch in loader]).tolist() == list(range(11))
+    loader = make_loader(data.train, [[i] for i in range(11)], 2, pinned=False)
+    assert torch.cat([batch.index for batch in loader]).tolist() == list(range(11))
 
 
 # What is skipped

@@ -10,6 +10,7 @@ from tests.conftest import make_models
 from torch import Tensor, nn
 
 from openunite import pretrained as weights
+from openunite.batch import Batch
 from openunite.evaluation.images.perceptual import (
     HEADS_FILE,
     Lpips,
@@ -165,7 +166,7 @@ def test_gradient_distance_sees_blur_that_l1_hardly_does() -> None:
 
 def test_the_loss_of_a_modality_has_it_as_a_part() -> None:
     shape = {"height": 16, "width": 16, "channels": 1, "patch_size": 4}
-    output, batch = images(0, 1, 16), Batch(images(1, 1, 16), torch.arange(1))
+    output, batch = images(0, 1, 16), Batch(images(1, 1, 16), torch.arange(2))
     plain = get_modality("image", shape).reconstruction_losses(output, batch)
     both = get_modality("image", shape | {"perceptual": "gradients", "perceptual_weight": 0.5})
     losses = both.reconstruction_losses(output, batch)
@@ -186,7 +187,8 @@ def test_lpips_is_no_part_of_what_is_trained_or_saved(lpips: Lpips) -> None:
     objective = UniteObjective(models.encoder, models.decoder, models.modality)
     for module in (objective.encoder, objective.decoder):
         assert not any("features" in name or "lin0" in name for name in module.state_dict())
-    losses = models.modality.reconstruction_losses(images(0, side=16), {"data": images(1, side=16)})
+    batch = Batch(images(1, side=16), torch.arange(2))
+    losses = models.modality.reconstruction_losses(images(0, side=16), batch)
     torch.testing.assert_close(
         losses["lpips"], lpips(images(0, side=16), images(1, side=16)).mean()
     )
