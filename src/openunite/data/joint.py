@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from openunite.batch import CLASS, Batch, Given
-from openunite.data.atoms.arrays import Skipped, pack
+from openunite.data.atoms.arrays import pack
 from openunite.data.atoms.dataset import AtomData, AtomDataset
 from openunite.data.atoms.lattice import reduce_cells
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.crystals.dataset import crystal_dataset, open_crystals
+from openunite.data.holdout import Skipped
 from openunite.data.molecules.dataset import molecule_dataset, open_molecules
 
 _WIDTH = 10

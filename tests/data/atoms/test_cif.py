@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tests.data.atoms.samples import make, rock_salt, same
 
-from openunite.data.atoms.arrays import Skipped
 from openunite.data.atoms.cif import cif_text, read_cif, write_cif
 from openunite.data.atoms.lattice import cell_from_parameters, parameters_from_cell
 from openunite.data.atoms.structure import Structure
+from openunite.data.holdout import Skipped
 
 P1 = """# a comment, with 'quotes'
 data_NaCl

@@ -5,9 +5,9 @@ import gzip
 import pytest
 from tests.data.atoms.samples import METHANE, WATER, make, same, write
 
-from openunite.data.atoms.arrays import Skipped
 from openunite.data.atoms.sdf import read_sdf
 from openunite.data.atoms.structure import Structure
+from openunite.data.holdout import Skipped
 
 V2000 = """water
   program 01012600003D

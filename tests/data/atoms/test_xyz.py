@@ -15,9 +15,9 @@ from tests.data.atoms.samples import (
     xyz_text,
 )
 
-from openunite.data.atoms.arrays import Skipped
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import element_of, read_xyz, to_number, write_xyz
+from openunite.data.holdout import Skipped
 
 
 def read_text(tmp_path, text: str) -> list[Structure | Skipped]:

@@ -21,7 +21,6 @@ from tests.data.images.samples import (
 from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
     ImageSummary,
-    choose_held_out,
     inspect_images,
     open_images,
 )
@@ -156,15 +155,6 @@ def test_copies_fall_on_one_side(tmp_path):
     data = open_images(folder, **SMALL, holdout_share=0.27)  # 22 of 80: five and a half groups
     assert len(data.test) == 20
     assert not held_out(data) & pictures(data.train)
-
-
-def test_choose_held_out():
-    assert choose_held_out(["c", "a", "b", "d"], 0.5, 1000).tolist() == [False, True, True, False]
-    assert choose_held_out(["c", "a", "b", "d"], 0.5, 1).tolist() == [False, True, False, False]
-    assert choose_held_out(["b", "a"], 0.0, 1000).tolist() == [False, True]
-    assert choose_held_out(["a", "a", "b"], 0.0, 9).tolist() == [False, False, True]
-    assert choose_held_out(["a", "a", "a", "b", "b"], 0.0, 9).tolist() == [0, 0, 0, 1, 1]
-    assert choose_held_out([f"{i:05}" for i in range(50_000)], 0.05, 1000).sum() == 1000
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from openunite.data.atoms.structure import Floats, Ints, Structure
+from openunite.data.holdout import Skipped
 
 TRAIN, VAL, TEST = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A record that cannot be used, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)

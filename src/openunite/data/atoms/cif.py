@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from openunite.data.atoms.arrays import Skipped
 from openunite.data.atoms.convert import from_pymatgen
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.lattice import cell_from_parameters, parameters_from_cell, wrap
 from openunite.data.atoms.structure import Floats, Structure
+from openunite.data.holdout import Skipped
 
 _TOKEN = re.compile(
     r"""^;(?P<text>.*?)^;|'(?P<single>(?:[^'\n]|'(?=\S))*)'|"(?P<double>(?:[^"\n]|"(?=\S))*)"|"""

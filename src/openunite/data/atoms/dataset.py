@@ -1,9 +1,4 @@
-"""Structures by position as padded batches, and the split into training and held-out ones.
-
-Where a source has no split, the structures with the smallest sha256 of their content are held
-out: the choice depends neither on names nor on the order or the machine, and identical
-structures fall on one side together.
-"""
+"""Structures by position as padded batches, and the split into training and held-out ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openunite.batch import Batch
-from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, Skipped, StructureArrays
+from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, StructureArrays
 from openunite.data.atoms.structure import Ints, Structure
+from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
 
 Features = NDArray[np.float32]
-_SHOWN = 5  # faults that an error message lists
 _GRID = 31415.9265  # steps per Angstrom, none of which is a number that a file would print
 
 
@@ -114,20 +109,6 @@ class AtomData:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Holdout:
-    """How many structures a source without a split loses: round(`share` * N), 1 to `maximum`."""
-
-    share: float = 0.05
-    maximum: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.share < 1.0:
-            raise ValueError(f"holdout_share must lie in [0, 1), got {self.share}")
-        if self.maximum < 1:
-            raise ValueError(f"holdout_max must be at least 1, got {self.maximum}")
-
-
 def content_digests(structures: StructureArrays) -> list[str]:
     """A sha256 per structure of its numbers, positions and cell.
 
@@ -151,46 +132,20 @@ def content_digests(structures: StructureArrays) -> list[str]:
 
 
 def split_by_content(digests: Sequence[str], holdout: Holdout) -> Ints:
-    """Split (S,) of `TRAIN` and `TEST`, the smallest hashes being held out.
-
-    Identical structures count together: a group that no longer fits is passed over. Only if not
-    one group fits is the limit exceeded, by the smallest group.
-    """
-    room = min(max(1, round(holdout.share * len(digests))), holdout.maximum)
-    unique, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)
-    chosen = np.zeros(len(unique), dtype=bool)
-    for rank, size in enumerate(sizes.tolist()):  # np.unique sorts by hash
-        if size <= room:
-            chosen[rank] = True
-            room -= size
-        if room == 0:
-            break
-    if not chosen.any():
-        chosen[sizes.argmin()] = True
-    return np.where(chosen[group], TEST, TRAIN).astype(np.int64)
+    """Split (S,) of `TRAIN` and `TEST`, the smallest digests being held out."""
+    return np.where(choose_held_out(digests, holdout), TEST, TRAIN).astype(np.int64)
 
 
 def usable_rows(
     reading: Reading, faults: Sequence[str], max_bad_share: float
 ) -> tuple[Ints, tuple[Skipped, ...]]:
     """Rows without a fault, and all that is skipped. ValueError if that is more than allowed."""
-    if not 0.0 <= max_bad_share <= 1.0:
-        raise ValueError(f"max_bad_share must lie in [0, 1], got {max_bad_share}")
     names = reading.structures.names
     bad = [*reading.skipped, *(Skipped(names[i], text) for i, text in enumerate(faults) if text)]
+    too_large = any("more than max_atoms" in item.reason for item in bad)
+    larger = "admit larger ones by max_atoms (`train --max-atoms`)" if too_large else ""
     total = len(faults) + len(reading.skipped)
-    share = len(bad) / max(1, total)
-    if share > max_bad_share:
-        too_large = any("more than max_atoms" in item.reason for item in bad)
-        larger = "admit larger ones by max_atoms (`train --max-atoms`), " if too_large else ""
-        first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
-        raise ValueError(
-            f"{len(bad)} of {total} structures in {reading.name} ({share:.2%}) cannot be used, "
-            f"more than max_bad_share = {max_bad_share:g} allows: {first}"
-            f"{', ...' if len(bad) > _SHOWN else ''}; remove them, "
-            f"{larger}or set max_bad_share to {np.ceil(share * 1e4) / 1e4:g} or more "
-            "(`--max-bad-share`)"
-        )
+    refuse_many(reading.name, bad, total, max_bad_share, "structures", larger)
     return np.flatnonzero([not text for text in faults]), tuple(bad)
 
 

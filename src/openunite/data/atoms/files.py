@@ -1,10 +1,9 @@
-"""Text files, plain or gzipped, folders of them, and where caches go.
+"""Text files, plain or gzipped, and folders of them.
 
 The functions `read` below yield the records of a file, those that cannot be read as `Skipped`.
 """
 
 import gzip
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm import tqdm
 
-from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, Skipped, pack
+from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, pack
 from openunite.data.atoms.structure import Ints, Structure
+from openunite.data.holdout import Skipped
 
 _SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
@@ -99,13 +99,6 @@ def _renamed(item: Structure | Skipped, old: str, new: str) -> Structure | Skipp
     if old == new or not item.name.startswith(old):
         return item
     return replace(item, name=new + item.name.removeprefix(old))
-
-
-def cache_folder(cache_dir: str | Path | None) -> Path:
-    """The given folder, else ~/.cache/openunite (or below XDG_CACHE_HOME)."""
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openunite"
 
 
 def _walk(folder: Path) -> Iterator[Path]:

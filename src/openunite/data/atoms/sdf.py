@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from openunite.data.atoms.arrays import Skipped
 from openunite.data.atoms.files import open_text
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.atoms.xyz import element_of, to_number
+from openunite.data.holdout import Skipped
 
 _HEADER = 4  # lines of a record before its atoms: title, program, comment, counts
 

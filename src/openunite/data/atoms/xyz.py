@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from openunite.data.atoms.arrays import Skipped
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.files import open_text
 from openunite.data.atoms.structure import Floats, Structure
+from openunite.data.holdout import Skipped
 
 _PAIR = re.compile(r"""([\w:-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
 _LABEL = re.compile(r"([A-Za-z]{1,2})\d*\Z")

@@ -18,7 +18,6 @@ from openunite.data.atoms.dataset import (
     AtomData,
     AtomDataset,
     Features,
-    Holdout,
     assemble,
     choose_split,
     content_digests,
@@ -30,6 +29,7 @@ from openunite.data.atoms.elements import sorted_elements
 from openunite.data.atoms.lattice import fractional_of, parameters_from_cell, reduce_cells
 from openunite.data.atoms.structure import Ints
 from openunite.data.crystals.readers import CrystalSource, read_crystals
+from openunite.data.holdout import Holdout
 
 CrystalData = AtomData
 Split = Literal["auto", "hash"]

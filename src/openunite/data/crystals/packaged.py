@@ -18,9 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from openunite.data.atoms.arrays import TEST, TRAIN, Reading, pack
-from openunite.data.atoms.dataset import Holdout, content_digests, split_by_content
+from openunite.data.atoms.dataset import content_digests, split_by_content
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.structure import Ints, Structure
+from openunite.data.holdout import Holdout
 
 MAX_ATOMS = 20  # of the crystals in "quickstart-crystals"
 HELD_OUT = Holdout(share=0.1)

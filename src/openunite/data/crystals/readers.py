@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from openunite.data.atoms.arrays import (
     Reading,
-    Skipped,
     StructureArrays,
     atom_counts,
     load_arrays,
@@ -35,6 +34,7 @@ from openunite.data.atoms.lattice import cell_from_parameters
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.packaged import PACKAGED
+from openunite.data.holdout import Skipped
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
 CrystalSource = str | Path | Sequence[Any]

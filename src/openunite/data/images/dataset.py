@@ -8,10 +8,7 @@ A source is one of
 - a folder of tar shards, webdataset's or those of `openunite prepare`, see `tars.py`;
 - an .npz file, see `arrays.py`.
 What happens to each image is stated in `pixels.py`.
-
-Where a source has no test split, the images with the smallest sha256 of their content are held
-out: the choice depends neither on names nor on the order or the machine, and identical images
-fall on one side together.
+How images are held out is stated in `openunite.data.holdout`.
 """
 
 from collections.abc import Sequence
@@ -27,20 +24,13 @@ from torch import Tensor
 
 from openunite.batch import CLASS, Batch, Given
 from openunite.cache import cache_folder
+from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
 from openunite.data.images.pixels import BadImage, PixelSpec, decode, open_image
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import Record, scan
 from openunite.data.images.sources import Ints, Items, Pixels, Source, describe_copy
 
 _LOOK = 200  # images that `inspect_images` opens
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image that cannot be used, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -166,7 +156,8 @@ def open_images(
     `memory_limit` bytes, else images are decoded when asked for. `cache_dir` (~/.cache/openunite)
     holds an index of what was read. ValueError, FileNotFoundError, ImportError: a bad source.
     """
-    _check_options(holdout_share, holdout_max, max_bad_share, num_threads)
+    holdout = Holdout(holdout_share, holdout_max)
+    _check_options(max_bad_share, num_threads)
     spec = PixelSpec(height, width, channels, min_side)
     cache = cache_folder(cache_dir)
     found = read_source(source, cache)
@@ -175,7 +166,7 @@ def open_images(
     skipped = _skipped(found, seen.records, max_bad_share)
     rows = np.flatnonzero([not record.reason for record in seen.records])
     digests = [seen.records[row].digest for row in rows]
-    held_out = _held_out(found, rows, digests, holdout_share, holdout_max)
+    held_out = _held_out(found, rows, digests, holdout)
     store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
     parts = [rows[~held_out], rows[held_out]]
     names, labels = found.class_names, found.labels[rows]
@@ -216,31 +207,7 @@ def inspect_images(source: str | Path, *, cache_dir: str | Path | None = None) -
     return ImageSummary(count, height, width, channels, len(found.class_names))
 
 
-def choose_held_out(digests: Sequence[str], share: float, maximum: int) -> NDArray[np.bool_]:
-    """The images with the smallest hashes, bool (N,): round(share * N), at least 1.
-
-    Identical images count together: a group that no longer fits is passed over. Only if not one
-    group fits is the limit exceeded, by the smallest group.
-    """
-    room = min(max(1, round(share * len(digests))), maximum)
-    unique, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)
-    chosen = np.zeros(len(unique), dtype=bool)
-    for rank, size in enumerate(sizes.tolist()):  # np.unique sorts by hash
-        if size <= room:
-            chosen[rank] = True
-            room -= size
-        if room == 0:
-            break
-    if not chosen.any():
-        chosen[sizes.argmin()] = True
-    return chosen[group]
-
-
-def _check_options(share: float, maximum: int, bad_share: float, num_threads: int | None) -> None:
-    if not 0.0 <= share < 1.0:
-        raise ValueError(f"holdout_share must lie in [0, 1), got {share}")
-    if maximum < 1:
-        raise ValueError(f"holdout_max must be at least 1, got {maximum}")
+def _check_options(bad_share: float, num_threads: int | None) -> None:
     if not 0.0 <= bad_share <= 1.0:
         raise ValueError(f"max_bad_share must lie in [0, 1], got {bad_share}")
     if num_threads is not None and num_threads < 1:
@@ -254,25 +221,12 @@ def _skipped(source: Source, records: list[Record], max_bad_share: float) -> tup
         for i, record in enumerate(records)
         if record.reason
     ]
-    refuse_many(source.name, bad, len(records), max_bad_share)
+    refuse_many(source.name, bad, len(records), max_bad_share, "images")
     return tuple(bad)
 
 
-def refuse_many(name: str, bad: Sequence[Skipped], total: int, max_bad_share: float) -> None:
-    """ValueError if more images of the source called `name` are bad than the share allows."""
-    share = len(bad) / max(1, total)  # the quotient: 0.29 * 100 is less than 29
-    if share > max_bad_share:
-        first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:5])
-        raise ValueError(
-            f"{len(bad)} of {total} images in {name} ({share:.2%}) cannot be used, "
-            f"more than max_bad_share = {max_bad_share:g} allows: {first}"
-            f"{', ...' if len(bad) > 5 else ''}; remove them, or set max_bad_share to "
-            f"{np.ceil(share * 1e4) / 1e4:g} or more (`--max-bad-share`)"
-        )
-
-
 def _held_out(
-    source: Source, rows: Ints, digests: Sequence[str], share: float, maximum: int
+    source: Source, rows: Ints, digests: Sequence[str], holdout: Holdout
 ) -> NDArray[np.bool_]:
     """Which of the usable `rows` are test images. ValueError if a side would be empty."""
     if len(rows) < 2:
@@ -281,7 +235,7 @@ def _held_out(
             "least 2; add images"
         )
     if source.held_out is None:
-        held_out = choose_held_out(digests, share, maximum)
+        held_out = choose_held_out(digests, holdout)
     else:
         held_out = source.held_out[rows]
     if held_out.all() or not held_out.any():

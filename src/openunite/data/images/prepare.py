@@ -22,12 +22,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from openunite.data.images.dataset import (
-    Skipped,
-    cache_folder,
-    inspect_images,
-    refuse_many,
-)
+from openunite.cache import cache_folder
+from openunite.data.holdout import Skipped, refuse_many
+from openunite.data.images.dataset import inspect_images
 from openunite.data.images.pixels import PixelSpec
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
@@ -97,7 +94,7 @@ def prepare_images(
             bad += map(Skipped, arrays["bad_names"].tolist(), arrays["bad_reasons"].tolist())
             about = {"images": len(arrays["offsets"]), "sha256": str(arrays["sha256"])}
         shards.append({"name": path.name, "bytes": path.stat().st_size, **about})
-        refuse_many(found.name, bad, len(found.items), max_bad_share)
+        refuse_many(found.name, bad, len(found.items), max_bad_share, "images")
     _write_index(folder, target, True, found.class_names, shards, bad, found.copies)
     count = sum(shard["images"] for shard in shards)
     return Prepared(count, tuple(bad), written, len(shards) - written)

@@ -17,7 +17,6 @@ from openunite.data.atoms.dataset import (
     AtomData,
     AtomDataset,
     Features,
-    Holdout,
     assemble,
     choose_split,
     content_digests,
@@ -27,6 +26,7 @@ from openunite.data.atoms.dataset import (
 )
 from openunite.data.atoms.elements import sorted_elements
 from openunite.data.atoms.structure import Ints
+from openunite.data.holdout import Holdout
 from openunite.data.molecules.qm9 import NUM_MOLECULES
 from openunite.data.molecules.readers import MoleculeSource, read_molecules
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from openunite.data.atoms.arrays import Reading, Skipped, load_arrays
+from openunite.cache import cache_folder
+from openunite.data.atoms.arrays import Reading, load_arrays
 from openunite.data.atoms.convert import from_ase
 from openunite.data.atoms.files import (
-    cache_folder,
     collect,
     collect_files,
     files_in,
@@ -19,6 +19,7 @@ from openunite.data.atoms.files import (
 from openunite.data.atoms.sdf import read_sdf
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
+from openunite.data.holdout import Skipped
 from openunite.data.molecules.qm9 import read_qm9
 
 KINDS = (".sdf", ".sd", ".mol", ".xyz", ".extxyz")

@@ -11,13 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from openunite.commands import Encode, Reconstruct, Sample
-from openunite.data.atoms.arrays import Reading, Skipped
+from openunite.data.atoms.arrays import Reading
 from openunite.data.atoms.files import files_in, kind_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.write import WRITERS, write_structures
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.readers import KINDS as CRYSTALS
 from openunite.data.crystals.readers import read_crystals, without_tables
+from openunite.data.holdout import Skipped
 from openunite.data.molecules.readers import KINDS as MOLECULES
 from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import pair_structures, structure_grid

@@ -1,0 +1,82 @@
+"""What every kind of data does alike: hold some of it out by content, and skip what is broken.
+
+Where a source has no test split, the items with the smallest sha256 of their content are held out:
+the choice depends neither on names nor on the order or the machine, and identical items fall on one
+side together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHOWN = 5  # bad items that an error message lists
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An item that cannot be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """How many items a source without a split loses: round(`share` * N), 1 to `maximum`."""
+
+    share: float = 0.05
+    maximum: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share < 1.0:
+            raise ValueError(f"holdout_share must lie in [0, 1), got {self.share}")
+        if self.maximum < 1:
+            raise ValueError(f"holdout_max must be at least 1, got {self.maximum}")
+
+
+def choose_held_out(digests: Sequence[str], holdout: Holdout) -> NDArray[np.bool_]:
+    """Mark the items (N,) with the smallest digests.
+
+    Identical items count together: a group that no longer fits is passed over. Only if not one
+    group fits is the limit exceeded, by the smallest group.
+    """
+    room = min(max(1, round(holdout.share * len(digests))), holdout.maximum)
+    unique, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)
+    chosen = np.zeros(len(unique), dtype=bool)
+    for rank, size in enumerate(sizes.tolist()):  # np.unique sorts by digest
+        if size <= room:
+            chosen[rank] = True
+            room -= size
+        if room == 0:
+            break
+    if not chosen.any():
+        chosen[sizes.argmin()] = True
+    return chosen[group]
+
+
+def refuse_many(
+    name: str,
+    bad: Sequence[Skipped],
+    total: int,
+    max_bad_share: float,
+    what: str,
+    remedy: str = "",
+) -> None:
+    """Raise ValueError if more of `what` in the source called `name` is bad than the share allows.
+
+    `remedy` is what else than removing them may help.
+    """
+    if not 0.0 <= max_bad_share <= 1.0:
+        raise ValueError(f"max_bad_share must lie in [0, 1], got {max_bad_share}")
+    share = len(bad) / max(1, total)  # the quotient: 0.29 * 100 is less than 29
+    if share > max_bad_share:
+        first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
+        raise ValueError(
+            f"{len(bad)} of {total} {what} in {name} ({share:.2%}) cannot be used, "
+            f"more than max_bad_share = {max_bad_share:g} allows: {first}"
+            f"{', ...' if len(bad) > _SHOWN else ''}; remove them, "
+            f"{remedy and remedy + ', '}or set max_bad_share to "
+            f"{np.ceil(share * 1e4) / 1e4:g} or more (`--max-bad-share`)"
+        )
