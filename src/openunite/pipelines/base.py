@@ -12,7 +12,7 @@ from openunite.flow.guidance import guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import Callback, Solver, solve
 from openunite.models.decoder import Decoder
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder
 
 Labels = Sequence[int | str] | Tensor | None
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -48,7 +48,7 @@ class UnitePipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        encoder: GenerativeEncoder,
+        encoder: Encoder,
         decoder: Decoder,
         solver: str = "heun",
         num_inference_steps: int = 50,
@@ -213,10 +213,15 @@ class UnitePipeline(DiffusionPipeline):
     @property
     def _state_dtype(self) -> torch.dtype:
         """Latents and data on their way in: never shorter than float32."""
-        return torch.promote_types(self.encoder.register_input.weight.dtype, torch.float32)
+        return torch.promote_types(self._weight_dtype, torch.float32)
+
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        _, denoiser = self.encoder.networks()
+        return denoiser.register_input.weight.dtype
 
     def _autocast(self) -> torch.autocast:
-        dtype = self.encoder.register_input.weight.dtype
+        dtype = self._weight_dtype
         half = dtype in _HALF
         return torch.autocast(self.device.type, dtype if half else None, enabled=half)
 
