@@ -84,7 +84,7 @@ def our_step(config: RunConfig, *, compiled: bool = False) -> Step:
     """The trainer's own step, batches and bookkeeping included."""
     trainer = our_trainer(replace(config, compile=compiled))
     batches = iter(trainer.batches())
-    return lambda: trainer._train_step(batches)
+    return lambda: trainer.advance(batches)
 
 
 def released_step(config: RunConfig, device: torch.device, *, float32: bool = False) -> Step:

@@ -80,11 +80,11 @@ def step_seconds(network: Network, device: torch.device) -> dict[str, float]:
     batches, world = iter(trainer.batches()), dist.get_world_size()
 
     def step() -> object:
-        return trainer._train_step(batches)
+        return trainer.advance(batches)
 
     def alone() -> object:
         with ExitStack() as stack:
-            stack.enter_context(patch("openunite.training.trainer.GradientAverage"))
+            stack.enter_context(patch("openunite.training.step.GradientAverage"))
             stack.enter_context(patch.object(trainer.accelerator, "reduce", lambda x, how: x))
             return step()
 

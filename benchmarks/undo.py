@@ -34,7 +34,7 @@ def undone(config: RunConfig) -> dict[str, Step]:
     def step(change: Change) -> None:
         with ExitStack() as stack:
             change(trainer, stack)
-            trainer._train_step(batches)
+            trainer.advance(batches)
 
     changes: dict[str, Change] = {
         "here": lambda trainer, stack: None,
@@ -69,8 +69,8 @@ class _OneGraph:
 
     inner: UniteObjective
 
-    def flow_weight_at(self, step: int) -> float:
-        return self.inner.flow_weight_at(step)
+    def weights(self, step: int) -> dict[str, float]:
+        return self.inner.weights(step)
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         found = list(self.inner.terms(batch, step, random))
@@ -80,7 +80,7 @@ class _OneGraph:
 
 def _one_graph(trainer: Trainer, stack: ExitStack) -> None:
     assert isinstance(trainer.objective, UniteObjective)
-    stack.enter_context(patch.object(trainer, "objective", _OneGraph(trainer.objective)))
+    stack.enter_context(patch.object(trainer.train_step, "objective", _OneGraph(trainer.objective)))
 
 
 def _plain_norm(trainer: Trainer, stack: ExitStack) -> None:
@@ -128,7 +128,7 @@ def _looped_clipping(trainer: Trainer, stack: ExitStack) -> None:
     def looped(parameters: Iterable[Tensor], most: float) -> Tensor:
         return nn.utils.clip_grad_norm_(list(parameters), most, foreach=False)
 
-    stack.enter_context(patch("openunite.training.trainer.clip_gradients", looped))
+    stack.enter_context(patch("openunite.training.step.clip_gradients", looped))
 
 
 def _plain_attention(trainer: Trainer, stack: ExitStack) -> None:

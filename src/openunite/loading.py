@@ -10,7 +10,7 @@ from torch import nn
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.flow.guidance import NO_GUIDANCE
 from openunite.models.decoder import Decoder
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.folder import find_folder, read_index
 from openunite.tasks import pipeline_called, pipeline_class
@@ -85,7 +85,7 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def make_pipeline(
-    encoder: GenerativeEncoder, decoder: Decoder, config: RunConfig, record: Mapping[str, Any]
+    encoder: Encoder, decoder: Decoder, config: RunConfig, record: Mapping[str, Any]
 ) -> UnitePipeline:
     """A pipeline with the run's sampling settings as defaults; `record` is what data.json keeps."""
     sampling = config.sampling

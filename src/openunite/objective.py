@@ -17,7 +17,7 @@ from openunite.flow.path import gap, interpolate, logit_normal_time
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modality import Modality
 from openunite.models.decoder import Decoder
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class UniteObjective:
     `draws_per_pass` of them share a pass: memory grows with it, and small networks gain time.
     """
 
-    encoder: GenerativeEncoder
+    encoder: Encoder
     decoder: Decoder
     modality: Modality
     flow_draws: int = 3
@@ -129,6 +129,10 @@ class UniteObjective:
         """Linear ramp from 0: with shared weights the reconstruction has to lead at first."""
         rising = step < self.flow_ramp_steps  # no ramp: full weight from the first step
         return self.flow_weight * (step / self.flow_ramp_steps if rising else 1.0)
+
+    def weights(self, step: int) -> dict[str, float]:
+        """The weights that change during a run, under the names they are logged by."""
+        return {"flow_weight": self.flow_weight_at(step)}
 
     def noise(
         self, stream: Stream, random: SlotRandom, batch: Batch, draw: int = 0

@@ -7,16 +7,16 @@ step, and the trainer knows nothing of it.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openunite.baselines.objectives import BaselineObjective
 from openunite.batch import Batch, Evidence
 from openunite.flow.random import SlotRandom, seeded_normal
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder
 from openunite.objective import LossTerm, UniteObjective, sum_of
 
 
@@ -25,9 +25,9 @@ class Discriminator(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, encoder: GenerativeEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        tokenizer: Any = getattr(encoder, "tokenizer", encoder)
+        tokenizer, _ = encoder.networks()
         self.backbone = copy.deepcopy(tokenizer)
         self.backbone.requires_grad_(True)
         size = tokenizer.config
@@ -48,7 +48,7 @@ class Discriminator(nn.Module):
 
 
 @dataclass(frozen=True)
-class AdversarialDecoderObjective(UniteObjective):
+class AdversarialDecoderObjective(BaselineObjective):
     """Reconstruction, the discriminator's score of the output, and the discriminator's hinge loss.
 
     Per image the gradient of the score with respect to pixels gets the norm of that of the
@@ -57,7 +57,7 @@ class AdversarialDecoderObjective(UniteObjective):
     the discriminator learns first. Hinge loss: Lim and Ye, "Geometric GAN", 2017.
     """
 
-    discriminator: Discriminator = field(kw_only=True)
+    discriminator: Discriminator
     adversarial_weight: float = 0.1
 
     @property
@@ -67,19 +67,20 @@ class AdversarialDecoderObjective(UniteObjective):
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """The decoder's term, then the discriminator's; they share no graph."""
-        batch = self.modality.prepare(batch, random)
+        unite = self.unite
+        batch = unite.modality.prepare(batch, random)
         with torch.no_grad():
-            z0 = self.tokenize(batch, random)
-            given = self.perturb(z0, batch, random)
-        output = self.decoder(given)
-        parts = self.modality.reconstruction_losses(output, batch)
+            z0 = unite.tokenize(batch, random)
+            given = unite.perturb(z0, batch, random)
+        output = unite.decoder(given)
+        parts = unite.modality.reconstruction_losses(output, batch)
         reconstruction = sum_of(parts)
         score, against, uphill = self._score(output, reconstruction)
         # The gradient of this product by the output is what trains; its value means nothing.
-        pull = (output * (against - self.flow_weight_at(step) * uphill)).sum()
+        pull = (output * (against - self.weight_at(step) * uphill)).sum()
         total = reconstruction.detach() + pull - pull.detach()
         shown = {"reconstruction": reconstruction, "score": score, **parts}
-        yield LossTerm("decoder", total, 1.0, shown, z0, self.decoder)
+        yield LossTerm("decoder", total, 1.0, shown, z0, unite.decoder)
         real, fake = self.discriminator(batch.data), self.discriminator(output.detach())
         hinge = (1.0 - real).clamp_min(0.0).mean() + (1.0 + fake).clamp_min(0.0).mean()
         yield LossTerm("discriminator", hinge, 1.0, {})
@@ -95,6 +96,17 @@ class AdversarialDecoderObjective(UniteObjective):
         size, wanted = (g.flatten(1).norm(dim=1)[:, None, None, None] for g in (uphill, against))
         return score.detach().mean(), against, uphill * wanted / size.clamp_min(1e-12)
 
-    def flow_weight_at(self, step: int) -> float:
+    def weight_at(self, step: int) -> float:
         """The weight w of the score, 0 at first."""
-        return self.adversarial_weight if step >= self.flow_ramp_steps else 0.0
+        return self.adversarial_weight if step >= self.unite.flow_ramp_steps else 0.0
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Only w changes during a run."""
+        return {"adversarial_weight": self.weight_at(step)}
+
+
+def adversarial_decoder(
+    unite: UniteObjective, adversarial_weight: float
+) -> AdversarialDecoderObjective:
+    """The objective with a new discriminator."""
+    return AdversarialDecoderObjective(unite, Discriminator(unite.encoder), adversarial_weight)

@@ -1,6 +1,6 @@
 """Encoders of the baselines: a second network for tokenizing, plain or with a posterior (KL-VAE).
 
-Both are Generative Encoders that denoise, and hold another one that tokenizes. They are called as
+Both hold two Generative Encoders, one that tokenizes and one that denoises. They are called as
 the shared encoder is, so objectives, trainer and pipelines need not know which they have.
 """
 
@@ -8,27 +8,34 @@ from functools import wraps
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from openunite.batch import NOTHING, Evidence
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder, GenerativeEncoder
 
 
-class SeparateEncoder(GenerativeEncoder):
-    """Separate weights: the network itself denoises (without observation), `tokenizer` tokenizes.
+class TwoNetworks(Encoder):
+    """Holds a `tokenizer` and a `denoiser`; the denoiser sees no observation and embeds none."""
 
-    Its own embedder of observations is never used, and frozen.
-    """
+    tokenizer: GenerativeEncoder
+    denoiser: GenerativeEncoder
 
-    @wraps(GenerativeEncoder.__init__)  # type: ignore[misc]  # diffusers reads the signature
+    def networks(self) -> tuple[GenerativeEncoder, GenerativeEncoder]:
+        """The tokenizer and the denoiser."""
+        return self.tokenizer, self.denoiser
+
+
+class SeparateEncoder(TwoNetworks):
+    """Separate weights: two Generative Encoders of one size."""
+
+    @register_to_config
+    @wraps(GenerativeEncoder.__init__)  # diffusers reads the signature
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.embedder.requires_grad_(False)
-        self.tokenizer = self._tokenizer()
-
-    def _tokenizer(self) -> GenerativeEncoder:
-        return GenerativeEncoder(**_settings(self))
+        super().__init__()
+        self.denoiser = _without_embedder(GenerativeEncoder(*args, **kwargs))
+        self.tokenizer = GenerativeEncoder(*args, **kwargs)
 
     def forward(
         self,
@@ -38,31 +45,41 @@ class SeparateEncoder(GenerativeEncoder):
         mask: Bool[Tensor, "b k"] | None = None,
         intermediates: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "b k c"]:
-        """Equation (1) by the tokenizer, equation (4) by the network itself."""
-        if evidence.observation is None:
-            return super().forward(z_t, t, evidence, mask, intermediates)
-        return self._tokenize(z_t, t, evidence, mask, intermediates)
-
-    def _tokenize(self, *given: Any) -> Float[Tensor, "b k c"]:
-        return self.tokenizer(*given)
+        """Equation (1) by the tokenizer, equation (4) by the denoiser."""
+        network = self.denoiser if evidence.observation is None else self.tokenizer
+        return network(z_t, t, evidence, mask, intermediates)
 
 
-class PosteriorEncoder(SeparateEncoder):
+class PosteriorEncoder(TwoNetworks):
     """The tokenizer of a KL-VAE: a mean and a log variance per latent, no norm over the channels.
 
     Called with an observation it returns the mean; `posterior` gives both. Built with
     `latent_norm_kind` "none": the KL term, not a norm, bounds the latents.
     """
 
-    def _tokenizer(self) -> GenerativeEncoder:
-        settings = _settings(self)
-        return GenerativeEncoder(
-            **settings | {"latent_channels": 2 * settings["latent_channels"]},
-        )
+    @register_to_config
+    @wraps(GenerativeEncoder.__init__)  # diffusers reads the signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.denoiser = _without_embedder(GenerativeEncoder(*args, **kwargs))
+        twice = {"latent_channels": 2 * self.config.latent_channels}
+        self.tokenizer = GenerativeEncoder.from_config(self.config, **twice)
 
-    def _tokenize(self, *given: Any) -> Float[Tensor, "b k c"]:
-        """The posterior's mean; the intermediates have 2 C channels and are not handed out."""
-        return self.posterior(*given[:4])[0]
+    def forward(
+        self,
+        z_t: Float[Tensor, "b k c"],
+        t: Float[Tensor, " b"],
+        evidence: Evidence = NOTHING,
+        mask: Bool[Tensor, "b k"] | None = None,
+        intermediates: dict[str, Tensor] | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """The posterior's mean, or equation (4) by the denoiser.
+
+        The tokenizer's intermediates have 2 C channels and are not handed out.
+        """
+        if evidence.observation is None:
+            return self.denoiser(z_t, t, evidence, mask, intermediates)
+        return self.posterior(z_t, t, evidence, mask)[0]
 
     def posterior(
         self,
@@ -77,13 +94,14 @@ class PosteriorEncoder(SeparateEncoder):
         return mean, log_variance.clamp(-30.0, 20.0)
 
 
-ENCODERS: dict[str, type[GenerativeEncoder]] = {
+def _without_embedder(network: GenerativeEncoder) -> GenerativeEncoder:
+    """The same network for registers alone."""
+    del network.embedder
+    return network
+
+
+ENCODERS: dict[str, type[Encoder]] = {
     "shared": GenerativeEncoder,
     "separate": SeparateEncoder,
     "posterior": PosteriorEncoder,
 }
-
-
-def _settings(model: GenerativeEncoder) -> dict[str, Any]:
-    """The arguments a model was built with."""
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}

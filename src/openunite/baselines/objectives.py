@@ -1,9 +1,11 @@
 """Objectives of the baselines: what UNITE is compared with, in its own terms.
 
-Separate weights in one stage need no objective of their own: that is `UniteObjective` with a
-`SeparateEncoder`. Two stages are two runs, an autoencoder and then a denoiser on its latents.
+Each holds a `UniteObjective` for its networks, draws and settings. Separate weights in one stage
+need no objective of their own: that is `UniteObjective` with a `SeparateEncoder`. Two stages are
+two runs, an autoencoder and then a denoiser on its latents.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,54 +16,86 @@ from torch import Tensor
 from openunite.baselines.encoders import PosteriorEncoder
 from openunite.batch import Batch, Evidence
 from openunite.flow.random import SlotRandom, Stream
+from openunite.modality import Modality
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import Encoder
 from openunite.objective import LossTerm, UniteObjective, sum_of
 
 
 @dataclass(frozen=True)
-class ThroughLatentsObjective(UniteObjective):
+class BaselineObjective(ABC):
+    """A loss of its own on the networks of `unite`."""
+
+    unite: UniteObjective
+
+    @abstractmethod
+    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+        """Yield the terms of the loss; no two of them share a graph."""
+
+    def weights(self, step: int) -> dict[str, float]:
+        """The weights that change during a run, under the names they are logged by."""
+        return {}
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.unite.encoder
+
+    @property
+    def decoder(self) -> Decoder:
+        return self.unite.decoder
+
+    @property
+    def modality(self) -> Modality:
+        return self.unite.modality
+
+
+@dataclass(frozen=True)
+class ThroughLatentsObjective(BaselineObjective):
     """Equation (5) without the stop-gradient: the flow loss also trains the tokenizing pass."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """One term, for all draws share the graph of z0."""
-        batch = self.modality.prepare(batch, random)
-        z0 = self.tokenize(batch, random)
-        output = self.decoder(self.perturb(z0, batch, random), batch.mask)
-        parts = self.modality.reconstruction_losses(output, batch)
+        unite = self.unite
+        batch = unite.modality.prepare(batch, random)
+        z0 = unite.tokenize(batch, random)
+        output = unite.decoder(unite.perturb(z0, batch, random), batch.mask)
+        parts = unite.modality.reconstruction_losses(output, batch)
         reconstruction = sum_of(parts)
-        flow = self.flow_loss(z0, batch, random, range(self.flow_draws))
-        total = reconstruction + self.flow_weight_at(step) * flow
+        flow = unite.flow_loss(z0, batch, random, range(unite.flow_draws))
+        total = reconstruction + unite.flow_weight_at(step) * flow
         shown = {"reconstruction": reconstruction, "flow": flow, **parts}
         yield LossTerm("total", total, 1.0, shown, z0.detach())
 
+    def weights(self, step: int) -> dict[str, float]:
+        """Those of UNITE."""
+        return self.unite.weights(step)
+
 
 @dataclass(frozen=True)
-class AutoencoderObjective(UniteObjective):
+class AutoencoderObjective(BaselineObjective):
     """The first of two stages: reconstruction alone."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """The first term of UNITE."""
-        yield next(super().terms(batch, step, random))
+        yield next(self.unite.terms(batch, step, random))
 
 
 @dataclass(frozen=True)
-class DenoiserObjective(UniteObjective):
-    """The second of two stages: the flow loss on latents of a frozen tokenizer."""
+class DenoiserObjective(BaselineObjective):
+    """The second of two stages: the flow loss alone, on latents of a frozen tokenizer."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """The flow terms of UNITE."""
-        batch = self.modality.prepare(batch, random)
+        """The flow terms of UNITE at full weight: nothing competes with them."""
+        unite = replace(self.unite, flow_weight=1.0, flow_ramp_steps=0)
+        batch = unite.modality.prepare(batch, random)
         with torch.no_grad():
-            target = self.tokenize(batch, random)
-        for i, term in enumerate(self.flow_terms(target, batch, step, random)):
+            target = draw_latents(unite, batch, random)
+        for i, term in enumerate(unite.flow_terms(target, batch, step, random)):
             yield replace(term, latents=None if i else target)
-
-    def flow_weight_at(self, step: int) -> float:
-        """Nothing competes with the flow loss."""
-        return 1.0
 
 
 @dataclass(frozen=True)
-class PosteriorAutoencoderObjective(UniteObjective):
+class PosteriorAutoencoderObjective(BaselineObjective):
     """The first stage of a KL-VAE: reconstruction of a posterior sample, and w KL(q || N(0, I)).
 
     The KL divergence is a mean over valid latents and channels, as the reconstruction loss is one.
@@ -71,11 +105,12 @@ class PosteriorAutoencoderObjective(UniteObjective):
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """One term; no reconstruction noise besides the posterior's own."""
-        batch = self.modality.prepare(batch, random)
+        unite = self.unite
+        batch = unite.modality.prepare(batch, random)
         mask = batch.mask
-        mean, log_variance = _posterior(self, batch, random)
-        z0 = _sampled(self, mean, log_variance, batch, random)
-        parts = self.modality.reconstruction_losses(self.decoder(z0, mask), batch)
+        mean, log_variance = _posterior(unite, batch, random)
+        z0 = _sample(unite, mean, log_variance, batch, random)
+        parts = unite.modality.reconstruction_losses(unite.decoder(z0, mask), batch)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean(dim=2)
         divergence = kl.mean() if mask is None else kl[mask].mean()
         reconstruction = sum_of(parts)
@@ -84,32 +119,30 @@ class PosteriorAutoencoderObjective(UniteObjective):
         yield LossTerm("total", total, 1.0, shown, z0.detach())
 
 
-@dataclass(frozen=True)
-class PosteriorDenoiserObjective(DenoiserObjective):
-    """The second stage of a KL-VAE: the flow loss on samples of the posterior."""
-
-    def tokenize(self, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
-        """A sample of the posterior instead of its mean."""
-        return _sampled(self, *_posterior(self, batch, random), batch, random)
+def draw_latents(unite: UniteObjective, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
+    """Latents to denoise: those of the tokenizer, or samples of its posterior if it has one."""
+    if isinstance(unite.encoder, PosteriorEncoder):
+        return _sample(unite, *_posterior(unite, batch, random), batch, random)
+    return unite.tokenize(batch, random)
 
 
 def _posterior(
-    objective: UniteObjective, batch: Batch, random: SlotRandom
+    unite: UniteObjective, batch: Batch, random: SlotRandom
 ) -> tuple[Float[Tensor, "b k c"], Float[Tensor, "b k c"]]:
     """Equation (1) up to the sampling: mean and log variance."""
-    encoder = objective.encoder
+    encoder = unite.encoder
     assert isinstance(encoder, PosteriorEncoder)
-    noise = objective.noise(Stream.REGISTERS, random, batch)
-    t = objective.tokenize_time * random.uniform(Stream.TOKENIZE_TIME)
+    noise = unite.noise(Stream.REGISTERS, random, batch)
+    t = unite.tokenize_time * random.uniform(Stream.TOKENIZE_TIME)
     return encoder.posterior(noise, t, Evidence(observation=batch.data), batch.mask)
 
 
-def _sampled(
-    objective: UniteObjective,
+def _sample(
+    unite: UniteObjective,
     mean: Float[Tensor, "b k c"],
     log_variance: Float[Tensor, "b k c"],
     batch: Batch,
     random: SlotRandom,
 ) -> Float[Tensor, "b k c"]:
-    noise = objective.noise(Stream.POSTERIOR, random, batch)
+    noise = unite.noise(Stream.POSTERIOR, random, batch)
     return mean + (0.5 * log_variance).exp() * noise

@@ -1,25 +1,18 @@
-"""Between the two stages: bring latents to mean 0 and deviation 1, and freeze what made them."""
+"""Between the two stages: bring latents to mean 0 and deviation 1."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
+from openunite.baselines.encoders import PosteriorEncoder
+from openunite.baselines.objectives import BaselineObjective, draw_latents
 from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
-from openunite.models.decoder import Decoder
-from openunite.objective import UniteObjective
-
-
-def freeze_autoencoder(encoder: SeparateEncoder, decoder: Decoder) -> None:
-    """Only the denoiser stays trainable."""
-    encoder.tokenizer.requires_grad_(False)
-    decoder.requires_grad_(False)
 
 
 @torch.no_grad()
-def standardize(objective: UniteObjective, batch: Batch, random: SlotRandom) -> None:
+def standardize(objective: BaselineObjective, batch: Batch, random: SlotRandom) -> None:
     """Give every channel of the latents of `batch` mean 0 and deviation 1; change nothing else.
 
     Latent diffusion divides latents by their deviation before the second stage (Rombach et al.,
@@ -28,12 +21,11 @@ def standardize(objective: UniteObjective, batch: Batch, random: SlotRandom) -> 
     mean; one without parameters (layernorm_plain) keeps both.
     """
     encoder, decoder = objective.encoder, objective.decoder
-    assert isinstance(encoder, SeparateEncoder)
-    z0 = objective.tokenize(objective.modality.prepare(batch, None), random)
+    z0 = draw_latents(objective.unite, objective.modality.prepare(batch, None), random)
     mask = batch.mask
     z0 = z0.flatten(0, 1) if mask is None else z0[mask]
     mean, deviation = z0.mean(dim=0), z0.std(dim=0)
-    tokenizer, channels = encoder.tokenizer, len(mean)
+    (tokenizer, _), channels = encoder.networks(), len(mean)
     last: Any = tokenizer.latent_norm
     if isinstance(last, nn.Identity):
         last = tokenizer.latent_output

@@ -21,7 +21,18 @@ from openunite.nn.embeddings import ClassEmbedding, TimeEmbedding, rotary_angles
 from openunite.nn.norm import Modulation, RMSNorm, build_latent_norm
 
 
-class GenerativeEncoder(ModelMixin, ConfigMixin):
+class Encoder(ModelMixin, ConfigMixin):
+    """What tokenizes, given an observation, and denoises, given none: one network or two.
+
+    `config` has the settings of `GenerativeEncoder`, and it is called like one.
+    """
+
+    def networks(self) -> tuple["GenerativeEncoder", "GenerativeEncoder"]:
+        """The network that tokenizes and the one that denoises."""
+        raise NotImplementedError
+
+
+class GenerativeEncoder(Encoder):
     """(z_t, t, evidence) -> clean normalized latents z0 (B, K, C)."""
 
     angles: Tensor
@@ -68,6 +79,10 @@ class GenerativeEncoder(ModelMixin, ConfigMixin):
         angles = torch.cat([unrotated, table[:num_registers], table[first : first + tokens]])
         self.register_buffer("angles", angles.float(), persistent=False)
         initialize(self)
+
+    def networks(self) -> tuple["GenerativeEncoder", "GenerativeEncoder"]:
+        """The same network twice: its weights are shared."""
+        return self, self
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from openunite.flow.random import seeded_normal
 from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import Callback, solve
 from openunite.models.decoder import Decoder
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.saving import SavedPipeline
 from openunite.pipelines.settings import check_settings
 
@@ -42,7 +42,7 @@ class UnitePipeline(SavedPipeline):
 
     def __init__(
         self,
-        encoder: GenerativeEncoder,
+        encoder: Encoder,
         decoder: Decoder,
         sampling: Sampling | Mapping[str, Any] | None = None,
         class_names: list[str] | None = None,
@@ -200,10 +200,15 @@ class UnitePipeline(SavedPipeline):
     @property
     def _state_dtype(self) -> torch.dtype:
         """Latents and data on their way in: never shorter than float32."""
-        return torch.promote_types(self.encoder.register_input.weight.dtype, torch.float32)
+        return torch.promote_types(self._weight_dtype, torch.float32)
+
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        _, denoiser = self.encoder.networks()
+        return denoiser.register_input.weight.dtype
 
     def _autocast(self) -> torch.autocast:
-        dtype = self.encoder.register_input.weight.dtype
+        dtype = self._weight_dtype
         half = dtype in _HALF
         return torch.autocast(self.device.type, dtype if half else None, enabled=half)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.solvers import solve
 from openunite.models.decoder import Decoder
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder, GenerativeEncoder
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 
@@ -56,15 +56,15 @@ def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
     otherwise only the registers have queries and an MLP there, which is what this library computes.
     """
     encoder, decoder = meta_models(config)
-    tokens = encoder.embedder.num_tokens
+    tokenizer, denoiser = encoder.networks()
     image = config.modality_config
     perceptual = 0.0
     if config.modality == "image" and image["channels"] == 3:
         perceptual = 3.0 * vgg16_flops(image["height"], image["width"])
     return Flops(
-        3.0 * _encoder(encoder, tokens, as_released),
+        3.0 * _encoder(tokenizer, tokenizer.embedder.num_tokens, as_released),
         3.0 * _decoder(decoder),
-        3.0 * _encoder(encoder, 0, as_released),
+        3.0 * _encoder(denoiser, 0, as_released),
         perceptual,
     )
 
@@ -90,7 +90,7 @@ def sampling_passes(config: RunConfig) -> int | None:
     return passes
 
 
-def meta_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
+def meta_models(config: RunConfig) -> tuple[Encoder, Decoder]:
     """Encoder and decoder without memory behind them."""
     with torch.device("meta"):
         encoder, decoder = build_models(config)
@@ -121,7 +121,7 @@ def _encoder(model: GenerativeEncoder, tokens: int, as_released: bool) -> float:
     config = model.config
     registers, width = config.num_registers, config.width
     per_token = _products(model.register_input, model.latent_output)
-    total = registers * per_token + tokens * _products(model.embedder)
+    total = registers * per_token + (tokens * _products(model.embedder) if tokens else 0.0)
     total += _products(model.time_embedding, model.modulation_out)
     block: Any
     for i, block in enumerate(model.blocks):

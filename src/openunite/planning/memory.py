@@ -62,7 +62,7 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     states = share * _FLOAT * (3 * (muon + adamw) + muon + 2 * adamw)
     message = _FLOAT * (muon + adamw) if world > 1 and config.sharding == "none" else 0.0
     update = max(message, share * 2 * _FLOAT * muon)  # updates and their orthogonalized stack
-    tokenize = _encoder_bytes(config, encoder.embedder.num_tokens)
+    tokenize = _encoder_bytes(config, encoder.networks()[0].embedder.num_tokens)
     draw, decode = _encoder_bytes(config, 0), _decoder_bytes(config, decoder)
     copied = 2.0 * muon if config.precision == "bf16" else 0.0
     if message:  # the decoder's gradients travel while flow draws are computed
@@ -70,14 +70,14 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     if config.sharding == "full":
         copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
     first, flow = tokenize + decode + _lpips_bytes(config), draws_at_once(config) * draw
-    kept = max(first, flow) if config.objective.stop_gradient else first + flow
+    kept = first + flow if config.kind.shares_graph else max(first, flow)
     return Memory(states, update, copied, kept, samples)
 
 
 def draws_at_once(config: RunConfig) -> int:
     """Flow draws that are in memory together: without the stop-gradient they share the graph."""
     settings = config.objective
-    together = settings.draws_per_pass if settings.stop_gradient else settings.flow_draws
+    together = settings.flow_draws if config.kind.shares_graph else settings.draws_per_pass
     return min(together, settings.flow_draws)
 
 

@@ -106,7 +106,8 @@ def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]
     ]
     draws, settings = draws_at_once(config), config.objective
     held = "one flow draw is" if draws == 1 else f"{draws} flow draws are"
-    flat = ", whatever k" if settings.stop_gradient and draws == settings.draws_per_pass else ""
+    whatever = not config.kind.shares_graph and draws == settings.draws_per_pass
+    flat = ", whatever k" if whatever else ""
     yield f"memory        GB per GPU{flat}: {held} in memory at a time"
     yield "  at a time   " + "".join(f"{f'{p}, {s}':>12}" for p, s in kinds)
     for samples in (1, 8, 16, 32, 64, 128, 256):

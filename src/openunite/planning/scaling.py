@@ -85,8 +85,7 @@ def step_time(
     micro = config.micro_batch_size or config.batch_size // world
     if config.sharding == "none" or world == 1:
         last, early = (network.all_reduce(size, device, world) for size in parts)
-        joint = config.objective.stage == "joint" and config.objective.stop_gradient
-        hidden = joint * draws * counted.flow_draw * micro / (mfu * device.peak)
+        hidden = config.kind.decodes_first * draws * counted.flow_draw * micro / (mfu * device.peak)
         communication = last + max(0.0, early - hidden)
     else:
         # Gathered for forward and for backward, gradients scattered: once per term and micro-batch.

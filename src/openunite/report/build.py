@@ -107,7 +107,8 @@ def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values)
     if config.modality == "image":
         things += f" of {size['height']} x {size['width']}"
     train = data.get("train_size")
-    text = _kind(config)
+    text = config.kind.title
+    text += f", started from {config.init_from}" if config.init_from else ""
     if "parameters" in metrics:
         text += f", with {metrics['parameters'] / 1e6:.2f} million parameters"
     text += f", trained on {data.get('name', config.data.source)}"
@@ -124,23 +125,6 @@ def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values)
         warnings.append("The latents have collapsed: start again with a lower flow weight.")
     notes = "".join(paragraph(line, "warning") for line in warnings)
     return paragraph(text + ".") + notes + tiles(headlines(metrics))
-
-
-def _kind(config: RunConfig) -> str:
-    """What is trained, and what it starts from."""
-    tokenizer, stage = config.model.tokenizer, config.objective.stage
-    if stage == "autoencoder":
-        text = "An autoencoder, the first of two stages"
-        text += ", with a posterior as in a KL-VAE" if tokenizer == "posterior" else ""
-    elif stage == "denoiser":
-        text = "A network that generates in the latents of an autoencoder, the second of two stages"
-    elif stage == "decoder":
-        text = "A decoder trained on against a discriminator, the rest as it was"
-    elif tokenizer == "shared":
-        text = "One network that tokenizes and generates"
-    else:
-        text = "A network that tokenizes and another one that generates, trained together"
-    return text + (f", started from {config.init_from}" if config.init_from else "")
 
 
 def _verdict(analysis: Values) -> Any:

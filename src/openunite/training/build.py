@@ -1,29 +1,21 @@
 """From a `RunConfig` to models and objective, and from other weights into them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openunite.baselines.adversarial import AdversarialDecoderObjective, Discriminator
-from openunite.baselines.encoders import ENCODERS, SeparateEncoder
-from openunite.baselines.objectives import (
-    AutoencoderObjective,
-    DenoiserObjective,
-    PosteriorAutoencoderObjective,
-    PosteriorDenoiserObjective,
-    ThroughLatentsObjective,
-)
-from openunite.baselines.staged import freeze_autoencoder
+from openunite.baselines.encoders import ENCODERS
+from openunite.baselines.objectives import BaselineObjective
 from openunite.modality import get_modality
 from openunite.models.decoder import Decoder
-from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.models.generative_encoder import Encoder
 from openunite.objective import UniteObjective
 from openunite.training.config import RunConfig
 
 
-def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
+def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
     """Encoder and decoder, initialized from `config.seed` without touching torch's generator."""
     size = config.model
     with torch.random.fork_rng(devices=[]):
@@ -57,27 +49,11 @@ def build_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
 
 
 def build_objective(
-    config: RunConfig, encoder: GenerativeEncoder, decoder: Decoder
-) -> UniteObjective:
-    """The UNITE objective, or that of a baseline, with this run's settings."""
-    settings, posterior = config.objective, config.model.tokenizer == "posterior"
-    kind: type[UniteObjective] = UniteObjective
-    own: dict[str, Any] = {}
-    if not settings.stop_gradient:
-        kind = ThroughLatentsObjective
-    elif settings.stage == "autoencoder":
-        kind = PosteriorAutoencoderObjective if posterior else AutoencoderObjective
-        own = {"kl_weight": settings.kl_weight} if posterior else {}
-    elif settings.stage == "denoiser":
-        kind = PosteriorDenoiserObjective if posterior else DenoiserObjective
-        assert isinstance(encoder, SeparateEncoder)
-        freeze_autoencoder(encoder, decoder)
-    elif settings.stage == "decoder":
-        kind = AdversarialDecoderObjective
-        own["discriminator"] = Discriminator(encoder)
-        own["adversarial_weight"] = settings.adversarial_weight
-        encoder.requires_grad_(False)
-    return kind(
+    config: RunConfig, encoder: Encoder, decoder: Decoder
+) -> UniteObjective | BaselineObjective:
+    """The objective of this run's row in `baselines/table.py`; what it does not train is frozen."""
+    settings = config.objective
+    unite = UniteObjective(
         encoder=encoder,
         decoder=decoder,
         modality=get_modality(config.modality, config.modality_config),
@@ -90,8 +66,24 @@ def build_objective(
         recon_noise_start=settings.recon_noise_start,
         recon_noise_share=settings.recon_noise_share,
         label_dropout=settings.label_dropout,
-        **own,
     )
+    objective: UniteObjective | BaselineObjective = config.kind.build(unite, settings)
+    freeze(config.kind.trains, encoder, decoder)
+    return objective
+
+
+def freeze(trained: Sequence[str], encoder: Encoder, decoder: Decoder) -> None:
+    """Leave only the networks of these names trainable: tokenizer, denoiser, decoder."""
+    tokenizer, denoiser = encoder.networks()
+    networks: dict[str, nn.Module] = {
+        "tokenizer": tokenizer,
+        "denoiser": denoiser,
+        "decoder": decoder,
+    }
+    kept = [networks[name] for name in trained]
+    for network in networks.values():
+        if not any(network is one for one in kept):  # shared weights have two names
+            network.requires_grad_(False)
 
 
 @dataclass(frozen=True)

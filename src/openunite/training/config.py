@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
 from openunite.flow.sampling import Sampling, upgraded
 
@@ -150,24 +151,24 @@ class RunConfig:
         self._check_stages()
 
     def _check_stages(self) -> None:
-        tokenizer, stage = self.model.tokenizer, self.objective.stage
-        if stage == "denoiser" and (tokenizer == "shared" or self.init_from is None):
+        """ValueError unless the table of objectives has this run, and it has what that needs."""
+        kind, tokenizer, norm = self.kind, self.model.tokenizer, self.model.latent_norm
+        if tokenizer == "posterior" and norm != "none":
+            raise ValueError(f"tokenizer posterior needs latent_norm none, got {norm!r}")
+        if kind.origin and self.init_from is None:
+            raise ValueError(f"stage {kind.stage} needs init_from, {kind.origin}; got none")
+        if kind.modality and self.modality != kind.modality:
             raise ValueError(
-                "stage denoiser needs a tokenizer of its own and init_from, the run of the "
-                f"autoencoder; got tokenizer {tokenizer!r} and init_from {self.init_from!r}"
+                f"stage {kind.stage} needs modality {kind.modality}, got {self.modality!r}"
             )
-        if tokenizer == "posterior" and (stage == "joint" or self.model.latent_norm != "none"):
-            raise ValueError(
-                "tokenizer posterior needs two stages and latent_norm none, got stage "
-                f"{stage!r} and latent_norm {self.model.latent_norm!r}"
-            )
-        if stage == "decoder" and (self.modality != "image" or self.init_from is None):
-            raise ValueError(
-                "stage decoder needs modality image and init_from, the run it starts from; got "
-                f"{self.modality!r} and {self.init_from!r}"
-            )
-        if not self.objective.stop_gradient and stage != "joint":
-            raise ValueError(f"stop_gradient false needs stage joint, got {stage!r}")
+
+    @property
+    def kind(self) -> ObjectiveKind:
+        """The row of the table of objectives that this run has."""
+        stop_gradient = self.objective.stop_gradient
+        return find_objective(
+            self.objective.stage, self.model.tokenizer, stop_gradient=stop_gradient
+        )
 
 
 # These may change between two starts of one run: they do not touch what is learned.

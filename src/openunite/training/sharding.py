@@ -23,8 +23,9 @@ def shard(model: nn.ModuleDict, average: nn.Module, device: torch.device) -> Non
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for part in model.values():
-        for block in part.get_submodule("blocks").children():
-            fully_shard(block, mesh=mesh)
+        for name, module in part.named_modules():
+            for block in module.children() if name.rpartition(".")[2] == "blocks" else ():
+                fully_shard(block, mesh=mesh)
         fully_shard(part, mesh=mesh)
     own = dict(model.named_parameters())
     # An average starts as what it averages.

@@ -11,13 +11,13 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
 from openunite.commands import Train
 from openunite.drawing.pictures import draw_curves
 from openunite.files import write_json
 from openunite.flow.random import SlotRandom
 from openunite.loading import load_pipeline, make_pipeline
-from openunite.objective import UniteObjective
 from openunite.tasks import Data, Task, get_task
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkpoints
@@ -133,6 +133,7 @@ def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[Train
             PartialState(cpu=on_cpu()).print(f"{name} from {origin}: {report.summary()}")
     objective = build_objective(config, encoder, decoder)
     if config.objective.stage == "denoiser" and origin is not None:
+        assert isinstance(objective, BaselineObjective)
         _standardize(objective, config, data)
     preview = partial(_preview, config, folder, task, task.record(data))
     trainer = Trainer(objective, data.train, config, folder, preview)
@@ -144,7 +145,7 @@ def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[Train
         raise
 
 
-def _standardize(objective: UniteObjective, config: RunConfig, data: Data) -> None:
+def _standardize(objective: BaselineObjective, config: RunConfig, data: Data) -> None:
     """Between two stages, by the latents of 256 training images."""
     indices = range(0, len(data.train), max(1, len(data.train) // 256))[:256]
     random = SlotRandom(config.seed, 0, torch.arange(len(indices)))
@@ -167,7 +168,7 @@ def _finish(
     pipeline.save_pretrained(folder / "pipeline")
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
     # An autoencoder alone has no samples to judge; its reconstructions are judged with them.
-    metrics = task.finish(config, folder, data, pipeline) if _generates(config) else {}
+    metrics = task.finish(config, folder, data, pipeline) if config.kind.generates else {}
     rate = config.steps * config.batch_size / result.train_seconds
     metrics |= {
         "train_seconds": round(result.train_seconds, 2),
@@ -179,10 +180,6 @@ def _finish(
     }
     write_json(folder / "metrics.json", metrics)
     _summarize(folder, task, metrics)
-
-
-def _generates(config: RunConfig) -> bool:
-    return config.objective.stage != "autoencoder"
 
 
 def _summarize(folder: Path, task: Task, metrics: dict[str, Any]) -> None:

@@ -1,0 +1,112 @@
+"""The table of objectives: what each needs, trains and is called. It imports no torch."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ObjectiveKind:
+    """One objective: a run has it whose stage, tokenizer and stop_gradient are those of the row.
+
+    `trains` names the networks that learn; the others are frozen. `factory` is "module:name" of
+    what builds it from UNITE's own objective and from `settings` of the run, "" for UNITE itself.
+    `origin` is what `init_from` has to name, "" if a run may start from nothing. `modality` is ""
+    where any will do. `shares_graph` says that all terms are kept for one backward pass, and
+    `decodes_first` that the decoder's gradients are complete before the flow draws.
+    """
+
+    title: str
+    stage: str
+    tokenizers: tuple[str, ...]
+    trains: tuple[str, ...]
+    factory: str = ""
+    settings: tuple[str, ...] = ()
+    stop_gradient: bool = True
+    origin: str = ""
+    modality: str = ""
+    generates: bool = True
+    shares_graph: bool = False
+    decodes_first: bool = False
+
+    def build(self, unite: Any, settings: Any) -> Any:
+        """The objective on the networks and settings of a `UniteObjective`."""
+        if not self.factory:
+            return unite
+        module, name = self.factory.split(":")
+        factory = getattr(import_module(f"openunite.baselines.{module}"), name)
+        return factory(unite, **{field: getattr(settings, field) for field in self.settings})
+
+
+_ONE, _TWO = "One network that tokenizes and generates", "A network that tokenizes and another one"
+_TWO += " that generates, trained together"
+_THROUGH = ", without the stop-gradient"
+_ALL, _AUTOENCODER = ("tokenizer", "denoiser", "decoder"), ("tokenizer", "decoder")
+
+OBJECTIVES = (
+    ObjectiveKind(_ONE, "joint", ("shared",), _ALL, decodes_first=True),
+    ObjectiveKind(_TWO, "joint", ("separate",), _ALL, decodes_first=True),
+    *(
+        ObjectiveKind(
+            title + _THROUGH,
+            "joint",
+            (tokenizer,),
+            _ALL,
+            "objectives:ThroughLatentsObjective",
+            stop_gradient=False,
+            shares_graph=True,
+        )
+        for title, tokenizer in ((_ONE, "shared"), (_TWO, "separate"))
+    ),
+    ObjectiveKind(
+        "An autoencoder, the first of two stages",
+        "autoencoder",
+        ("shared", "separate"),
+        _AUTOENCODER,
+        "objectives:AutoencoderObjective",
+        generates=False,
+    ),
+    ObjectiveKind(
+        "An autoencoder, the first of two stages, with a posterior as in a KL-VAE",
+        "autoencoder",
+        ("posterior",),
+        _AUTOENCODER,
+        "objectives:PosteriorAutoencoderObjective",
+        settings=("kl_weight",),
+        generates=False,
+    ),
+    ObjectiveKind(
+        "A network that generates in the latents of an autoencoder, the second of two stages",
+        "denoiser",
+        ("separate", "posterior"),
+        ("denoiser",),
+        "objectives:DenoiserObjective",
+        origin="the run of the autoencoder",
+    ),
+    ObjectiveKind(
+        "A decoder trained on against a discriminator, the rest as it was",
+        "decoder",
+        ("shared", "separate", "posterior"),
+        ("decoder",),
+        "adversarial:adversarial_decoder",
+        settings=("adversarial_weight",),
+        origin="the run it starts from",
+        modality="image",
+    ),
+)
+
+
+def find_objective(stage: str, tokenizer: str, *, stop_gradient: bool) -> ObjectiveKind:
+    """The row of these settings. ValueError says what there is for the stage."""
+    rows = [row for row in OBJECTIVES if row.stage == stage]
+    for row in rows:
+        if tokenizer in row.tokenizers and stop_gradient == row.stop_gradient:
+            return row
+    there_is = " or ".join(
+        f"tokenizer {'/'.join(row.tokenizers)} with stop_gradient {str(row.stop_gradient).lower()}"
+        for row in rows
+    )
+    raise ValueError(
+        f"stage {stage} needs {there_is}; got tokenizer {tokenizer} with stop_gradient "
+        f"{str(stop_gradient).lower()}"
+    )
