@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
 from openunite.commands import COMMANDS, Command, Score
+from openunite.texts import printable
 
 
 def parse(arguments: list[str] | None = None) -> Command:
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except jobs.USER_ERRORS as error:
-        print(f"openunite {name}: {error}", file=sys.stderr)
+        message = printable(str(error), keep="\n")
+        print(f"openunite {name}: {message}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -16,12 +16,13 @@ from openunite.cli import main
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.loading import load_pipeline
 from openunite.report.build import run_page
-from openunite.report.page import shown, table
+from openunite.report.page import Table, shown
 from openunite.training.config import save_config
 
 RUN = Path(__file__).parents[1] / "fixtures" / "format_1" / "run"
 VOID = {"meta", "link", "img", "br", "hr"}
-EVIL = "<script>alert('x')</script> & \"co\""
+EVIL = "<script>alert('x')</script> & \"co\" {{ 7 * 7 }}"
+CONTROLS = "\x1b]0;owned\x07\x00\x9b31m\u202egpj\udcff"
 
 
 class Checker(HTMLParser):
@@ -146,6 +147,19 @@ def test_names_are_escaped_and_shown(run: Path) -> None:
     assert f"trained on {EVIL}" in text
 
 
+def test_control_characters_are_made_visible(run: Path) -> None:
+    write(run / "data.json", {"name": CONTROLS, "class_names": [CONTROLS, "b"]})
+    write(run / "card-fashion.json", {"warnings": [CONTROLS], "protocol": {CONTROLS: CONTROLS}})
+    (run / "report.txt").write_text(f"two\nlines {CONTROLS[:5]}")
+    html, page = parsed(run)
+    shown = r"\x1b]0;owned\x07\x00\x9b31m\u202egpj\udcff"
+    text = "".join(page.text)
+    assert text.count(shown) >= 5
+    assert "two\nlines \\x1b]0;o" in text
+    assert not {c for c in html if ord(c) < 32} - {"\n"}
+    assert not set(html) & set(CONTROLS[1:] + "\x7f") - set("]0;owned31mgpj")
+
+
 def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
     html, page = parsed(run)
     text = "".join(page.text)
@@ -159,7 +173,7 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
     assert '<th scope="row">FD</th><td class="number">1.5</td><td class="number">0.125</td>' in html
     assert '<th scope="row">1</th><td class="number">7</td>' in html
     assert "How to read it." in text
-    assert "Left out, for there are no images: Latents." in text
+    assert "Left out, because there are no images: Latents." in text
     tables = html.count("<table")
     assert tables == html.count('class="scroll"') >= 6
     assert page.elements.count(("html", {"lang": "en"})) == 1
@@ -248,16 +262,21 @@ def test_mistakes_are_one_sentence(
     (run / "metrics.json").write_text("{")
     with pytest.raises(SystemExit):
         main(["report", str(run)])
-    assert "no sound JSON" in capsys.readouterr().err
+    assert "not sound JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("card-fashion.json", b"{", "is no sound JSON"),
-        ("sweep-fashion.json", b'{"curve": "\xff"}', "is no sound JSON"),
+        ("card-fashion.json", b"{", "is not sound JSON"),
+        ("sweep-fashion.json", b'{"curve": "\xff"}', "is not UTF-8 text"),
         ("analysis/analysis.json", b'{"missing": {}}', "is no record of `openunite analyze`"),
         ("analysis/analysis.json", b'{"analyses": [{}], "missing": {}}', "is no record of"),
+        ("analysis/analysis.json", b'{"analyses": [1], "missing": {}}', "is no record of"),
+        ("metrics.json", b"[1, 2]", "must hold a JSON object, got 1, 2"),
+        ("data.json", b"[" * 100_000, "is not sound JSON"),
+        ("report.txt", b"\xff", "is not UTF-8 text"),
+        ("config.yaml", b"\xff", "is not UTF-8 text"),
     ],
 )
 def test_a_damaged_record_is_named(run: Path, name: str, content: bytes, message: str) -> None:
@@ -288,7 +307,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_by_name(run: Path) -> None:
         ("separate", "autoencoder", None, "An autoencoder, the first of two stages, trained on"),
         ("posterior", "autoencoder", None, "stages, with a posterior as in a KL-VAE, trained on"),
         ("separate", "denoiser", "runs/a", "the second of two stages, started from runs/a"),
-        ("shared", "decoder", "runs/a", "A decoder trained on against a discriminator"),
+        ("shared", "decoder", "runs/a", "A decoder trained further against a discriminator"),
     ],
 )
 def test_the_opening_says_what_was_trained_and_from_what(
@@ -323,7 +342,7 @@ def test_frechet_distances_and_guidance_are_explained(run: Path) -> None:
     assert "not FID" not in run_page(run)
     write(run / "metrics.json", {"fd_samples": 1.5, "fd_samples_guided": 1.0, "guidance_scale": 2})
     text = "".join(parsed(run)[1].text)
-    assert "classifier of Fashion-MNIST" in text
+    assert "packaged Fashion-MNIST classifier" in text
     assert "not FID" in text
     assert "guidance scale 2; 1 is none" in text
 
@@ -336,9 +355,9 @@ def test_unset_settings_are_none_and_lost_numbers_undefined(run: Path) -> None:
 
 
 def test_numbers_below_zero_are_numbers() -> None:
-    html = table(("", "KID"), [("guided", -0.001), ("real", 0.25)])
-    assert html.count('<td class="number">') == 2
-    assert '<th scope="col" class="number">KID</th>' in html
+    table = Table("Distances", [("guided", -0.001, "a"), ("real", 0.25, "1")], ("", "KID", ""))
+    assert table.cells[0] == [("", False), ("KID", True), ("", False)]
+    assert table.cells[1] == [("guided", False), ("-0.001", True), ("a", False)]
 
 
 @pytest.mark.parametrize("name", ["card-fashion.json", "sweep-fashion.json"])
@@ -351,7 +370,7 @@ def test_a_card_of_other_weights_says_so(tmp_path: Path, name: str, weights: str
     for checksum in (own, "0" * 64):
         card = {"model": {"weights": weights, "checksum": checksum}}
         write(tmp_path / "run" / name, card)
-        warned = f"{name} is of other weights" in run_page(tmp_path / "run")
+        warned = f"{name} was measured with other weights" in run_page(tmp_path / "run")
         assert warned == (checksum != own)
     shutil.rmtree(tmp_path / "run" / "checkpoints")  # nothing to compare with
-    assert "of other weights" not in run_page(tmp_path / "run")
+    assert "with other weights" not in run_page(tmp_path / "run")

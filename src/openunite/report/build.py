@@ -1,9 +1,9 @@
 """`openunite report`: one run as one HTML page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from safetensors import SafetensorError
@@ -13,31 +13,27 @@ from openunite.commands import Report
 from openunite.files import write_text
 from openunite.loading import load_pipeline, weights_checksum
 from openunite.modalities.joint.tokens import CLASS_NAMES
-from openunite.report.page import folded, heading, page, paragraph, picture, shown, table, tiles
-from openunite.report.tables import (
-    Values,
-    by_reason,
-    card_tables,
-    headlines,
-    measured,
-    metric_tables,
-)
+from openunite.report.page import Card, Page, Part, Picture, Result, Table, Values, shown
+from openunite.report.tables import by_reason, card_of, defined, headlines, metric_tables
 from openunite.training.config import RunConfig, load_config
 
-# Known pictures and their captions, in order; others follow under their file names.
+# Pictures with known captions, in order; others follow under their file names.
 _PICTURES = {
-    "samples.png": "Samples from noise. Look for variety within a row and for broken ones: nothing "
-    "was picked by hand.",
-    "samples_2d.png": "The bonds that the sampled atoms imply; a cross where no bonds make sense.",
-    "reconstructions.png": "Held-out inputs above what the decoder makes of their latents: what "
-    "the lower row lacks, no sample can have.",
+    "samples.png": "Samples from noise, none of them picked by hand. Look for variety within a row "
+    "and for broken samples.",
+    "samples_2d.png": "The bonds that the sampled atoms imply; a cross marks a sample whose bonds "
+    "make no sense.",
+    "reconstructions.png": "Held-out inputs above what the decoder makes of their latents. Samples "
+    "cannot show what the lower row lacks.",
 }
 _CURVES = "curves.png"
 _CURVES_CAPTION = (
-    "Losses by optimizer step. Reconstruction should fall throughout; the flow loss should rise or "
-    "stay level, for an early fall to 0, with the latent spread, is collapse."
+    "Losses by optimizer step. The reconstruction loss should fall throughout; the flow loss "
+    "should rise or stay level. If it falls to 0 early, together with the latent spread, the "
+    "latents have collapsed."
 )
-_PREVIEWS = 4
+_MAX_PREVIEWS = 4
+_REMEDY = "remove it or write it again"
 
 
 def report(command: Report) -> None:
@@ -54,212 +50,163 @@ def report(command: Report) -> None:
 
 
 def run_page(run: Path) -> str:
-    """The HTML of a run folder; whatever is not there yet is left out."""
+    """The HTML of a run folder."""
+    settings = _read(run / "config.yaml")
     config = load_config(run / "config.yaml")
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
-    analysis = _analyses(run / "analysis" / "analysis.json")
-    found = [*sorted(run.glob("*card*.json")), *sorted(run.glob("sweep*.json"))]
-    cards = {path.name: _json(path) for path in found}
-    used = {*_PICTURES, _CURVES}
-    parts = [run / name for name in CLASS_NAMES if (run / name).is_dir()]
-    sections = {
-        "Pictures": _pictures(run) + "".join(map(_part_pictures, parts)),
-        "Metrics": _metrics(run, metrics, parts),
-        "Protocol": _protocol(run, config, cards),
-        "Training": _training(run),
-        "Analysis": _analysis(run / "analysis", analysis),
-        "Other pictures": "".join(
-            picture(path, path.stem, path.name)
-            for path in sorted(run.glob("*.png"))
-            if path.name not in used
-        ),
-        "Settings": _settings(run, data),
-    }
-    name = run.resolve().name
-    return page(f"Run {name}", _summary(config, data, metrics, analysis), sections, _foot(metrics))
+    paths = [path for kind in ("*card*.json", "sweep*.json") for path in sorted(run.glob(kind))]
+    cards = {path.name: _json(path) for path in paths}
+    results, left_out = _results(run / "analysis" / "analysis.json")
+    other_pictures = [x for x in sorted(run.glob("*.png")) if x.name not in (*_PICTURES, _CURVES)]
+    curves = [run / _CURVES] if (run / _CURVES).is_file() else []
+    record = [(name, value) for name, value in data.items() if not isinstance(value, dict)]
+    return Page(
+        title=f"Run {run.resolve().name}",
+        summary=_summary(config, data, metrics),
+        warnings=list(_warnings(metrics, results)),
+        parts=_parts(run, metrics),
+        other_pictures=[Picture.load(path, path.name) for path in other_pictures],
+        metrics=metrics,
+        cards=_cards(run, cards),
+        commands=_commands(run, config, cards),
+        curves=[Picture.load(path, _CURVES_CAPTION, chart=True) for path in curves],
+        previews=_previews(run / "previews"),
+        results=results,
+        left_out=left_out,
+        settings=[Table("Data", record), *card_of("Settings", yaml.safe_load(settings)).tables],
+        config=settings,
+        footer=f"openunite {openunite.__version__}",
+    ).html()
 
 
-def _pictures(folder: Path) -> str:
-    return "".join(_run_picture(folder / name, text) for name, text in _PICTURES.items())
-
-
-def _part_pictures(part: Path) -> str:
-    found = _pictures(part)
-    return heading(part.name.capitalize()) + found if found else ""
-
-
-def _metrics(run: Path, metrics: Values, parts: Sequence[Path]) -> str:
-    """Of the run, then of each kind in a joint run, whose name leads those of its metrics."""
-    leads = tuple(f"{part.name}_" for part in parts)
-    text = metric_tables({k: v for k, v in metrics.items() if not k.startswith(leads)})
-    text += _text(run / "report.txt", "The same as text")
-    for part, lead in zip(parts, leads, strict=True):
-        plain = {k.removeprefix(lead): v for k, v in metrics.items() if k.startswith(lead)}
-        text += heading(part.name.capitalize()) + tiles(headlines(plain)) + metric_tables(plain)
-        text += _text(part / "report.txt", "The same as text")
-    return text
-
-
-def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values) -> str:
-    """What was trained on what, in words, and the first numbers to look at."""
-    things = {"joint": "structures"}.get(config.modality, f"{config.modality}s")
-    size = config.modality_config
+def _summary(config: RunConfig, data: Values, metrics: Values) -> str:
+    """What was trained on what, in one sentence."""
+    samples = {"joint": "structures"}.get(config.modality, f"{config.modality}s")
     if config.modality == "image":
-        things += f" of {size['height']} x {size['width']}"
-    train = data.get("train_size")
+        samples += " of {height} x {width}".format_map(config.modality_config)
     text = config.kind.title
     text += f", started from {config.init_from}" if config.init_from else ""
     if "parameters" in metrics:
-        text += f", with {metrics['parameters'] / 1e6:.2f} million parameters"
+        text += f", with {shown(metrics['parameters'])} parameters"
     text += f", trained on {data.get('name', config.data.source)}"
-    if train is not None:
-        text += f" ({shown(train)} {things}"
+    if "train_size" in data:
+        text += f" ({shown(data['train_size'])} {samples}"
         text += f" in {config.num_classes} classes)" if config.num_classes else ")"
-    text += f" for {shown(config.steps)} steps of {config.batch_size} each"
-    if "train_seconds" in metrics:
-        text += f" in {metrics['train_seconds'] / 60:.1f} minutes"
-    warnings = []
+    text += f" for {shown(config.steps)} steps with {config.batch_size} samples each"
+    if isinstance(seconds := metrics.get("train_seconds"), int | float):
+        text += f" in {seconds / 60:.1f} minutes"
+    return f"{text}."
+
+
+def _warnings(metrics: Values, results: Sequence[Result]) -> Iterator[str]:
     if not metrics:
-        warnings.append("This run is not finished: it has no metrics yet.")
-    if _verdict(analysis) == "collapsed":
-        warnings.append("The latents have collapsed: start again with a lower flow weight.")
-    notes = "".join(paragraph(line, "warning") for line in warnings)
-    return paragraph(text + ".") + notes + tiles(headlines(metrics))
+        yield "This run is not finished: it has no metrics yet."
+    if any(("verdict", "collapsed") in result.table.rows for result in results):
+        yield "The latents have collapsed: start again with a lower flow weight."
 
 
-def _verdict(analysis: Values) -> Any:
-    entries = {entry["name"]: entry for entry in analysis.get("analyses", [])}
-    return entries["dynamics"]["numbers"].get("verdict") if "dynamics" in entries else None
+def _parts(run: Path, metrics: Values) -> list[Part]:
+    """The run; in a joint run also both kinds, whose names lead the names of their metrics."""
+    folders = {f"{name}_": run / name for name in CLASS_NAMES if (run / name).is_dir()}
+    own = {name: x for name, x in metrics.items() if not name.startswith(tuple(folders))}
+    parts = [_part("", run, own)]
+    for lead, folder in folders.items():
+        found = {k.removeprefix(lead): x for k, x in metrics.items() if k.startswith(lead)}
+        parts.append(_part(folder.name.capitalize(), folder, found))
+    return parts
 
 
-def _protocol(run: Path, config: RunConfig, cards: Mapping[str, Values]) -> str:
-    """Cards and sweeps, then the commands for what is not there; `evaluate` is for images."""
-    text, others = "", _of_other_weights(run, cards)
-    for name, card in cards.items():
-        if name in others:
-            line = f"{name} is of other weights than this run has now: its numbers are of those."
-            text += paragraph(line, "warning")
-        text += card_tables(name, card)
-    if config.modality != "image":
-        return text
-    commands = {"card": f"`openunite evaluate {run}` for a protocol card"}
-    if config.num_classes:
-        commands["sweep"] = f"`openunite sweep {run}` for a curve over guidance scales"
-    missing = [line for kind, line in commands.items() if not any(kind in name for name in cards)]
-    if missing:
-        lead = "Not yet there" if text else "None yet"
-        text += paragraph(f"{lead}: run {' and '.join(missing)}, then report again.", "soft")
-    return text
+def _part(name: str, folder: Path, metrics: Values) -> Part:
+    paths = {folder / file: caption for file, caption in _PICTURES.items()}
+    pictures = [Picture.load(path, caption) for path, caption in paths.items() if path.is_file()]
+    text = folder / "report.txt"
+    text_report = _read(text) if text.is_file() else ""
+    return Part(name, pictures, headlines(metrics), metric_tables(metrics), text_report)
 
 
-def _of_other_weights(run: Path, cards: Mapping[str, Values]) -> set[str]:
-    """The cards that name a model with other weights than the run has now."""
-    named = {name: card["model"] for name, card in cards.items() if _names_weights(card)}
-    kinds = {name: str(model.get("weights")) for name, model in named.items()}
-    own = {kind: _checksum(run, kind) for kind in set(kinds.values())}
-    return {
-        name for name, model in named.items() if own[kinds[name]] not in (None, model["checksum"])
-    }
-
-
-def _names_weights(card: Values) -> bool:
-    return isinstance(card.get("model"), dict) and "checksum" in card["model"]
+def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
+    """Cards and sweeps, with a warning on those whose model has other weights than the run now."""
+    cards = []
+    own: dict[str, str | None] = {}
+    for name, value in values.items():
+        card, model = card_of(name, value), value.get("model")
+        if isinstance(model, dict) and "checksum" in model:
+            kind = "raw" if model.get("weights") == "raw" else "ema"
+            own.setdefault(kind, _checksum(run, kind))
+            if own[kind] not in (None, model["checksum"]):
+                text = f"{name} was measured with other weights than this run has now."
+                card = replace(card, warnings=[text, *card.warnings])
+        cards.append(card)
+    return cards
 
 
 def _checksum(run: Path, weights: str) -> str | None:
-    """That of the run's model as a card has it, None if it cannot be had."""
+    """The checksum of the run's model as a card has it, None if the model cannot be loaded."""
     try:
-        pipeline = load_pipeline(str(run), "raw" if weights == "raw" else "ema")
-    except (OSError, ValueError, RuntimeError, SafetensorError):  # gone, or damaged
+        pipeline = load_pipeline(str(run), weights)
+    except (OSError, ValueError, RuntimeError, SafetensorError):  # missing or damaged
         return None
     return weights_checksum(pipeline)
 
 
-def _training(run: Path) -> str:
-    curves = _run_picture(run / _CURVES, _CURVES_CAPTION, chart=True)
-    found = sorted((run / "previews").glob("step-*.png"))
-    last = len(found) - 1
-    picks = sorted({round(i * last / (_PREVIEWS - 1)) for i in range(_PREVIEWS)} if found else ())
-    shots = "".join(
-        picture(found[i], f"preview {found[i].stem}", f"Step {int(found[i].stem[5:]):,}")
-        for i in picks
-    )
-    about = paragraph("The same noise in the course of training:") if shots else ""
-    return curves + about + (f'<div class="row">{shots}</div>' if shots else "")
+def _commands(run: Path, config: RunConfig, cards: Collection[str]) -> list[str]:
+    """The commands that measure what no card holds yet; they are for images."""
+    commands = {}
+    if config.modality == "image":
+        commands["card"] = f"`openunite evaluate {run}` for a protocol card"
+        if config.num_classes:
+            commands["sweep"] = f"`openunite sweep {run}` for a curve over guidance scales"
+    return [text for kind, text in commands.items() if not any(kind in name for name in cards)]
 
 
-def _analysis(folder: Path, analysis: Values) -> str:
-    """Each analysis as a card: figures, how to read them, numbers."""
-    if not analysis:
-        return paragraph(
-            "None yet: run `openunite analyze` on this run, then report again.", "soft"
-        )
-    parts = []
-    for entry in analysis["analyses"]:
-        numbers = [
-            (name, measured(value))
-            for name, value in entry["numbers"].items()
-            if not isinstance(value, list | dict)
-        ]
-        figures = "".join(
-            picture(folder / name, entry["title"], chart=entry["chart"]) for name in entry["files"]
-        )
-        text = paragraph(entry["reading"], "soft")
-        values = table(("", ""), numbers, label=entry["title"])
-        parts.append(f'<div class="card">{heading(entry["title"])}{figures}{text}{values}</div>')
-    for reason, titles in by_reason(analysis["missing"]).items():
-        parts.append(paragraph(f"Left out, for {reason}: {', '.join(titles)}.", "soft"))
-    return "".join(parts)
+def _previews(folder: Path) -> list[Picture]:
+    """A few previews, evenly spread over the training."""
+    paths = sorted(folder.glob("step-*.png"))
+    spread = [round(i * (len(paths) - 1) / (_MAX_PREVIEWS - 1)) for i in range(_MAX_PREVIEWS)]
+    chosen = sorted(set(spread)) if paths else []
+    return [Picture.load(paths[i], f"Step {paths[i].stem[5:].lstrip('0')}") for i in chosen]
 
 
-def _settings(run: Path, data: Values) -> str:
-    record = [(name, value) for name, value in data.items() if not isinstance(value, dict)]
-    settings = (run / "config.yaml").read_text()
-    again = f"openunite train --config {run}/config.yaml --output runs/again"
-    return (
-        table(("", ""), record, "Data")
-        + card_tables("Settings", yaml.safe_load(settings))
-        + folded("config.yaml, which trains this run again", settings)
-        + folded("The command", again)
-    )
-
-
-def _foot(metrics: Values) -> str:
-    versions = f"openunite {openunite.__version__}"
-    if "torch_version" in metrics:
-        versions += f"; trained with torch {metrics['torch_version']}"
-    return paragraph(versions)
-
-
-def _run_picture(path: Path, caption: str, *, chart: bool = False) -> str:
-    return picture(path, path.stem, caption, chart=chart) if path.is_file() else ""
-
-
-def _text(path: Path, title: str) -> str:
-    return folded(title, path.read_text()) if path.is_file() else ""
-
-
-def _analyses(path: Path) -> Values:
-    """The record of `analyze`, empty if there is none. ValueError if it is another file."""
-    found, keys = _json(path), {"name", "title", "reading", "chart", "files", "numbers"}
-    entries = found.get("analyses")
-    whole = isinstance(entries, list) and all(
-        isinstance(x, dict) and keys <= set(x) for x in entries
-    )
-    if found and not (whole and "missing" in found):
-        raise ValueError(
-            f"{path} is no record of `openunite analyze`, which has analyses and what is missing; "
-            "remove it or analyze the run again"
-        )
-    return found
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    """A JSON object, empty if there is no such file. ValueError if it is damaged."""
-    if not path.is_file():
-        return {}
+def _results(path: Path) -> tuple[list[Result], dict[str, list[str]]]:
+    """The results that `analyze` wrote, and titles of those that are missing, by reason."""
+    if not (record := _json(path)):
+        return [], {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of its syntax or its encoding
-        raise ValueError(f"{path} is no sound JSON ({error}); remove it or make it anew") from error
-    return found if isinstance(found, dict) else {"value": found}
+        results = [_result(path.parent, entry) for entry in record["analyses"]]
+        return results, by_reason(record["missing"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no record of `openunite analyze` ({type(error).__name__}: {error}); remove "
+            "it or analyze the run again"
+        ) from error
+
+
+def _result(folder: Path, entry: Values) -> Result:
+    numbers = [
+        (name, defined(value))
+        for name, value in entry["numbers"].items()
+        if not isinstance(value, list | dict)
+    ]
+    files = [folder / Path(name).name for name in entry["files"]]
+    pictures = [Picture.load(path, chart=entry["chart"]) for path in files]
+    return Result(entry["title"], entry["reading"], pictures, Table(entry["title"], numbers))
+
+
+def _read(path: Path) -> str:
+    """The text of a file. ValueError names one that is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); {_REMEDY}") from error
+
+
+def _json(path: Path) -> Values:
+    """A JSON object, empty if there is no such file. ValueError names one that is damaged."""
+    text = _read(path) if path.is_file() else "{}"
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not sound JSON ({error}); {_REMEDY}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {shown(values)}; {_REMEDY}")
+    return values

@@ -1,13 +1,12 @@
-"""Metrics and protocol cards as tables of a report, in words where the words are known."""
+"""Metrics and protocol cards as blocks of a report; known metrics are named in words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openunite.report.page import UNDEFINED, paragraph, shown, table
+from openunite.report.page import UNDEFINED, Card, Table, Values, shown
+from openunite.training.config import flatten
 
-Values = Mapping[str, Any]
-
-# What the commonest metrics are; others keep their names.
+# Words for the most common metrics; others keep their names.
 _WORDS = {
     "recon_psnr_db": "reconstruction PSNR (dB), higher is better",
     "recon_l1": "reconstruction error (L1 of pixels in 0 to 1), lower is better",
@@ -23,9 +22,9 @@ _WORDS = {
     "molecule_type_accuracy": "reconstructions with all elements right",
     "atom_type_accuracy": "atoms with the right element",
     "match_rate": "reconstructions that match their crystal",
-    "match_rate_ceiling": "yardstick: the most that match rate can be",
+    "match_rate_ceiling": "yardstick: the highest possible match rate",
 }
-# The first of these that a run has become tiles: words, how to print it, and its yardsticks.
+# The first of these that a run has become tiles: label, format, and the metrics to compare with.
 _RECOGNIZED = {"real images": "classifier_test_accuracy"}
 _DISTANCES = {"real": "fd_real", "blurred": "fd_blur"}
 _TILES: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -41,128 +40,94 @@ _TILES: dict[str, tuple[str, str, dict[str, str]]] = {
     "sample_atom_stability": ("stable atoms", "{:.1%}", {"real": "real_atom_stability"}),
     "sample_uniqueness": ("unique among valid", "{:.1%}", {"real": "real_uniqueness"}),
 }
-_MOST_TILES = 6
+_MAX_TILES = 6
 _COLUMNS = {
-    "sample_": "samples",
-    "real_": "real",
-    "recon_": "reconstructions",
-    "reconstruction_": "reconstructions",
+    "samples": ("sample_",),
+    "real": ("real_",),
+    "reconstructions": ("recon_", "reconstruction_"),
 }
 
 
-def headlines(metrics: Values) -> dict[str, tuple[str, str]]:
-    """The first numbers to look at, each with what real data get."""
-    found = {}
+def headlines(metrics: Values) -> list[tuple[str, str, str]]:
+    """The first numbers to look at: label, number, and a note on what real data reach."""
+    tiles = []
     for name, (label, form, yardsticks) in _TILES.items():
-        if not isinstance(metrics.get(name), int | float):
-            continue
-        known = {word: metrics[key] for word, key in yardsticks.items() if key in metrics}
-        note = ", ".join(f"{word} {form.format(value)}" for word, value in known.items())
-        found[label] = (form.format(metrics[name]), note)
-    return dict(list(found.items())[:_MOST_TILES])
+        if _is_number(metrics.get(name)):
+            known = {word: metrics.get(key) for word, key in yardsticks.items()}
+            notes = [f"{word} {form.format(x)}" for word, x in known.items() if _is_number(x)]
+            tiles.append((label, form.format(metrics[name]), ", ".join(notes)))
+    return tiles[:_MAX_TILES]
 
 
-def metric_tables(metrics: Values) -> str:
-    """Metrics of samples beside those of real data, where both are; then all others."""
-    main = {name for name in metrics if not name.endswith(("_se", "_of"))}
-    stems: dict[str, dict[str, str]] = {}
-    for name in metrics:
-        prefix = next((p for p in _COLUMNS if name.startswith(p) and name in main), None)
-        if prefix is not None:
-            stems.setdefault(name.removeprefix(prefix), {})[_COLUMNS[prefix]] = name
-    paired = {stem: names for stem, names in stems.items() if {"samples", "real"} <= set(names)}
-    found = {column for names in paired.values() for column in names}
-    columns = [column for column in dict.fromkeys(_COLUMNS.values()) if column in found]
-    beside = [
-        (
-            stem.replace("_", " "),
-            *(_with_error(metrics, names.get(column, "")) for column in columns),
-        )
-        for stem, names in paired.items()
-    ]
-    used = {name for names in paired.values() for name in names.values()}
-    rest = [
-        (_WORDS.get(name, name.removeprefix("num_").replace("_", " ")), _with_error(metrics, name))
+def metric_tables(metrics: Values) -> list[Table]:
+    """Metrics of samples beside those of real data where both exist; then all others."""
+    rest = {name for name in metrics if not name.endswith(("_se", "_of"))}
+    rows = []
+    for stem in [name.removeprefix("sample_") for name in metrics if name.startswith("sample_")]:
+        if {f"sample_{stem}", f"real_{stem}"} <= rest:
+            names = [[f"{lead}{stem}" for lead in leads] for leads in _COLUMNS.values()]
+            rest.difference_update(*names)
+            rows.append([stem.replace("_", " "), *(_first(metrics, column) for column in names)])
+    width = 4 if any(row[3] != "" for row in rows) else 3  # some runs have no reconstructions
+    label = "Samples beside real, held-out ones, with standard errors"
+    beside = Table(label, [row[:width] for row in rows], ("", *_COLUMNS)[:width])
+    others = [
+        (_WORDS.get(name, name.removeprefix("num_").replace("_", " ")), _first(metrics, [name]))
         for name in metrics
-        if name in main - used
+        if name in rest
     ]
-    title = "Samples beside real, held-out ones, with standard errors"
-    return (
-        table(("", *columns), beside, title)
-        + table(("", ""), rest, label="Metrics")
-        + "".join(paragraph(line, "soft") for line in _explained(metrics))
-    )
+    return [beside, Table("All other metrics" if rows else "All metrics", others)]
 
 
-def _explained(metrics: Values) -> Iterator[str]:
-    """What the names of the metrics leave open."""
-    if any(name.startswith("fd_") for name in metrics):
-        yield (
-            "Frechet distances compare features of images (the penultimate layer of the packaged "
-            "classifier of Fashion-MNIST, which also says which samples are recognized) with those "
-            "of the held-out test images; they are not FID, which takes features of InceptionV3, "
-            "and compare with each other alone."
-        )
-    if any(name.endswith("_guided") for name in metrics):
-        yield (
-            "Unguided samples are what the network draws for a class; guided ones start from the "
-            f"same noise and are pushed towards the class (guidance scale "
-            f"{shown(metrics.get('guidance_scale'))}; 1 is none): as a rule truer to it and less "
-            "varied."
-        )
-
-
-def card_tables(title: str, card: Values) -> str:
+def card_of(title: str, values: Values) -> Card:
     """Any JSON object: warnings, tables of numbers side by side, then everything else."""
-    warnings = "".join(paragraph(line, "warning") for line in card.get("warnings", ()))
-    numbers, plain, rest = "", [], ""
-    for key, value in card.items():
-        if key == "warnings":
-            continue
-        name = f"{title}: {key}"
-        if isinstance(value, dict) and value and all(map(_is_column, value.values())):
-            rows = dict.fromkeys(row for column in value.values() for row in column)
-            cells = [(row, *(column.get(row, "") for column in value.values())) for row in rows]
-            numbers += table(("", *value), cells, name)
+    warnings: list[str] = []
+    numbers, plain, rest = list[Table](), [], list[Table]()
+    for key, value in values.items():
+        label = f"{title}: {key}"
+        if key == "warnings" and isinstance(value, list):
+            warnings = [str(line) for line in value]
+        elif isinstance(value, dict) and value and all(map(_is_column, value.values())):
+            names = dict.fromkeys(name for column in value.values() for name in column)
+            rows = [(name, *(column.get(name, "") for column in value.values())) for name in names]
+            numbers.append(Table(label, rows, ("", *value)))
         elif isinstance(value, list) and value and all(map(_is_column, value)):
-            numbers += table(tuple(value[0]), [tuple(row.values()) for row in value], name)
+            names = value[0]
+            numbers.append(
+                Table(label, [[row.get(x, "") for x in names] for row in value], [*names])
+            )
         elif isinstance(value, dict):
-            rest += table(("", ""), list(_flat(value)), name)
+            rest.append(Table(label, list(flatten(value).items())))
         else:
             plain.append((key, value))
-    return warnings + numbers + table(("", ""), plain, title) + rest
+    return Card(warnings, [*numbers, Table(title, plain), *rest])
 
 
 def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
-    """What is missing for the same reason, together."""
+    """Titles grouped by the reason why they are missing."""
     found: dict[str, list[str]] = {}
     for title, reason in missing.items():
         found.setdefault(reason, []).append(title)
     return found
 
 
-def measured(value: Any) -> Any:
-    """A number, or what to show of one that could not be taken, null in JSON."""
+def defined(value: Any) -> Any:
+    """The value; "undefined" for null, which stands in JSON for a number that is not finite."""
     return UNDEFINED if value is None else value
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
 def _is_column(value: Any) -> bool:
-    """A mapping of names to numbers."""
-    return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
+    return isinstance(value, dict) and bool(value) and all(map(_is_number, value.values()))
 
 
-def _flat(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _with_error(metrics: Values, name: str) -> Any:
-    """The value, with its standard error where there is one."""
-    if name not in metrics:
-        return ""
-    error = metrics.get(f"{name}_se")
-    value = measured(metrics[name])
-    return value if not error else f"{shown(value)} \u00b1 {error:.2g}"
+def _first(metrics: Values, names: Sequence[str]) -> Any:
+    """The first of the metrics that exists, with its standard error if there is one, or \"\"."""
+    for name in names:
+        if name in metrics:
+            value, error = metrics[name], metrics.get(f"{name}_se")
+            return f"{shown(value)} \u00b1 {error:.2g}" if error else defined(value)
+    return ""

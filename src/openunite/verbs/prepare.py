@@ -5,6 +5,7 @@ from pathlib import Path
 
 from openunite.commands import Prepare
 from openunite.data.images.prepare import prepare_images
+from openunite.texts import printable
 
 
 def prepare(command: Prepare) -> None:
@@ -18,7 +19,7 @@ def prepare(command: Prepare) -> None:
         max_bad_share=command.max_bad_share,
     )
     for item in done.skipped:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+        print(printable(f"skipped {item.name}: {item.reason}"), file=sys.stderr)
     print(
         f"{command.output}: {done.num_images} images of {command.size} x {command.size} pixels, "
         f"{len(done.skipped)} skipped; {done.written} shards written, {done.kept} verified"

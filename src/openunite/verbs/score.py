@@ -26,6 +26,7 @@ from openunite.evaluation.molecules.report import (
     reconstruction_metrics,
     reconstruction_table,
 )
+from openunite.texts import printable
 
 Metrics = dict[str, Any]
 Read = Callable[[str], Reading]
@@ -119,7 +120,7 @@ def _read(source: str, read: Read) -> Reading:
     """A source; what cannot be read is named on stderr."""
     reading = read(source)
     for item in reading.skipped:
-        print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+        print(printable(f"skipped {item.name}: {item.reason}"), file=sys.stderr)
     if not len(reading.structures):
         raise ValueError(f"no structure in {source} could be read")
     return reading

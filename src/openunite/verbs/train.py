@@ -19,6 +19,7 @@ from openunite.files import write_json
 from openunite.flow.random import SlotRandom
 from openunite.loading import load_pipeline, make_pipeline
 from openunite.tasks import Data, Task, get_task
+from openunite.texts import printable
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkpoints
 from openunite.training.collapse import CollapseError
@@ -92,7 +93,7 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
     for line in skipped:
-        print(f"skipped {line}", file=sys.stderr)
+        print(printable(f"skipped {line}"), file=sys.stderr)
     about = {
         "name": data.name,
         "train_size": len(data.train),

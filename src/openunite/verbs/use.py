@@ -22,6 +22,7 @@ from openunite.modalities.atoms import use as use_atoms
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.pipelines.base import UnitePipeline
+from openunite.texts import printable
 from openunite.training.device import choose_device
 
 IMAGES = (".png", ".npz", "")  # how images can be written; "" is a folder
@@ -164,7 +165,7 @@ def _batches(files: list[Path], size: int) -> Iterator[tuple[list[str], list[Ima
         try:
             kept.append((str(file), open_image(file.read_bytes())))
         except (OSError, BadImage) as error:
-            tqdm.write(f"skipped {file}: {error}", file=sys.stderr)
+            tqdm.write(printable(f"skipped {file}: {error}"), file=sys.stderr)
             continue
         any_kept = True
         if len(kept) == size:

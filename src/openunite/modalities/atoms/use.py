@@ -28,6 +28,7 @@ from openunite.modalities.crystal.pipeline import CrystalPipeline
 from openunite.modalities.joint.pipeline import JointPipeline
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.optional import optional
+from openunite.texts import printable
 
 OUTPUTS = (".png", *WRITERS)
 _HOLDS = {".cif": ("crystals",), ".sdf": ("molecules",)}  # an .xyz holds both
@@ -128,7 +129,7 @@ def _usable(pipeline: AtomPipeline, sources: Sequence[str]) -> list[Structure]:
         try:
             pipeline.check([structure])
         except ValueError as error:
-            print(f"skipped {error}", file=sys.stderr)
+            print(printable(f"skipped {error}"), file=sys.stderr)
         else:
             found.append(structure)
     if not found:
@@ -141,7 +142,7 @@ def _read(pipeline: AtomPipeline, sources: Sequence[str]) -> Iterator[Structure]
         if isinstance(item, Structure):
             yield item
         else:
-            print(f"skipped {item.name}: {item.reason}", file=sys.stderr)
+            print(printable(f"skipped {item.name}: {item.reason}"), file=sys.stderr)
 
 
 def _items(pipeline: AtomPipeline, source: str) -> Iterator[Structure | Skipped]:
