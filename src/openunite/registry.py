@@ -1,0 +1,59 @@
+"""Things found by name: this package's own and those of installed packages.
+
+Another package adds an entry point to a group, for extractors in its pyproject.toml
+
+    [project.entry-points."openunite.extractors"]
+    mine = "my_package.features:load_mine"
+
+and `mine` is then a name like the built-in ones. A module is imported when its name is asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Names and what they stand for: `builtins` ("module:attribute"), then entry points of `group`.
+
+    An entry point cannot take the name of a built-in.
+    """
+
+    group: str
+    builtins: Mapping[str, str]
+
+    def names(self) -> tuple[str, ...]:
+        """All names, the built-in ones first."""
+        return tuple(dict.fromkeys([*self.builtins, *sorted(self._installed())]))
+
+    def get(self, name: str) -> Any:
+        """The object called `name`; its module is imported now.
+
+        ValueError for an unknown name, with the nearest known one; ImportError if another package
+        registered the name and cannot be imported.
+        """
+        if name in self.builtins:
+            return EntryPoint(name, self.builtins[name], self.group).load()
+        entry = self._installed().get(name)
+        if entry is None:
+            raise ValueError(self._unknown(name))
+        try:
+            return entry.load()
+        except (ImportError, AttributeError) as error:
+            package = entry.dist.name if entry.dist else "another package"
+            raise ImportError(
+                f"{name!r} of {package} could not be loaded from {entry.value} ({error}); mend or "
+                "uninstall that package"
+            ) from error
+
+    def _installed(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.group)}
+
+    def _unknown(self, name: str) -> str:
+        known, kind = self.names(), self.group.rpartition(".")[2]
+        nearest = get_close_matches(name, known, 1, cutoff=0.0)
+        hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
+        return f"expected one of the {kind} {', '.join(known)}, got {name!r}{hint}"
