@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 import openunite
 from openunite.commands import Report
 from openunite.files import write_text
-from openunite.loading import load_pipeline, weights_checksum
+from openunite.loading import load_pipeline, weights_checksums
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.report.page import folded, heading, page, paragraph, picture, shown, table, tiles
 from openunite.report.tables import (
@@ -188,7 +188,7 @@ def _checksum(run: Path, weights: str) -> str | None:
         pipeline = load_pipeline(str(run), "raw" if weights == "raw" else "ema")
     except (OSError, ValueError, RuntimeError, SafetensorError):  # gone, or damaged
         return None
-    return weights_checksum(pipeline)
+    return "".join(weights_checksums(pipeline))
 
 
 def _training(run: Path) -> str:
