@@ -102,6 +102,7 @@ def make_pipeline(
     return pipeline
 
 
-def weights_checksum(pipeline: UnitePipeline) -> str:
-    """What protocol cards call the checksum of a model: half of each network's sha256."""
-    return "".join(module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))
+def weights_checksums(pipeline: UnitePipeline) -> tuple[str, str]:
+    """Checksums of the encoder's and the decoder's weights, 32 characters of sha256 each."""
+    encoder, decoder = (module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))
+    return encoder, decoder

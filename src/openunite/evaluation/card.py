@@ -1,182 +1,250 @@
-"""The protocol card: everything that decides a number, beside the numbers.
+"""The protocol card: metrics, and everything that decides them.
 
-Two numbers can be compared if nothing under `protocol` differs; `differences` names what does.
+Two cards can be compared if no section of the protocol differs; `differences` names what does. The
+model is not part of the protocol: comparing models is what cards are for.
 """
 
 import json
-import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
-CARD_VERSION = 1
+from openunite.evaluation.measured import Measured, Metric, metrics_of
+from openunite.evaluation.sections import (
+    ExtractorSection,
+    GuidanceSection,
+    ModelSection,
+    PartSection,
+    ReferenceSection,
+    SamplesSection,
+    SamplingSection,
+    SoftwareSection,
+)
+from openunite.files import write_json
+
+CARD_VERSION = 2
 _PACKAGES = (
     "openunite", "torch", "numpy", "pillow", "diffusers", "safetensors", "torchdiffeq",
     "transformers", "datasets",
 )  # fmt: skip
-_SHARE_TOLERANCE = 0.02  # of class shares, in total variation
-
-Values = dict[str, Any]
+_CLASS_TOLERANCE = 0.02  # of class fractions, in total variation
 
 
 @dataclass(frozen=True)
 class ProtocolCard:
-    """`model` was judged by `protocol`, with `software`; `metrics` has each set of images."""
+    """A model, the protocol it was evaluated by, and a column of metrics for each set.
 
-    model: Values
-    protocol: Values
-    software: Values
-    metrics: dict[str, dict[str, float]]
-    warnings: list[str] = field(default_factory=list)
+    `kind` ("images", "molecules", "crystals") names the table of metrics.
+    """
+
+    kind: str
+    model: ModelSection
+    reference: ReferenceSection
+    samples: SamplesSection
+    sampling: SamplingSection
+    guidance: GuidanceSection
+    software: SoftwareSection
+    metrics: Mapping[str, Mapping[str, Measured]]
+    extractor: ExtractorSection | None = None
+    reconstruction: PartSection | None = None
+    real_images: PartSection | None = None
+    metric_settings: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     card_version: int = CARD_VERSION
 
     def save(self, path: Path) -> None:
-        """Write JSON, whole or not at all."""
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(unfinished, path)
+        """Write JSON atomically."""
+        values = asdict(self)
+        for column in values["metrics"].values():
+            for name, found in column.items():
+                column[name] = {key: part for key, part in found.items() if part is not None}
+        write_json(path, values)
+
+    def label(self, name: str) -> str:
+        """What a table calls a metric: Frechet distances are named after the extractor."""
+        row = metrics_of(self.kind).get(name, Metric(name, name.replace("_", " "), "neither"))
+        distance = self.extractor.label if self.extractor else "FD"
+        score = "inception score" if distance == "FID" else "score (as IS)"
+        return row.label.format(distance=distance, score=score)
 
     def table(self) -> str:
-        """Metrics (one column for each set of images), then the protocol, then the warnings."""
-        columns = list(self.metrics)
-        rows = list(dict.fromkeys(name for column in columns for name in self.metrics[column]))
-        width = max((len(row) for row in rows), default=0)
-        lines = [" " * width + "".join(f"  {column:>14}" for column in columns)]
-        for row in rows:
-            cells = (self.metrics[column].get(row) for column in columns)
-            shown = ("" if cell is None else f"{cell:.5g}" for cell in cells)
-            lines.append(f"{row:<{width}}" + "".join(f"  {cell:>14}" for cell in shown))
-        for title, part in (
-            ("model", self.model),
-            ("protocol", self.protocol),
-            ("software", self.software),
-        ):
-            lines += ["", title]
-            lines += [f"  {name:<28} {_short(value)}" for name, value in _flat(part).items()]
+        """Metrics (a column for each set), then the protocol, then the warnings."""
+        names = dict.fromkeys(name for column in self.metrics.values() for name in column)
+        labels = {name: self.label(name) for name in names}
+        width = max(map(len, labels.values()), default=0)
+        lines = [" " * width + "".join(f"  {column:>18}" for column in self.metrics)]
+        for name, label in labels.items():
+            cells = (f"  {_cell(column.get(name)):>18}" for column in self.metrics.values())
+            lines.append(f"{label:<{width}}{''.join(cells)}".rstrip())
+        for section in ("model", *PROTOCOL, "software"):
+            rows = dict(_rows(getattr(self, section)))
+            lines += ["", section] if rows else []
+            lines += [f"  {name:<28} {_short(value)}" for name, value in rows.items()]
         lines += [f"\nwarning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
 
+PROTOCOL = (
+    *("extractor", "reference", "samples", "sampling", "guidance", "reconstruction"),
+    *("real_images", "metric_settings"),
+)
+
+
 def load_card(path: str | Path) -> ProtocolCard:
-    """Read a card. ValueError if the file is none."""
+    """Read a card. Raise ValueError if the file is none."""
     try:
         values = json.loads(Path(path).read_text())
         if values.get("card_version") != CARD_VERSION:
             raise TypeError(f"card_version {values.get('card_version')}")
-        card = ProtocolCard(**values)
-        for name in ("model", "protocol", "software", "metrics"):
-            if not isinstance(values[name], dict):
-                raise TypeError(f"{name} is {values[name]!r}")
-        for name, column in card.metrics.items():
-            if not isinstance(column, dict):
-                raise TypeError(f"metrics.{name} is {column!r}")
-        return card
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        return _build(ProtocolCard, values, "card")
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no protocol card of version {CARD_VERSION} ({error}); give a card.json "
-            "that `openunite evaluate` wrote"
+            "that `openunite evaluate` or `train` wrote"
         ) from error
 
 
-def differences(one: ProtocolCard, other: ProtocolCard, part: str = "protocol") -> list[str]:
-    """'field: value -> value' for all that differs in a part: protocol, model or software.
+def _build(kind: type, values: Any, name: str) -> Any:
+    """A dataclass from plain values. Raise TypeError for fields that are missing or unknown."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{name} is {values!r}")
+    hints, found = get_type_hints(kind), {}
+    for key, value in values.items():
+        section = _section(hints.get(key))
+        if section is not None and value is not None:
+            found[key] = _build(section, value, key)
+        elif key == "metrics":
+            found[key] = {column: _column(column, each) for column, each in _items(key, value)}
+        else:
+            found[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**found)
 
-    What is no setting does not count: how many evaluations an adaptive solver took, and whether a
-    guidance sweep was run.
+
+def _section(hint: Any) -> type | None:
+    """The section that a field holds, None for plain values."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return next((kind for kind in kinds if is_dataclass(kind) and isinstance(kind, type)), None)
+
+
+def _column(name: str, values: Any) -> dict[str, Measured]:
+    return {key: _build(Measured, found, f"{name}.{key}") for key, found in _items(name, values)}
+
+
+def _items(name: str, values: Any) -> Any:
+    if not isinstance(values, dict):
+        raise TypeError(f"{name} is {values!r}")
+    return values.items()
+
+
+def differences(
+    one: ProtocolCard, other: ProtocolCard, sections: Sequence[str] = PROTOCOL
+) -> list[str]:
+    """'section.field: value -> value' for every setting that differs.
+
+    Fields that are no settings (`compare=False`) are left out.
     """
-    before, after = _flat(getattr(one, part)), _flat(getattr(other, part))
-    outcomes = {"guidance.swept_on"}
-    if "adaptive" in (before.get("sampling.steps"), after.get("sampling.steps")):
-        outcomes |= {"sampling.evaluations", "sampling.evaluations_guided"}
-    names = [name for name in dict.fromkeys([*before, *after]) if name not in outcomes]
-    return [
-        f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}"
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
+    found = []
+    for section in sections:
+        before, after = (dict(_rows(getattr(card, section), True)) for card in (one, other))
+        found += [
+            f"{section}.{name}: {_short(before.get(name))} -> {_short(after.get(name))}"
+            for name in dict.fromkeys([*before, *after])
+            if before.get(name) != after.get(name)
+        ]
+    return found
 
 
-def software(device: str, processes: int) -> Values:
-    """Versions of what computed, and where."""
-    found: Values = {"python": platform.python_version()}
+def software(device: str, processes: int, batch_size: int) -> SoftwareSection:
+    """Versions of the packages that are installed, and where they run."""
+    packages = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found | {"device": device, "processes": processes}
+    return SoftwareSection(platform.python_version(), packages, device, processes, batch_size)
 
 
-def class_counts(labels: Sequence[int], num_classes: int) -> list[int]:
-    """How many images each class has; empty without classes."""
+def class_counts(labels: Sequence[int], num_classes: int) -> tuple[int, ...]:
+    """Number of images in each class; empty without classes."""
     counts = [0] * num_classes
     for label in labels if num_classes else ():
         counts[label] += 1
-    return counts
+    return tuple(counts)
 
 
-def find_warnings(protocol: Mapping[str, Any], class_names: Sequence[str] = ()) -> list[str]:
-    """What makes the numbers of a protocol misleading, in sentences.
-
-    `class_names` are the model's. Where those of the reference differ, shares of classes are not
-    compared.
-    """
-    samples, reference = protocol["samples"], protocol["reference"]
-    width, name = protocol["extractor"]["dim"], protocol["extractor"]["label"]
-    counts, found = samples["class_counts"], []
+def find_warnings(card: ProtocolCard) -> tuple[str, ...]:
+    """What makes the numbers of a card misleading, in sentences."""
+    samples, reference, extractor = card.samples, card.reference, card.extractor
+    counts, found = samples.class_counts, []
     if counts and max(counts) - min(counts) > 1:
         found.append(
             f"samples are not balanced over the classes: {min(counts)} to {max(counts)} images each"
         )
-    others, names = reference.get("class_names", []), list(class_names)
-    apart = _total_variation(counts, reference["class_counts"])
+    others, names = reference.class_names, card.model.class_names
+    apart = _total_variation(counts, reference.class_counts)
     if names and others and others != names:
         found.append(
             f"the classes of the reference ({_short(others)}) are not the model's "
             f"({_short(names)}): class accuracy is left out"
         )
-    elif apart > _SHARE_TOLERANCE:
+    elif apart > _CLASS_TOLERANCE:
         found.append(
-            f"class shares of samples and reference differ by {apart:.1%}; distances include that"
+            f"class fractions of samples and reference differ by {apart:.1%}, which adds to every "
+            "distance"
         )
-    for words, count in (("samples", samples["images"]), ("reference", reference["images"])):
-        if count <= width:
+    for words, part in (("samples", samples), ("reference", reference)) if extractor else ():
+        assert extractor is not None
+        if part.count <= extractor.dim:
             found.append(
-                f"{count} images in the {words} are too few for a covariance of {width} features: "
-                f"{name} is biased, compare it at equal numbers of images only"
+                f"{part.count} images in the {words} are too few for a covariance of "
+                f"{extractor.dim} features: {extractor.label} is biased, compare it only between "
+                "equal numbers of images"
             )
-    if (protocol["guidance"].get("swept_on"), reference["split"]) == ("sweep", "train"):
+    if (card.guidance.swept_on, reference.split) == ("sweep", "train"):
         found.append("guidance was swept on images of this very split (train): use another")
-    return found
+    return tuple(found)
 
 
 def _total_variation(first: Sequence[int], second: Sequence[int]) -> float:
-    """Half of the sum of |differences of shares|; 0 where there are no classes to compare."""
+    """Half the sum of |differences of fractions|; 0 without classes to compare."""
     if not first or len(first) != len(second):
         return 0.0
     pairs = zip(first, second, strict=True)
     return 0.5 * sum(abs(a / max(1, sum(first)) - b / max(1, sum(second))) for a, b in pairs)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Values:
-    flat: Values = {}
-    for name, value in values.items():
+def _rows(section: Any, settings_only: bool = False) -> Iterator[tuple[str, Any]]:
+    """Names and values of a section; of mappings inside, each entry."""
+    if section is None:
+        return
+    if isinstance(section, Mapping):
+        yield from section.items()
+        return
+    for each in fields(section):
+        value = getattr(section, each.name)
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+            yield from value.items()
+        elif each.compare or not settings_only:
+            yield each.name, value
+
+
+def _cell(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.value:.5g}" + ("" if found.error is None else f" +- {found.error:.2g}")
 
 
 def _short(value: Any) -> str:
-    """A value in a few characters; long lists of counts as their range, of names as the first."""
-    if isinstance(value, list) and len(value) > 4 and all(isinstance(v, str) for v in value):
+    """A value in a few characters: a list of names by its first, a list of counts by its range."""
+    if isinstance(value, tuple) and len(value) > 4 and all(isinstance(v, str) for v in value):
         return f"{len(value)} names: {', '.join(value[:4])} ..."
-    if isinstance(value, list) and len(value) > 4 and all(isinstance(v, int) for v in value):
+    if isinstance(value, tuple) and len(value) > 4 and all(isinstance(v, int) for v in value):
         low, high = min(value), max(value)
-        each = f"{low} each" if low == high else f"{low} to {high} each: {value[:12]}"
+        each = f"{low} each" if low == high else f"{low} to {high} each: {list(value[:12])}"
         return f"{len(value)} classes, {each}{'' if low == high or len(value) <= 12 else ' ...'}"
-    return str(value)
+    return str(list(value) if isinstance(value, tuple) else value)

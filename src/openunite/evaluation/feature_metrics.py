@@ -1,36 +1,22 @@
 """Metrics of two sets of features, or of one set of logits: KID, precision and recall, IS.
 
-All in float64 on the CPU; what is random is drawn from a seed.
+All are computed in float64 on the CPU; random subsets are drawn from a seed.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openunite.evaluation.measured import Measured
+from openunite.evaluation.rates import Rate
+
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 NEIGHBORS = 3
 IS_SPLITS = 10
 _CHUNK = 1024  # rows of a distance matrix held at a time
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean over subsets or splits, and their standard deviation."""
-
-    mean: float
-    deviation: float
-
-
-@dataclass(frozen=True)
-class PrecisionRecall:
-    """Shares in [0, 1]."""
-
-    precision: float
-    recall: float
 
 
 def kernel_distance(
@@ -40,11 +26,12 @@ def kernel_distance(
     subsets: int = KID_SUBSETS,
     subset_size: int = KID_SUBSET_SIZE,
     seed: int = 0,
-) -> Spread:
+) -> Measured:
     """KID (Binkowski et al., 2018): unbiased MMD^2 with the kernel (x.y / d + 1)^3.
 
-    The mean over random subsets of `subset_size` of each set, or of half of the smaller set: with
-    all of it there would be no spread. It is unbiased, so a value near zero can be negative.
+    The mean and std over random subsets of `subset_size` from each set, at most half of the smaller
+    set: subsets of the full set would all be equal. The estimate is unbiased, so a value near zero
+    can be negative.
     """
     size = kid_subset_size(len(samples), len(reference), subset_size)
     if size < 2 or samples.shape[1] != reference.shape[1]:
@@ -59,16 +46,16 @@ def kernel_distance(
         rows = torch.from_numpy(random.choice(len(x), size, replace=False))
         columns = torch.from_numpy(random.choice(len(y), size, replace=False))
         values.append(unbiased_mmd(x[rows], y[columns]))
-    return Spread(float(np.mean(values)), float(np.std(values)))
+    return Measured(float(np.mean(values)), float(np.std(values)))
 
 
 def kid_subset_size(samples: int, reference: int, most: int = KID_SUBSET_SIZE) -> int:
-    """Images in each subset."""
+    """Number of images in each subset."""
     return min(most, samples // 2, reference // 2)
 
 
 def unbiased_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
-    """Mean kernel within x and within y, without the diagonals, less twice that between them."""
+    """Mean kernel within x plus that within y (no diagonals) minus twice that between them."""
     n, m = len(x), len(y)
     xx, yy, xy = _kernel(x, x), _kernel(y, y), _kernel(x, y)
     within = (xx.sum() - xx.trace()) / (n * (n - 1)) + (yy.sum() - yy.trace()) / (m * (m - 1))
@@ -79,43 +66,37 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1.0) ** 3
 
 
-def precision_recall(
+def precision(
     samples: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], neighbors: int = NEIGHBORS
-) -> PrecisionRecall:
-    """Improved precision and recall (Kynkaanniemi et al., 2019).
+) -> float:
+    """Improved precision (Kynkaanniemi et al., 2019); recall with the two sets exchanged.
 
-    A set's manifold is the union of balls around its points that reach the k-th nearest other
-    point. Precision is the share of samples on the manifold of the reference, recall the reverse.
+    The manifold of a set is the union of balls around its points, each reaching the k-th nearest
+    other point. Precision is the fraction of samples on the manifold of the reference.
     """
     if min(len(samples), len(reference)) <= neighbors:
         raise ValueError(
             f"expected more than {neighbors} features in each set, got {len(samples)} and "
             f"{len(reference)}; use more images"
         )
-    x, y = samples.cpu().double(), reference.cpu().double()
-    return PrecisionRecall(
-        precision=_share_inside(x, y, _radii(y, neighbors)),
-        recall=_share_inside(y, x, _radii(x, neighbors)),
-    )
+    points, centers = samples.cpu().double(), reference.cpu().double()
+    radii = _radii(centers, neighbors)
+    inside = [(torch.cdist(part, centers) <= radii).any(1) for part in _chunks(points)]
+    return float(torch.cat(inside).double().mean())
 
 
 def _radii(points: Tensor, neighbors: int) -> Tensor:
-    """Distance to the k-th nearest other point; the nearest of all is the point itself."""
+    """Distances to the k-th nearest other point (the nearest point is the point itself)."""
     parts = [torch.cdist(part, points).kthvalue(neighbors + 1, dim=1) for part in _chunks(points)]
     return torch.cat([part.values for part in parts])
-
-
-def _share_inside(points: Tensor, centers: Tensor, radii: Tensor) -> float:
-    inside = [(torch.cdist(part, centers) <= radii).any(1) for part in _chunks(points)]
-    return float(torch.cat(inside).double().mean())
 
 
 def _chunks(points: Tensor) -> tuple[Tensor, ...]:
     return points.split(_CHUNK)
 
 
-def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Spread:
-    """exp of the mean KL(p(y | x) || p(y)), over `splits` consecutive parts (Salimans, 2016)."""
+def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Measured:
+    """exp of the mean KL(p(y | x) || p(y)): mean and std over `splits` parts (Salimans, 2016)."""
     if len(logits) < splits:
         raise ValueError(
             f"expected at least {splits} samples, got {len(logits)}; use more or fewer splits"
@@ -126,9 +107,10 @@ def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Sp
         marginal = part.logsumexp(0) - math.log(len(part))  # finite where p itself vanishes
         divergence = (part.exp() * (part - marginal)).sum(1)
         scores.append(float(divergence.mean().exp()))
-    return Spread(float(np.mean(scores)), float(np.std(scores)))
+    return Measured(float(np.mean(scores)), float(np.std(scores)))
 
 
-def class_accuracy(logits: Float[Tensor, "n k"], labels: Tensor) -> float:
-    """Share of images whose largest logit is that of their label."""
-    return float((logits.argmax(1).cpu() == labels.cpu()).double().mean())
+def class_accuracy(logits: Float[Tensor, "n k"], labels: Tensor) -> Measured:
+    """Fraction of images whose largest logit is that of their label."""
+    hits = int((logits.argmax(1).cpu() == labels.cpu()).sum())
+    return Rate.of(hits, len(labels)).measured

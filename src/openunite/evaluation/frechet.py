@@ -3,8 +3,8 @@
     FD = |m_a - m_b|^2 + tr(A) + tr(B) - 2 tr((A^1/2 B A^1/2)^1/2)
 
 with means m and covariances A, B. The product under the root is symmetric, so its eigenvalues are
-real and eigh finds them; the square root of the unsymmetric A B, which is what other
-implementations take, turns complex where covariances are nearly singular.
+real and eigh finds them. Other implementations take the root of A B, which is not symmetric and
+has complex roots where covariances are nearly singular.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-MIN_SAMPLES = 2  # below that there is no covariance
+MIN_SAMPLES = 2  # fewer have no covariance
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GaussianStatistics:
 
 
 class FeatureAccumulator:
-    """Gaussian statistics of features that come in batches of any size."""
+    """Gaussian statistics of features that arrive in batches of any size."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -42,7 +42,7 @@ class FeatureAccumulator:
         self._scatter: Tensor | None = None  # sum of (x - mean)(x - mean)^T
 
     def update(self, features: Float[Tensor, "b d"]) -> "FeatureAccumulator":
-        """Add a batch; raises ValueError for another width or values that are not finite."""
+        """Add a batch. Raise ValueError if its width changes or a value is not finite."""
         batch = self._checked(features)
         count = len(batch)
         if count == 0:
@@ -62,7 +62,7 @@ class FeatureAccumulator:
         return self
 
     def statistics(self) -> GaussianStatistics:
-        """Mean and covariance of everything added so far."""
+        """Mean and covariance of all features added so far."""
         if self._mean is None or self._scatter is None or self._count < MIN_SAMPLES:
             raise ValueError(
                 f"expected features of at least {MIN_SAMPLES} samples, got {self._count}; "
@@ -82,19 +82,19 @@ class FeatureAccumulator:
                 f"expected features of width {len(self._mean)}, got {features.shape[1]}; "
                 "use one feature extractor for all batches"
             )
-        # To the CPU first: some accelerators have no float64.
+        # Move to the CPU first: some accelerators have no float64.
         batch = features.detach().cpu().double()
         if not bool(torch.isfinite(batch).all()):
             bad = int((~torch.isfinite(batch)).any(1).sum())
             raise ValueError(
                 f"expected finite features, got NaN or infinity in {bad} of {len(batch)} samples; "
-                "look at the images that went in, the model may have diverged"
+                "look at the images, the model may have diverged"
             )
         return batch
 
 
 def statistics(features: Float[Tensor, "n d"]) -> GaussianStatistics:
-    """Mean and covariance of all features at once."""
+    """Mean and covariance of one batch that holds all features."""
     return FeatureAccumulator().update(features).statistics()
 
 

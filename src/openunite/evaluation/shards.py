@@ -1,7 +1,7 @@
-"""Long work in shards: a killed job goes on where it stopped, on one process or many.
+"""Long work in shards: an interrupted job resumes, on one process or many.
 
-A shard is one file and holds the results of fixed positions, so its content depends neither on the
-number of processes nor on what was done before. Processes share a folder, and nothing else.
+A shard is one file with the results of fixed positions, so its content depends neither on the
+number of processes nor on earlier interruptions. Processes share a folder and nothing else.
 """
 
 import json
@@ -17,70 +17,70 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-Make = Callable[[range], Mapping[str, Tensor]]  # positions -> tensors with one row for each
+Make = Callable[[range], Mapping[str, Tensor]]  # positions -> tensors with one row each
 
 
-def _alone() -> None:
+def _no_barrier() -> None:
     return
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The processes at work: this one's number, how many there are, and how to wait for all."""
+class ProcessGroup:
+    """This process's rank, the number of processes, and a barrier."""
 
     rank: int = 0
-    world: int = 1
-    wait: Callable[[], None] = _alone
+    size: int = 1
+    wait: Callable[[], None] = _no_barrier
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
 
 @dataclass(frozen=True)
 class Shards:
-    """`count` positions in files of `size` below `folder`."""
+    """`count` positions in files of `size` positions each below `folder`."""
 
     folder: Path
     count: int
     size: int
 
-    def make(self, make: Make, crew: Crew, words: str) -> "Shards":
-        """Write the shards that are not there yet, each process its part; wait for all of them."""
+    def make(self, make: Make, group: ProcessGroup, words: str) -> "Shards":
+        """Write the missing shards, a part in each process, and wait until all are written."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        mine = range(crew.rank, len(self), crew.world)
-        bar = tqdm(mine, desc=words, unit="batch", disable=None if crew.leads else True)
+        mine = range(group.rank, len(self), group.size)
+        bar = tqdm(mine, desc=words, unit="batch", disable=None if group.is_main else True)
         for number in bar:
-            if not self._sound(number):
+            if not self._is_complete(number):
                 write_tensors(self.path(number), make(self.positions(number)))
-        crew.wait()
+        group.wait()
         return self
 
     def read(self) -> Iterator[dict[str, Tensor]]:
-        """All shards in order."""
+        """Yield all shards in order."""
         for number in range(len(self)):
             yield load_file(self.path(number))
 
     def positions(self, number: int) -> range:
-        """What shard `number` holds."""
+        """Positions in shard `number`."""
         return range(number * self.size, min((number + 1) * self.size, self.count))
 
     def __len__(self) -> int:
         return -(-self.count // self.size)
 
     def remove(self) -> None:
-        """Delete the files, and the folder if nothing else is in it."""
+        """Delete the files, and the folder if it is empty then."""
         for number in range(len(self)):
             self.path(number).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def path(self, number: int) -> Path:
-        """Where shard `number` is."""
+        """Path of shard `number`."""
         return self.folder / f"{number:06d}.safetensors"
 
-    def _sound(self, number: int) -> bool:
-        """There, whole, and with as many rows as it should have."""
+    def _is_complete(self, number: int) -> bool:
+        """True if the file exists, can be read and has the expected number of rows."""
         rows = len(self.positions(number))
         try:
             with safe_open(self.path(number), "pt") as file:
@@ -91,14 +91,14 @@ class Shards:
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Twelve characters that change with any of the settings: other work never mixes in."""
+    """Twelve characters that change with any of the settings; they name a folder of work."""
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Whole or not at all; the name of the unfinished file is this process's own."""
+    """Write a file atomically, by way of a temporary file of this process."""
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(plain, unfinished, metadata)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 import openunite
 from openunite.commands import Report
 from openunite.files import write_text
-from openunite.loading import load_pipeline, weights_checksum
+from openunite.loading import load_pipeline, weights_checksums
 from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.report.page import Card, Page, Part, Picture, Result, Table, Values, shown
 from openunite.report.tables import by_reason, card_of, defined, headlines, metric_tables
@@ -146,7 +146,7 @@ def _checksum(run: Path, weights: str) -> str | None:
         pipeline = load_pipeline(str(run), weights)
     except (OSError, ValueError, RuntimeError, SafetensorError):  # missing or damaged
         return None
-    return weights_checksum(pipeline)
+    return "".join(weights_checksums(pipeline))
 
 
 def _commands(run: Path, config: RunConfig, cards: Collection[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""`openunite study`: a grid of runs, some side by side, and one table of them.
+"""`openunite study`: a grid of runs, some of them in parallel, and one table of all.
 
 A cell is one variant with one seed. Its runs are `openunite train` commands in processes of their
-own, so each can be repeated by hand; what is finished is never run again, what was killed resumes.
-Runs on the embedded images measure themselves; others are judged by `openunite evaluate`.
+own, so each can be repeated by hand. A finished run is never started again, an interrupted one
+resumes. Runs on the embedded images are evaluated by `train`, others by `openunite evaluate`.
 """
 
 import json
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from openunite.commands import Study, Train
@@ -19,7 +19,7 @@ from openunite.evaluation.card import differences as protocols_apart
 from openunite.evaluation.card import load_card, software
 from openunite.evaluation.images.features import load_extractor
 from openunite.files import write_json, write_text
-from openunite.modalities.image.trial import EMBEDDED, extractor_for
+from openunite.modalities.image.context import extractor_for, is_embedded
 from openunite.planning.cost import flops, uses_lpips
 from openunite.planning.scaling import muon_flops
 from openunite.study.table import Row, add, distances, draw, markdown, summary
@@ -29,14 +29,14 @@ from openunite.training.device import choose_device
 from openunite.training.signals import StopSignals
 from openunite.verbs.configure import configure
 
-_JUDGED_TOGETHER = 50  # images; processes side by side would fill a small memory with more
+_EVALUATION_BATCH = 50  # several processes with larger batches would fill a small memory
 
 
 @dataclass
 class Cell:
-    """One variant, one seed: one run, or two in turn, the last of which has the metrics.
+    """One variant with one seed: one run, or two stages, of which the last has the metrics.
 
-    `extractor` names what judges the last run afterwards, None if nothing does.
+    `extractor` names the extractor of `openunite evaluate` for the last run, None without one.
     """
 
     variant: Variant
@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def card(self) -> Path | None:
-        """The protocol card of the last run, if it is to have one."""
+        """Path of the last run's protocol card, None if it is not evaluated."""
         return self.folder / f"card-{self.extractor}.json" if self.extractor else None
 
     @property
@@ -66,13 +66,13 @@ class Cell:
         return self.collapsed or (self.trained and (self.card is None or self.card.is_file()))
 
     def waiting(self) -> tuple[Path, RunConfig]:
-        """The run that is to be started next; when all are trained the last, to be judged."""
+        """The next run to start; if all are trained, the last one, to be evaluated."""
         untrained = (r for r in self.runs if not (r[0] / "metrics.json").is_file())
         return next(untrained, self.runs[-1])
 
 
 def study(command: Study) -> None:
-    """Run what is missing of the grid; write table.md, table.json and figure.png after each cell.
+    """Run the missing cells of the grid; write table.md, table.json and figure.png after each.
 
     ValueError if the folder holds cells with other settings, if their cards cannot be compared, or
     if a run failed.
@@ -82,7 +82,7 @@ def study(command: Study) -> None:
         raise ValueError(f"--seeds must be different numbers, at least one, got {given}")
     output = Path(command.output or f"runs/ablations-{command.grid}")
     base = _base(command)
-    extractor, note = _judge(base.data.source)
+    extractor, note = _extractor(base.data.source)
     cells = plan(grid(command.grid, command.variants), command.seeds, base, output, extractor)
     _check(cells)
     output.mkdir(parents=True, exist_ok=True)
@@ -90,14 +90,14 @@ def study(command: Study) -> None:
         complete = _run_all(cells, max(1, command.processes), output, stop, note)
     write(cells, output, note)
     if not complete:
-        print("stopped; the same command goes on")
+        print("stopped; repeat the command to continue")
         return
     print("\n" + (output / "table.md").read_text())
     print(f"-> {output / 'table.md'}, table.json, figure.png")
 
 
 def _base(command: Study) -> RunConfig:
-    """The default's settings: the embedded images, or sizes chosen from --data."""
+    """The settings of the default variant: the embedded images, or sizes chosen from --data."""
     base = ablation_base()
     if command.data is not None:
         own = configure(Train(recipe="images", data=command.data, steps=command.steps))
@@ -110,9 +110,9 @@ def _base(command: Study) -> RunConfig:
     return base
 
 
-def _judge(data: str) -> tuple[str | None, str]:
-    """The extractor that judges runs on images not embedded; a sentence on it for the table."""
-    if data == EMBEDDED:
+def _extractor(data: str) -> tuple[str | None, str]:
+    """The extractor for `openunite evaluate`, if runs need it, and a sentence for the table."""
+    if is_embedded(data):
         return None, ""
     name = extractor_for(data)
     try:
@@ -150,7 +150,7 @@ def stage_steps(default: RunConfig, staged: RunConfig) -> int:
 
     Per sample the first stage tokenizes and decodes; the second runs the frozen tokenizer forward
     (a third of forward and backward) and trains on its flow draws. Per step Muon orthogonalizes
-    what the stage trains: one network and the decoder, then the other network alone.
+    the networks that the stage trains: one and the decoder, then the other alone.
     """
     one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # of the two networks
     joint, each = (flops(config, as_released=False) for config in (default, one))
@@ -175,21 +175,21 @@ def _check(cells: Sequence[Cell]) -> None:
 
 
 def _check_cards(cells: Sequence[Cell]) -> None:
-    """ValueError if two cards were made by different protocols."""
+    """Raise ValueError if two cards have different protocols."""
     paths = [c.card for c in cells if c.card and c.finished and not c.collapsed]
     cards = [(path, load_card(path)) for path in paths]
     for path, card in cards[1:]:
         if apart := protocols_apart(cards[0][1], card):
             raise ValueError(
-                f"{paths[0]} and {path} cannot be compared ({'; '.join(apart)}); delete the one "
-                "that is wrong and run the same command again"
+                f"{paths[0]} and {path} cannot be compared ({'; '.join(apart)}); delete the wrong "
+                "one and run the same command again"
             )
 
 
 def _run_all(
     cells: Sequence[Cell], processes: int, output: Path, stop: StopSignals, note: str = ""
 ) -> bool:
-    """Keep `processes` runs going until all cells are finished; False if asked to stop."""
+    """Keep `processes` runs going until all cells are finished; False after a stop signal."""
     waiting = [cell for cell in cells if not cell.finished]
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
     try:
@@ -200,20 +200,20 @@ def _run_all(
             time.sleep(0.2)
             for cell, process in [pair for pair in running if pair[1].poll() is not None]:
                 running.remove((cell, process))
-                _settle(cell, process, waiting)
+                _finish(cell, process, waiting)
                 done = sum(c.finished for c in cells)
                 print(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})", flush=True)
                 write(cells, output, note)
     finally:
         for _, process in running:
-            process.terminate()  # each saves its step and ends; a second signal would kill it
+            process.terminate()  # it saves and ends; a second signal would kill it
         for _, process in running:
             process.wait()
     return not waiting and not running
 
 
 def _start(cell: Cell) -> "subprocess.Popen[bytes]":
-    """In a session of its own, so that Ctrl-C reaches the run by way of `_run_all` alone."""
+    """Start the next run in its own session, so that only `_run_all` handles Ctrl-C."""
     folder, _ = cell.waiting()
     command = [sys.executable, "-m", "openunite.cli", *arguments(cell)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
@@ -224,28 +224,30 @@ def _start(cell: Cell) -> "subprocess.Popen[bytes]":
 
 
 def arguments(cell: Cell) -> list[str]:
-    """What `openunite` is to do next for a cell: train a run, or judge the last one."""
+    """The next `openunite` command of a cell: train a run, or evaluate the last one."""
     folder, config = cell.waiting()
     if cell.trained:
-        few = ["--batch-size", str(_JUDGED_TOGETHER)]
+        few = ["--batch-size", str(_EVALUATION_BATCH)]
         return ["evaluate", str(folder), "--extractor", f"{cell.extractor}", *few]
     settings = folder.with_name(f"{folder.name}.yaml")
     save_config(config, settings)
     return ["train", "--config", str(settings), "--output", str(folder)]
 
 
-def _settle(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
-    """After a run: the cell is done, or goes on. ValueError if the run failed."""
+def _finish(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
+    """Put a cell back that is not finished. Raise ValueError if its run failed."""
     if cell.finished:
         return
-    if process.returncode == 0:  # a second stage or judging is due, or a signal had stopped it
+    if (
+        process.returncode == 0
+    ):  # a second stage or an evaluation follows, or a signal stopped the run
         waiting.insert(0, cell)
         return
     folder, _ = cell.waiting()
     lines = _log(folder).read_text(errors="replace").strip().splitlines()
     raise ValueError(
         f"{folder.name} ended with status {process.returncode} ({(lines or ['nothing'])[-1]}); "
-        f"mend that and run the same command again, {_log(folder)} has more"
+        f"fix that and run the same command again; {_log(folder)} has more"
     )
 
 
@@ -260,7 +262,7 @@ def _outcome(cell: Cell) -> str:
 
 
 def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
-    """table.md, table.json and figure.png of the cells that are finished."""
+    """Write table.md, table.json and figure.png of the finished cells."""
     _check_cards(cells)
     table = list(gather(cells).values())
     write_text(output / "table.md", markdown(table, note))
@@ -270,7 +272,7 @@ def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
         "guidance_scale": default.sampling.guidance_scale,
         "seeds": sorted({c.seed for c in cells}),
         "steps": default.steps,
-        "software": software(str(choose_device()), 1),
+        "software": asdict(software(str(choose_device()), 1, default.batch_size)),
     }
     values = {**settings, **({"note": note} if note else {}), "rows": summary(table)}
     write_json(output / "table.json", values)
@@ -278,7 +280,7 @@ def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
 
 
 def gather(cells: Sequence[Cell]) -> dict[str, Row]:
-    """One row per variant, in the order of the grid. Two stages are counted together."""
+    """One row per variant, in the order of the grid; two stages count as one run."""
     rows: dict[str, Row] = {}
     for cell in cells:
         variant, paper = cell.variant, cell.variant.paper
@@ -292,6 +294,6 @@ def gather(cells: Sequence[Cell]) -> dict[str, Row]:
         elif cell.finished:
             parts = [json.loads((f / "metrics.json").read_text()) for f, _ in cell.runs]
             seconds = sum(part["train_seconds"] for part in parts)
-            judged = distances(load_card(cell.card)) if cell.card else {}
-            add(row, parts[-1] | {"train_seconds": seconds} | judged)
+            found = distances(load_card(cell.card)) if cell.card else {}
+            add(row, parts[-1] | {"train_seconds": seconds} | found)
     return rows

@@ -1,8 +1,8 @@
-"""The ablation table: means and spreads over seeds beside the paper, and whether a direction holds.
+"""The ablation table: means and stds over seeds beside the paper, and whether a direction holds.
 
 Rule: a difference to the default counts when it exceeds three of its standard errors,
 sqrt(s^2 / n + s_default^2 / n_default); with three seeds that is about 95 % (Student's t has 2 to 4
-degrees of freedom: 2.8 to 4.3). What does not exceed it is undecided, whatever its sign.
+degrees of freedom: 2.8 to 4.3). A smaller difference is undecided, whatever its sign.
 """
 
 import math
@@ -13,26 +13,30 @@ from statistics import mean, stdev
 from typing import Any
 
 from openunite.evaluation.card import ProtocolCard
+from openunite.evaluation.images.table import flat_metrics
 
 STANDARD_ERRORS = 3.0
-# Column, its metric, whether smaller is better; where the metric was not taken, no column.
-COLUMNS: tuple[tuple[str, str, bool], ...] = (
-    ("FD", "fd_samples", True),
-    ("FD guided", "fd_samples_guided", True),
-    ("rFD", "fd_recon", True),
-    ("PSNR (dB)", "recon_psnr_db", False),
-    ("accuracy", "sample_accuracy", False),
-    ("accuracy guided", "sample_accuracy_guided", False),
-    ("parameters", "parameters", True),
-    ("training (s)", "train_seconds", True),
+# Title and name in metrics.json; a column without values is left out.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("FD", "fd_samples"),
+    ("FD guided", "fd_samples_guided"),
+    ("rFD", "fd_recon"),
+    ("PSNR (dB)", "recon_psnr_db"),
+    ("accuracy", "sample_accuracy"),
+    ("accuracy guided", "sample_accuracy_guided"),
+    ("parameters", "parameters"),
+    ("training (s)", "train_seconds"),
 )
-JUDGED = ("fd_samples", "fd_samples_guided", "fd_recon")
+WITH_VERDICT = ("fd_samples", "fd_samples_guided", "fd_recon")  # of all these smaller is better
 
 
 @dataclass(frozen=True)
 class Row:
-    """All seeds of one variant. `paper` is -1, 0 or 1 for generation and for reconstruction: where
-    its metric stands to the default's in the paper (1: larger, that is worse)."""
+    """All seeds of one variant.
+
+    `paper` is the paper's direction against the default for generation and for reconstruction:
+    1 is a larger distance (worse), -1 a smaller one, 0 no direction.
+    """
 
     name: str
     axis: str
@@ -44,10 +48,11 @@ class Row:
 
 
 def verdict(row: Row, default: Row, metric: str) -> str:
-    """Whether the paper's direction holds for one metric of which smaller is better.
+    """Whether the paper's direction holds for one distance.
 
-    "holds", "does not hold", "undecided" with the difference and its standard error; where the
-    paper has no direction, "larger" or "smaller". More than half of the seeds collapsed: larger.
+    "holds", "does not hold" or "undecided", with the difference and its standard error; "larger"
+    or "smaller" if the paper has no direction. If more seeds collapsed than finished, the distance
+    counts as larger.
     """
     direction = row.paper[1] if metric == "fd_recon" else row.paper[0]
     values, reference = row.metrics.get(metric, []), default.metrics.get(metric, [])
@@ -58,7 +63,7 @@ def verdict(row: Row, default: Row, metric: str) -> str:
     difference = mean(values) - mean(reference)
     error = math.hypot(stdev(values) / len(values) ** 0.5, stdev(reference) / len(reference) ** 0.5)
     shown = f"{difference:+.2g} +- {error:.2g}"
-    if error == 0.0 or abs(difference) <= STANDARD_ERRORS * error:  # no spread: the same run twice
+    if error == 0.0 or abs(difference) <= STANDARD_ERRORS * error:  # the same run twice
         return f"undecided: {shown}"
     return f"{_say(1 if difference > 0 else -1, direction)}: {shown}"
 
@@ -72,49 +77,53 @@ def _say(found: int, direction: int) -> str:
 def markdown(rows: Sequence[Row], note: str = "") -> str:
     """The table, then the verdicts, then a note. The first row is the default."""
     columns = [c for c in COLUMNS if any(c[1] in row.metrics for row in rows)]
-    head = ["variant", *(title for title, *_ in columns), "steps", "collapsed"]
+    head = ["variant", *(title for title, _ in columns), "steps", "collapsed"]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in rows:
-        cells = [_spread(row.metrics.get(metric, [])) for _, metric, _ in columns]
+        cells = [_spread(row.metrics.get(metric, [])) for _, metric in columns]
         seeds = row.collapsed + max(map(len, row.metrics.values()), default=0)
         lines.append(_line([row.name, *cells, row.steps, f"{row.collapsed} of {seeds}"]))
-    judged = [(title, metric) for title, metric, _ in columns if metric in JUDGED]
-    if len(rows) > 1 and judged:
-        head = ["variant", "axis", "paper FID / rFID", *(title for title, _ in judged)]
+    compared = [column for column in columns if column[1] in WITH_VERDICT]
+    if len(rows) > 1 and compared:
+        head = ["variant", "axis", "paper FID / rFID", *(title for title, _ in compared)]
         lines += ["", _line(head), _line(["---"] * len(head))]
-        lines.append(_line(["default", "", rows[0].paper_numbers, *[""] * len(judged)]))
+        lines.append(_line(["default", "", rows[0].paper_numbers, *[""] * len(compared)]))
         for row in rows[1:]:
-            said = [verdict(row, rows[0], metric) for _, metric in judged]
+            said = [verdict(row, rows[0], metric) for _, metric in compared]
             lines.append(_line([row.name, row.axis, row.paper_numbers, *said]))
     lines += ["", note] if note else []
     return "\n".join(lines) + "\n"
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What JSON keeps: every value, mean and deviation, and the verdicts."""
+    """Rows for JSON: every value, mean and std, and the verdicts."""
     result = []
     for row in rows:
         shown = {
-            name: {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
+            name: {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
             for name, values in row.metrics.items()
         }
-        verdicts = {m: verdict(row, rows[0], m) for m in JUDGED if m in rows[0].metrics}
+        verdicts = {m: verdict(row, rows[0], m) for m in WITH_VERDICT if m in rows[0].metrics}
         extra = {"summary": shown} | ({"verdicts": verdicts} if row is not rows[0] else {})
         result.append(asdict(row) | extra)
     return result
 
 
 def draw(rows: Sequence[Row], out_png: Path) -> None:
-    """One panel per judged metric: every seed a dot, the mean a bar, the default a line."""
-    from matplotlib.figure import Figure  # with a canvas of its own; pyplot would keep state
+    """Draw a panel per distance: every seed is a dot, the mean a bar, the default a line."""
+    from matplotlib.figure import Figure  # pyplot would keep global state
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    judged = [c for c in COLUMNS if c[1] in JUDGED and any(c[1] in row.metrics for row in rows)]
-    if not judged:
+    compared = [
+        c for c in COLUMNS if c[1] in WITH_VERDICT and any(c[1] in row.metrics for row in rows)
+    ]
+    if not compared:
         return
-    figure = Figure(figsize=(4.0 * len(judged) + 2.0, 0.4 * len(rows) + 1.2), layout="constrained")
-    panels = figure.subplots(1, len(judged), sharey=True, squeeze=False)[0]
-    for panel, (title, metric, _) in zip(panels, judged, strict=True):
+    figure = Figure(
+        figsize=(4.0 * len(compared) + 2.0, 0.4 * len(rows) + 1.2), layout="constrained"
+    )
+    panels = figure.subplots(1, len(compared), sharey=True, squeeze=False)[0]
+    for panel, (title, metric) in zip(panels, compared, strict=True):
         for height, row in enumerate(rows):
             values = row.metrics.get(metric, [])
             panel.plot(values, [height] * len(values), "o", color="tab:blue", alpha=0.6)
@@ -139,7 +148,7 @@ def _label(row: Row) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean +- standard deviation over seeds."""
+    """Mean +- std over seeds."""
     if not values:
         return "-"
     if all(value == int(value) and value > 1000 for value in values):
@@ -155,18 +164,13 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def distances(card: ProtocolCard) -> dict[str, float]:
-    """What a protocol card has of `JUDGED`."""
-    name = card.protocol["extractor"]["label"]
-    places = (("unguided", name), ("guided", name), ("reconstructions", f"r{name}"))
-    return {
-        metric: card.metrics[column][row]
-        for metric, (column, row) in zip(JUDGED, places, strict=True)
-        if column in card.metrics
-    }
+    """The distances of a protocol card that get a verdict."""
+    found = flat_metrics(card.metrics)
+    return {name: found[name] for name in WITH_VERDICT if name in found}
 
 
 def add(row: Row, metrics: Mapping[str, Any]) -> None:
-    """One finished seed: its numbers join the row."""
-    for _, metric, _ in COLUMNS:
+    """Add the numbers of one finished seed to the row."""
+    for _, metric in COLUMNS:
         if isinstance(metrics.get(metric), int | float):
             row.metrics.setdefault(metric, []).append(float(metrics[metric]))

@@ -1,7 +1,7 @@
-"""What the paper ablates, as variants of one run, with the numbers it reports for them.
+"""The ablations of the paper as variants of one run, with the paper's numbers.
 
-Paper: UNITE-B, ImageNet-256, 120 epochs, FID / rFID. A variant changes settings and nothing else; a
-staged one is two runs, of an autoencoder and of a denoiser on its latents.
+Paper: UNITE-B, ImageNet-256, 120 epochs, FID / rFID. A variant changes settings and nothing else. A
+staged variant is two runs: an autoencoder, then a denoiser on its latents.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from openunite.training.config import (
 
 @dataclass(frozen=True)
 class Paper:
-    """FID and rFID of the paper's run, or what it claims without a number.
+    """FID and rFID of the paper's run, or its claim if it gives no number.
 
-    `generation` and `reconstruction` say where the variant stands to the default: 1 worse (a larger
-    distance), -1 better, 0 where versions of the paper disagree or nothing is said.
+    `generation` and `reconstruction` compare the variant with the default: 1 is worse (a larger
+    distance), -1 better, 0 if versions of the paper disagree or say nothing.
     """
 
     numbers: str
@@ -35,8 +35,8 @@ class Paper:
 class Variant:
     """One row of the ablation table.
 
-    With `half_depth` each of its two networks has half the blocks: together they have about the
-    parameters of the shared one.
+    With `half_depth` each of two networks has half the blocks, so that together they have about as
+    many parameters as the shared one.
     """
 
     name: str
@@ -48,28 +48,28 @@ class Variant:
 
     @property
     def staged(self) -> bool:
-        """Two runs; `apply` gives the settings of the first."""
+        """True for two runs; `apply` gives the settings of the first."""
         return "stage" in self.objective
 
     def apply(self, base: RunConfig) -> RunConfig:
-        """`base` with this variant's settings. ValueError if there is no such setting."""
+        """`base` with this variant's settings."""
         model = replace(base.model, **self.model)
         if self.half_depth:
             model = replace(model, depth=model.depth // 2, context_start=model.context_start // 2)
         return replace(base, model=model, objective=replace(base.objective, **self.objective))
 
     def stages(self, base: RunConfig, steps: int, autoencoder: str) -> tuple[RunConfig, RunConfig]:
-        """The two runs of a staged variant, `steps` each; the first is in folder `autoencoder`."""
+        """The two runs of a staged variant; `autoencoder` is the folder of the first one."""
         config = replace(self.apply(base), steps=steps)
         second = replace(config.objective, stage="denoiser")
         return config, replace(config, objective=second, init_from=autoencoder)
 
 
 def ablation_base() -> RunConfig:
-    """The default: the paper's settings of every axis, on the embedded images, at width 64.
+    """The default: the paper's settings on every axis, on the embedded images, at width 64.
 
-    Written out, so that tuning the recipe `fashion` does not move the study. 600 steps of 32 take
-    about 150 s of one core (AMD EPYC without AVX-512).
+    It does not use the recipe `fashion`, so that tuning the recipe does not change the study. 600
+    steps of 32 take about 150 s of one core (AMD EPYC without AVX-512).
     """
     return RunConfig(
         recipe="ablation",
@@ -200,9 +200,10 @@ SMALL = (
 
 
 def grid(name: str, only: Sequence[str] = ()) -> tuple[Variant, ...]:
-    """The variants of grid "small" or "full", or those called `only`, and always the default.
+    """The variants of grid "small" or "full"; with `only`, the default and those with these names.
 
-    The default is first: the others are compared with it. ValueError for a name not in the grid.
+    The default comes first, because the others are compared with it. Raise ValueError for a name
+    that is not in the grid.
     """
     variants = tuple(v for v in VARIANTS if name == "full" or v.name in SMALL)
     for asked in only:

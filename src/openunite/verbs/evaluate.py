@@ -1,67 +1,68 @@
-"""`openunite evaluate RUN`: samples and reconstructions of a model of images, a card."""
+"""`openunite evaluate RUN`: samples and reconstructions of a model of images, and their card."""
 
-import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from openunite.commands import Evaluate
-from openunite.evaluation.card import (
-    ProtocolCard,
-    class_counts,
-    differences,
-    find_warnings,
-    load_card,
-    software,
-)
+from openunite.evaluation.card import ProtocolCard, differences, find_warnings, load_card
 from openunite.evaluation.images.feature_sets import gather, read_features
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.perceptual import MIN_SIDE, Lpips
-from openunite.evaluation.images.sets import (
-    SETTINGS,
-    evaluations_in,
-    kid_settings,
-    reconstruct_shards,
-    reconstruction_metrics,
+from openunite.evaluation.images.sets import mean_nfe, pair_means, reconstruct_shards
+from openunite.evaluation.images.table import (
+    RECONSTRUCTION_FD,
+    ImageMetrics,
+    PairMetric,
+    pair_metrics,
 )
+from openunite.evaluation.measured import Measured
+from openunite.evaluation.sections import PartSection
 from openunite.evaluation.shards import Shards
-from openunite.modalities.image.trial import Sampling, Split, Trial, home_of, open_trial, trained_on
-
-NO_GUIDANCE = 1.0
+from openunite.modalities.card import NO_GUIDANCE, guidance_scale
+from openunite.modalities.image.card import evaluation_card
+from openunite.modalities.image.context import (
+    EvaluationContext,
+    SampleSettings,
+    Split,
+    home_of,
+    open_context,
+    trained_on,
+)
 
 
 def evaluate(command: Evaluate, extractor: Extractor | None = None) -> None:
-    """Draw, reconstruct, judge; write the card, print it and compare it if asked to.
+    """Draw, reconstruct and measure; write the card, print it and compare it if asked to.
 
-    `extractor` takes the place of the one that the command names, a `CallableExtractor` say.
+    A given `extractor`, say a `CallableExtractor`, replaces the one that the command names.
     """
     other = load_card(command.compare) if command.compare else None
     if command.source.endswith(".json"):
         _show(load_card(command.source), other, command.compare)
         return
-    trial = open_trial(
+    context = open_context(
         command, weights=command.weights, precision=command.precision, extractor=extractor
     )
-    work = do_work(trial, command)
-    if not trial.crew.leads:
+    results = compute(context, command)
+    if not context.group.is_main:
         return
-    card = make_card(trial, command, work)
-    path = Path(command.output or trial.home / f"card-{trial.extractor.name}.json")
+    card = make_card(context, command, results)
+    path = Path(command.output or context.home / f"card-{context.extractor.name}.json")
     card.save(path)
     print(f"\n-> {path}\n")
     _show(card, other, command.compare)
 
 
 @dataclass(frozen=True)
-class Work:
-    """What all processes made together: images and features in shards, real images in files."""
+class EvaluationResults:
+    """What all processes computed: pairs of shards (images, features), and files of features."""
 
-    sampling: Sampling
-    lpips: Lpips | None
+    drawn: SampleSettings
     scale: float
+    lpips: Lpips | None
+    pairs: list[PairMetric]
     samples: tuple[Shards, Shards]
     guided: tuple[Shards, Shards] | None
     reconstructions: tuple[Shards, Shards]
@@ -70,225 +71,167 @@ class Work:
     originals: Path
 
 
-def do_work(trial: Trial, command: Evaluate) -> Work:
-    """Everything that takes long; each process does its part, and all wait for each other."""
-    chosen, steps = command.guidance_scale, command.num_inference_steps
-    scale = float(trial.pipeline.sampling.guidance_scale if chosen is None else chosen)
-    scale = scale if trial.num_classes else NO_GUIDANCE
-    sampling = Sampling(command.num_samples, command.seed, command.solver, steps, command.labels)
-    lpips = _lpips(trial, command.vgg16)
-    others = _other(command.split)
-    return Work(
-        sampling=sampling,
-        lpips=lpips,
+def compute(context: EvaluationContext, command: Evaluate) -> EvaluationResults:
+    """Everything that takes long; each process computes a part and waits for the others."""
+    scale = guidance_scale(context.pipeline, command.guidance_scale)
+    steps = command.num_inference_steps
+    drawn = SampleSettings(command.num_samples, command.seed, command.solver, steps, command.labels)
+    side = _shorter_side(context)
+    lpips = _lpips(context, command.vgg16) if side >= MIN_SIDE else None
+    pairs = pair_metrics(side, lpips)
+    return EvaluationResults(
+        drawn=drawn,
         scale=scale,
-        samples=trial.samples(sampling, NO_GUIDANCE),
-        guided=None if scale == NO_GUIDANCE else trial.samples(sampling, scale),
-        reconstructions=_reconstruct(trial, lpips),
-        reference=trial.real(command.split)[0],
-        others=trial.real(others, command.num_samples),
-        originals=trial.real("test")[0],
+        lpips=lpips,
+        pairs=pairs,
+        samples=context.samples(drawn, NO_GUIDANCE),
+        guided=None if scale == NO_GUIDANCE else context.samples(drawn, scale),
+        reconstructions=_reconstruct(context, pairs, lpips),
+        reference=context.real(command.split)[0],
+        others=context.real(_other(command.split), command.num_samples),
+        originals=context.real("test")[0],
     )
 
 
-def make_card(trial: Trial, command: Evaluate, work: Work) -> ProtocolCard:
-    """All metrics and what decided them; the work of one process."""
-    judge, labels = trial.judge(work.reference), trial.labels(work.sampling)
-    drawn, features = work.samples
-    metrics = {"unguided": judge.judge(gather(features), labels)}
-    if work.guided is not None:
-        metrics["guided"] = judge.judge(gather(work.guided[1]), labels)
-    others, other_labels = work.others
-    metrics["real images"] = judge.judge(read_features(others), other_labels)
-    outputs, found = work.reconstructions
-    metrics["reconstructions"] = reconstruction_metrics(
-        outputs, gather(found), read_features(work.originals), trial.extractor.label
+def make_card(
+    context: EvaluationContext, command: Evaluate, results: EvaluationResults
+) -> ProtocolCard:
+    """All metrics and what decided them, on one process."""
+    card = evaluation_card(
+        context, results.drawn, command.split, results.scale, _columns(context, results)
     )
-    sampled = of_samples(trial, work.sampling)
-    sampled["sampling"]["evaluations"] = evaluations_in(drawn)
-    if work.guided is not None:
-        sampled["sampling"]["evaluations_guided"] = evaluations_in(work.guided[0])
-    protocol = {
-        **_of_trial(trial, command),
-        **sampled,
-        "real_images": {"split": _other(command.split), "images": len(other_labels)},
-        "guidance": {
-            "scale": work.scale,
-            "interval": list(trial.pipeline.sampling.guidance_interval),
-            "swept_on": _swept_on(trial),
-        },
-        "metrics": {
-            **SETTINGS,
-            "kid": kid_settings(work.sampling.count, len(judge.reference.features)),
-            "lpips": "none" if work.lpips is None else work.lpips.checksum,
-        },
-    }
-    warnings = find_warnings(protocol, trial.class_names) + _data_warning(trial)
-    versions = software(str(trial.device), trial.crew.world) | {"batch_size": trial.batch_size}
-    return ProtocolCard(of_model(trial), protocol, versions, metrics, warnings)
+    checksum = "none" if results.lpips is None else results.lpips.checksum
+    card = replace(
+        card,
+        guidance=replace(card.guidance, swept_on=_swept_on(context)),
+        reconstruction=PartSection("test", len(context.data.test)),
+        real_images=PartSection(_other(command.split), len(results.others[1])),
+        metric_settings={**card.metric_settings, "lpips": checksum},
+    )
+    return replace(card, warnings=(*find_warnings(card), *_data_warning(context)))
+
+
+def _columns(
+    context: EvaluationContext, results: EvaluationResults
+) -> dict[str, dict[str, Measured]]:
+    metrics, labels = context.metrics(results.reference), context.labels(results.drawn)
+    columns = {}
+    for name, shards in (("unguided", results.samples), ("guided", results.guided)):
+        if shards is not None:
+            images, features = shards
+            nfe = {"nfe": mean_nfe(images)}
+            columns[name] = metrics.evaluate(gather(features), labels) | nfe
+    others, other_labels = results.others
+    columns["real images"] = metrics.evaluate(read_features(others), other_labels)
+    outputs, features = results.reconstructions
+    distance = ImageMetrics(read_features(results.originals), False, (RECONSTRUCTION_FD,))
+    errors = pair_means(outputs, results.pairs)
+    columns["reconstructions"] = distance.evaluate(gather(features), None) | errors
+    return columns
 
 
 def _other(split: Split) -> Split:
-    """The split of the column of real images: the one that samples are not compared with."""
+    """The split that samples are not compared with: real images for the column beside them."""
     return "train" if split == "test" else "test"
 
 
-def _reconstruct(trial: Trial, lpips: Lpips | None) -> tuple[Shards, Shards]:
-    def reconstruct(images: Tensor) -> Tensor:
-        return trial.pipeline.decode_tensor(trial.pipeline.encode(images))
+def _shorter_side(context: EvaluationContext) -> int:
+    shape = context.pipeline.encoder.config.modality_config
+    return int(min(shape["height"], shape["width"]))
 
-    test, count = trial.data.test, len(trial.data.test)
+
+def _reconstruct(
+    context: EvaluationContext, pairs: list[PairMetric], lpips: Lpips | None
+) -> tuple[Shards, Shards]:
+    def reconstruct(images: Tensor) -> Tensor:
+        return context.pipeline.decode_tensor(context.pipeline.encode(images))
+
+    test, count = context.data.test, len(context.data.test)
     settings = {
-        "model": trial.checksum,
-        "data": trial.data.fingerprint,
+        "model": [context.model.encoder, context.model.decoder],
+        "data": context.data.fingerprint,
         "lpips": None if lpips is None else lpips.checksum,
-        "precision": str(trial.pipeline.dtype),
+        "precision": str(context.pipeline.dtype),
+        "metrics": [metric.name for metric in pairs],
     }
     shards = reconstruct_shards(
         reconstruct,
         lambda positions: test.batch(list(positions)).data,
-        trial.shards("reconstructions", settings, count),
-        trial.crew,
-        lpips,
+        context.shards("reconstructions", settings, count),
+        context.group,
+        pairs,
     )
-    return shards, trial.features(shards, "features of reconstructions")
+    return shards, context.features(shards, "features of reconstructions")
 
 
-def _lpips(trial: Trial, vgg16: str | None) -> Lpips | None:
-    """LPIPS where its weights are at hand: never a reason to lose the other metrics."""
-    shape = trial.pipeline.encoder.config.modality_config
-    if min(shape["height"], shape["width"]) < MIN_SIDE:
-        return None
+def _lpips(context: EvaluationContext, vgg16: str | None) -> Lpips | None:
+    """LPIPS if its weights are there; without them the other metrics are still computed."""
     try:
         return Lpips.load(vgg16)
     except FileNotFoundError as error:
         if vgg16 is not None:
             raise
-        if trial.crew.leads:
+        if context.group.is_main:
             print(f"no LPIPS: {error}", file=sys.stderr)
         return None
 
 
-# ---- the card ---------------------------------------------------------------------------------
+# ---- what the card says of the run ----------------------------------------------------------
 
 
-def of_model(trial: Trial) -> dict[str, Any]:
-    """Which model: its name, weights and size."""
-    parts = (trial.pipeline.encoder, trial.pipeline.decoder)
-    return {
-        "source": Path(trial.source).name,
-        "weights": trial.weights,
-        "checksum": trial.checksum,
-        "parameters": sum(p.numel() for part in parts for p in part.parameters()),
-        "class_names": list(trial.class_names),
-    }
+def _swept_on(context: EvaluationContext) -> str:
+    """The split of a guidance sweep of this model, found beside the card or in the run.
 
-
-def _of_trial(trial: Trial, command: Evaluate) -> dict[str, Any]:
-    extractor, shape = trial.extractor, trial.pipeline.encoder.config.modality_config
-    dataset, rows = trial.rows(command.split)
-    classes = trial.data.num_classes
-    return {
-        "extractor": {
-            "name": extractor.name,
-            "label": extractor.label,
-            "checksum": extractor.checksum,
-            "dim": extractor.dim,
-        },
-        "reference": {
-            "data": trial.data.name,
-            "checksum": trial.data.fingerprint,
-            "split": command.split,
-            "images": len(rows),
-            "class_names": list(trial.data.class_names),
-            "class_counts": class_counts(dataset.labels[rows].tolist(), classes),
-            "size": f"{shape['height']} x {shape['width']} x {shape['channels']}",
-        },
-        "reconstruction": {"split": "test", "images": len(trial.data.test)},
-    }
-
-
-def of_samples(trial: Trial, sampling: Sampling) -> dict[str, dict[str, Any]]:
-    """Which samples, and how they are drawn.
-
-    The adaptive solver has no steps to shift, and shares its step sizes over a batch: with it the
-    batch size decides what a sample is.
+    "nothing" without one, "unknown" if one cannot be read or the model has no folder.
     """
-    labels = trial.labels(sampling)
-    how = trial.pipeline.sampling.change(
-        solver=sampling.solver, num_inference_steps=sampling.num_steps
-    )
-    adaptive = how.row.adaptive
-    drawn = [] if labels is None else labels.tolist()
-    return {
-        "samples": {
-            "images": sampling.count,
-            "labels": "none" if labels is None else sampling.labels,
-            "class_counts": class_counts(drawn, trial.num_classes),
-            "seeds": f"{sampling.first_seed} to {sampling.first_seed + sampling.count - 1}",
-        },
-        "sampling": {
-            "solver": how.solver,
-            "steps": "adaptive" if adaptive else how.num_inference_steps,
-            "time_shift": 1.0 if adaptive else how.time_shift,
-            "eta": how.option("eta") if how.solver == "sde" else 0.0,
-            "temperature": how.option("temperature") if how.solver == "sde" else 1.0,
-            "weights": trial.weights,
-            "precision": str(trial.pipeline.dtype).removeprefix("torch."),
-            **({"batch_size": trial.batch_size} if adaptive else {}),
-        },
-    }
-
-
-def _swept_on(trial: Trial) -> str:
-    """The split of a guidance sweep of this model that lies beside the card or in the run.
-
-    "nothing" if there is none, "unknown" where one cannot be read or the model has no folder.
-    """
-    folders = {folder.resolve() for folder in (trial.home, home_of(trial.source))}
+    folders = {folder.resolve() for folder in (context.home, home_of(context.source))}
     paths = sorted(path for folder in folders for path in folder.glob("sweep*.json"))
-    found = [_swept_in(path, trial) for path in paths]
+    found = [_swept_in(path, context) for path in paths]
     known = [split for split in found if split not in ("nothing", "other images", "unknown")]
     if known:
         return known[0]
     if "other images" in found:
         return "other images"
-    return "unknown" if "unknown" in found or not Path(trial.source).is_dir() else "nothing"
+    return "unknown" if "unknown" in found or not Path(context.source).is_dir() else "nothing"
 
 
-def _swept_in(path: Path, trial: Trial) -> str:
-    """What one record of a sweep says of this model."""
+def _swept_in(path: Path, context: EvaluationContext) -> str:
+    """What one card of a sweep says about this model."""
     try:
-        record = json.loads(path.read_text())
-        model, reference = record["model"], record["reference"]
-        if model["checksum"] != trial.checksum:
-            return "nothing"
-        same = reference["checksum"] == trial.data.fingerprint
-        return str(reference["split"]) if same else "other images"
-    except (ValueError, KeyError, TypeError):  # cut off, or of another program
+        card = load_card(path)
+    except ValueError:  # damaged, or of another program
         return "unknown"
+    if not card.model.has_weights_of(context.model):
+        return "nothing"
+    same = card.reference.checksum == context.data.fingerprint
+    return card.reference.split if same else "other images"
 
 
-def _data_warning(trial: Trial) -> list[str]:
-    known = trained_on(trial.source)
-    if known is None or known == trial.data.fingerprint:
-        return []
-    return [
+def _data_warning(context: EvaluationContext) -> tuple[str, ...]:
+    known = trained_on(context.source)
+    if known is None or known == context.data.fingerprint:
+        return ()
+    return (
         "the run was trained on other images, or on another split of them: its training images may "
-        "be among the reference"
-    ]
+        "be among the reference",
+    )
 
 
 def _show(card: ProtocolCard, other: ProtocolCard | None, name: str | None) -> None:
+    """Print a card, and what differs from another; exit with 1 if the protocols differ."""
     print(card.table())
     if other is None:
         return
-    apart = differences(other, card)
-    print(f"\ncompared with {name}: {len(apart) or 'no'} settings of the protocol differ")
-    for line in apart:
+    models = differences(other, card, ("model",))
+    print(f"\ncompared with {name}: {'the models differ' if models else 'the same model'}")
+    for line in models:
         print(f"  {line}")
-    for line in differences(other, card, "software"):
+    found = differences(other, card)
+    print(f"{len(found) or 'no'} settings of the protocol differ")
+    for line in found:
+        print(f"  {line}")
+    for line in differences(other, card, ("software",)):
         print(f"  (software) {line}")
-    if apart:
+    if found:
         print("these numbers cannot be compared")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What metrics need to know of a set of images: made in shards, and cached for real images."""
+"""Features of a set of images: computed in shards, and cached for real images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from openunite.evaluation.frechet import FeatureAccumulator, GaussianStatistics
+from openunite.evaluation.frechet import FeatureAccumulator, GaussianStatistics, statistics
 from openunite.evaluation.images.features.base import Extractor, tensor_checksum
-from openunite.evaluation.shards import Crew, Shards, identity, write_tensors
+from openunite.evaluation.shards import ProcessGroup, Shards, identity, write_tensors
 
-PROTOCOL = 1  # raise it by one when the same settings come to give other samples or features
-KEPT = 50_000  # features kept of a larger set; the Gaussian is always that of all
+PROTOCOL = 2  # add one when the same settings would give other samples, features or shards
+KEPT = 50_000  # features kept of a larger set; the Gaussian is always of the full set
 Fetch = Callable[[range], Tensor]  # positions -> images uint8 (B, C, H, W)
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The Gaussian of all features, and (of at most KEPT images) features and logits by `rows`."""
+    """The Gaussian of all features; features and logits of the images `rows`, at most KEPT."""
 
     gaussian: GaussianStatistics
     features: Float[Tensor, "n d"]
@@ -34,11 +34,11 @@ def extract(
     extractor: Extractor,
     fetch: Fetch,
     shards: Shards,
-    crew: Crew,
+    group: ProcessGroup,
     words: str,
     device: torch.device | str = "cpu",
 ) -> Shards:
-    """Features of images by position, in shards that stay; `gather` makes a set of them."""
+    """Compute features of images by position, in shards; `gather` reads them as one set."""
 
     def make(positions: range) -> dict[str, Tensor]:
         images = fetch(positions)
@@ -49,11 +49,22 @@ def extract(
             {} if found.logits is None else {"logits": found.logits}
         )
 
-    return shards.make(make, crew, words)
+    return shards.make(make, group, words)
+
+
+def features_of(
+    extractor: Extractor, images: Float[Tensor, "n c h w"], batch_size: int
+) -> FeatureSet:
+    """The features of images in memory."""
+    found = [extractor(batch) for batch in images.split(batch_size)]
+    values = torch.cat([each.values for each in found])
+    logits = [each.logits for each in found if each.logits is not None]
+    rows = torch.arange(len(values))
+    return FeatureSet(statistics(values), values, rows, torch.cat(logits) if logits else None)
 
 
 def gather(shards: Shards) -> FeatureSet:
-    """Read shards of features in order; of many images a fixed random part is kept."""
+    """Read shards of features in order; of more than KEPT images a fixed random part is kept."""
     keep = choose(shards.count, KEPT)
     accumulator = FeatureAccumulator()
     features, logits = [], []
@@ -75,40 +86,40 @@ def cached_features(
     what: Mapping[str, Any],
     cache: Path,
     work: Path,
-    crew: Crew,
+    group: ProcessGroup,
     batch_size: int,
     device: torch.device | str = "cpu",
 ) -> Path:
-    """The file that remembers a set of real images, by data, size and extractor; made if need be.
+    """The file with the features of real images, by data, size and extractor.
 
-    Shards of unfinished work are kept below `work`. A file whose checksum does not fit is made
-    anew; `read_features` reads it.
+    It is computed if it is missing or its checksum is wrong; shards of unfinished work are kept
+    below `work`. `read_features` reads it.
     """
     settings = {**what, "count": count, "extractor": extractor.name, "weights": extractor.checksum}
     settings["batch"] = batch_size  # sums in another order differ in the last bits
     settings |= made_with(device)
     path = cache / f"{identity(settings)}.safetensors"
-    crew.wait()  # so that all look before one writes
+    group.wait()  # all processes look before one writes
     known = load_features(path) is not None
-    crew.wait()
+    group.wait()
     if known:
         return path
     shards = Shards(work / f"real-{path.stem}", count, batch_size)
-    extract(extractor, fetch, shards, crew, f"real images, {what.get('split', 'all')}", device)
-    if crew.leads:
+    extract(extractor, fetch, shards, group, f"real images, {what.get('split', 'all')}", device)
+    if group.is_main:
         save_features(path, gather(shards))
         shards.remove()
-    crew.wait()
+    group.wait()
     return path
 
 
 def made_with(device: torch.device | str) -> dict[str, Any]:
-    """The code that makes samples and features, and where: none are taken from another."""
+    """What code and device make samples and features; those of another are not reused."""
     return {"protocol": PROTOCOL, "torch": torch.__version__, "device": torch.device(device).type}
 
 
 def save_features(path: Path, found: FeatureSet) -> None:
-    """One file, whole or not at all, with a sha256 over its numbers."""
+    """Write one file atomically, with a sha256 over its numbers."""
     tensors = {
         "mean": found.gaussian.mean,
         "covariance": found.gaussian.covariance,
@@ -123,15 +134,15 @@ def save_features(path: Path, found: FeatureSet) -> None:
 
 
 def read_features(path: Path) -> FeatureSet:
-    """A set that `cached_features` has just made or found."""
+    """The set in a file of `cached_features`."""
     found = load_features(path)
     if found is None:
-        raise FileNotFoundError(f"{path} was removed or altered while it was needed; start again")
+        raise FileNotFoundError(f"{path} was removed or altered during the evaluation; start again")
     return found
 
 
 def load_features(path: Path) -> FeatureSet | None:
-    """What `save_features` wrote; None if it is not there, damaged or altered."""
+    """A set that `save_features` wrote; None if the file is missing, damaged or altered."""
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
@@ -146,7 +157,7 @@ def load_features(path: Path) -> FeatureSet | None:
 
 
 def choose(count: int, most: int, seed: int = 0) -> Int[Tensor, " n"]:
-    """All positions below `count` or, in order, a random part of `most` that the seed decides."""
+    """All positions below `count`, or an ordered random subset of `most`, decided by the seed."""
     if count <= most:
         return torch.arange(count)
     chosen = np.random.default_rng(seed).choice(count, most, replace=False)

@@ -1,12 +1,12 @@
-"""Metrics of images (B, C, H, W) in [0, 1] against their targets; one number per image."""
+"""Pixel metrics of images (B, C, H, W) in [0, 1] against their targets, one number per image."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-_MIN_SQUARED_ERROR = 1e-10  # equal images score 100 dB rather than infinity, which JSON lacks
-_SSIM_SIDE, _SSIM_DEVIATION = 11, 1.5
+_MIN_SQUARED_ERROR = 1e-10  # equal images get 100 dB; JSON has no infinity
+SSIM_SIDE, _SSIM_STD = 11, 1.5
 _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 
 
@@ -26,13 +26,13 @@ def l1(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Fl
 def ssim(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Structural similarity per image (Wang et al., 2004), data range 1, output clamped to [0, 1].
 
-    Gaussian windows of 11 x 11 pixels, deviation 1.5; averaged over channels and all windows that
-    lie inside the image. In float64: the variances are small differences.
+    Gaussian windows of 11 x 11 pixels, std 1.5, averaged over channels and all windows inside the
+    image. Computed in float64, because the variances are small differences.
     """
     _check_pair(output, target)
-    if min(output.shape[2:]) < _SSIM_SIDE:
+    if min(output.shape[2:]) < SSIM_SIDE:
         raise ValueError(
-            f"SSIM needs sides of at least {_SSIM_SIDE} pixels, got {tuple(output.shape[2:])}; "
+            f"SSIM needs sides of at least {SSIM_SIDE} pixels, got {tuple(output.shape[2:])}; "
             "use PSNR for smaller images"
         )
     x, y = output.clamp(0.0, 1.0).cpu().double(), target.cpu().double()
@@ -46,9 +46,9 @@ def ssim(output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> 
 
 
 def _window(images: Tensor) -> Tensor:
-    """Gaussian means over the windows that lie inside."""
-    place = torch.arange(_SSIM_SIDE, dtype=images.dtype) - _SSIM_SIDE // 2
-    weights = torch.exp(-0.5 * (place / _SSIM_DEVIATION) ** 2)
+    """Gaussian means over the windows inside the image."""
+    place = torch.arange(SSIM_SIDE, dtype=images.dtype) - SSIM_SIDE // 2
+    weights = torch.exp(-0.5 * (place / _SSIM_STD) ** 2)
     weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, -1)
     rows = F.conv2d(images, weights, groups=images.shape[1])
     return F.conv2d(rows, weights.transpose(2, 3), groups=images.shape[1])
@@ -60,7 +60,7 @@ def box_blur3(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def _check_pair(output: Tensor, target: Tensor) -> None:
-    # Broadcasting would average over wrong pairs without a word.
+    # Broadcasting would silently average over wrong pairs.
     if output.shape != target.shape or output.ndim != 4:
         raise ValueError(
             f"expected output and target of one shape (B, C, H, W), got {tuple(output.shape)} and "

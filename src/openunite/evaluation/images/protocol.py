@@ -1,32 +1,44 @@
-"""The quickstart's protocol: how well a model reconstructs held-out images, and how its samples do.
+"""The evaluation at the end of `train`: images in memory, a few metrics that take seconds.
 
-Knows no model: it takes two callables. Frechet distances (`fd_*`) are taken in a small classifier's
-penultimate features, always against the test images. Two yardsticks come with them: `fd_real`, what
-other real images of the training split get, and `fd_blur`, what slightly blurred test images get.
+No model is needed, only two functions. Frechet distances are taken against the test images. Two
+yardsticks come with them: other real images (of the training split), and slightly blurred test
+images.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
-from openunite.evaluation.images.fashion_classifier import FashionClassifier
-from openunite.evaluation.images.metrics import box_blur3, l1, psnr
+from openunite.evaluation.images.feature_sets import features_of
+from openunite.evaluation.images.features.base import Extractor
+from openunite.evaluation.images.metrics import box_blur3
+from openunite.evaluation.images.table import (
+    ACCURACY,
+    FD,
+    L1,
+    PSNR,
+    RECONSTRUCTION_FD,
+    ImageMetrics,
+)
+from openunite.evaluation.measured import Measured
 
 Reconstruct = Callable[[Tensor], Tensor]  # images (B, C, H, W) in [0, 1] -> the same
 Sample = Callable[[Tensor, Tensor, float], Tensor]  # labels (B,), seeds (B,), scale -> images
 NO_GUIDANCE = 1.0
+BATCH_SIZE = 250
 
 
 @dataclass(frozen=True)
 class ImageEvaluation:
-    """Flat metrics, and the images they were taken from; sample i has label i % num_classes."""
+    """Metrics in columns, and the images; sample i has label i % num_classes."""
 
-    metrics: dict[str, float | int | str]
+    columns: dict[str, dict[str, Measured]]
+    labels: Int[Tensor, " n"]
     samples: Float[Tensor, "n c h w"]
     samples_guided: Float[Tensor, "n c h w"] | None
     reconstructions: Float[Tensor, "m c h w"]
@@ -37,88 +49,51 @@ def evaluate_images(
     reconstruct: Reconstruct,
     sample: Sample,
     test_images: UInt8[Tensor, "m c h w"],
+    test_labels: Int[Tensor, " m"],
     train_images: UInt8[Tensor, "k c h w"],
     num_classes: int,
     guidance_scale: float,
-    classifier: FashionClassifier | None = None,
-    test_labels: Int[Tensor, " m"] | None = None,
+    extractor: Extractor | None = None,
     num_samples: int = 1000,
-    batch_size: int = 250,
+    batch_size: int = BATCH_SIZE,
 ) -> ImageEvaluation:
-    """Reconstruct the test images, draw `num_samples` class-balanced samples, score both.
+    """Reconstruct the test images, draw `num_samples` class-balanced samples, measure both.
 
     Guided and unguided samples start from the same seeds, so they differ by guidance alone.
-    `num_classes` 0 means an unconditional model: no guided samples, no accuracies. `test_labels`
-    give `classifier_test_accuracy`, by which to read the sample accuracies.
+    `num_classes` 0 is an unconditional model: no guided samples, no accuracies. Otherwise the
+    classes must be those of the extractor. Without an extractor only pixels are compared.
     """
     real = _unit_range(test_images, "test_images")
     other_real = _unit_range(train_images, "train_images")
     outputs = _reconstruct_all(reconstruct, real, batch_size)
     labels = torch.arange(num_samples) % max(1, num_classes)
-    samples = _sample_all(sample, labels, NO_GUIDANCE, batch_size)
-    guided = None
+    plain, guided = _sample_all(sample, labels, NO_GUIDANCE, batch_size), None
     if num_classes > 0:
         same = guidance_scale == NO_GUIDANCE
-        guided = samples if same else _sample_all(sample, labels, guidance_scale, batch_size)
-    metrics: dict[str, float | int | str] = {
-        "recon_psnr_db": float(psnr(outputs, real).double().mean()),
-        "recon_l1": float(l1(outputs, real).double().mean()),
-        "num_test_images": len(real),
-        "num_samples": num_samples,
-        "guidance_scale": float(guidance_scale),
-    }
-    if classifier is not None:
-        judge = _Judge(classifier, real, batch_size)
-        metrics |= judge.distances(samples, guided, outputs, other_real)
-        metrics |= judge.accuracies(samples, guided, labels, test_labels)
-    return ImageEvaluation(metrics, samples, guided, outputs)
-
-
-class _Judge:
-    """A classifier, and what the test images look like to it."""
-
-    def __init__(self, classifier: FashionClassifier, real: Tensor, batch_size: int) -> None:
-        self.classifier, self.real, self.batch_size = classifier, real, batch_size
-        self.device = next(classifier.parameters()).device
-        self.reference = self._statistics(real)
-
-    def distances(
-        self, samples: Tensor, guided: Tensor | None, outputs: Tensor, other_real: Tensor
-    ) -> dict[str, float]:
-        sets = {"fd_samples": samples}
+        guided = plain if same else _sample_all(sample, labels, guidance_scale, batch_size)
+    columns: dict[str, dict[str, Measured]] = {}
+    if extractor is not None:
+        features = partial(features_of, extractor, batch_size=batch_size)
+        reference = features(real)
+        metrics = ImageMetrics(reference, num_classes > 0, (FD, ACCURACY))
+        columns["unguided"] = metrics.evaluate(features(plain), labels)
         if guided is not None:
-            sets["fd_samples_guided"] = guided
-        sets |= {"fd_recon": outputs, "fd_blur": box_blur3(self.real), "fd_real": other_real}
-        return {
-            name: frechet_distance(self._statistics(images), self.reference)
-            for name, images in sets.items()
-        }
+            columns["guided"] = metrics.evaluate(features(guided), labels)
+        columns["real images"] = metrics.evaluate(features(other_real), None)
+        columns["blurred images"] = metrics.evaluate(features(box_blur3(real)), None)
+        columns["reference"] = replace(metrics, metrics=(ACCURACY,)).evaluate(
+            reference, test_labels
+        )
+        distance = replace(metrics, metrics=(RECONSTRUCTION_FD,))
+        columns["reconstructions"] = distance.evaluate(features(outputs), None)
+    columns["reconstructions"] = columns.get("reconstructions", {}) | _pixels(outputs, real)
+    return ImageEvaluation(columns, labels, plain, guided, outputs)
 
-    def accuracies(
-        self, samples: Tensor, guided: Tensor | None, labels: Tensor, test_labels: Tensor | None
-    ) -> dict[str, float]:
-        if guided is None:  # an unconditional model: its samples have no class to hit
-            return {}
-        result = {
-            "sample_accuracy": self._accuracy(samples, labels),
-            "sample_accuracy_guided": self._accuracy(guided, labels),
-        }
-        if test_labels is not None:
-            result["classifier_test_accuracy"] = self._accuracy(self.real, test_labels)
-        return result
 
-    @torch.no_grad()
-    def _statistics(self, images: Tensor) -> GaussianStatistics:
-        features = [self.classifier.features(batch) for batch in self._batches(images)]
-        return statistics(torch.cat(features))
-
-    @torch.no_grad()
-    def _accuracy(self, images: Tensor, labels: Tensor) -> float:
-        found = [self.classifier(batch).argmax(1).cpu() for batch in self._batches(images)]
-        return float((torch.cat(found) == labels.cpu()).double().mean())
-
-    def _batches(self, images: Tensor) -> Iterator[Tensor]:
-        return (batch.to(self.device) for batch in torch.split(images, self.batch_size))
+def _pixels(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
+    return {
+        row.name: Measured(float(row.compute(outputs, real).double().mean())) for row in (L1, PSNR)
+    }
 
 
 def _unit_range(images: UInt8[Tensor, "n c h w"], name: str) -> Float[Tensor, "n c h w"]:
@@ -138,7 +113,7 @@ def _reconstruct_all(reconstruct: Reconstruct, images: Tensor, batch_size: int) 
 
 
 def _sample_all(sample: Sample, labels: Tensor, scale: float, batch_size: int) -> Tensor:
-    """Sample i comes from seed i whatever the guidance scale."""
+    """Samples of these labels; sample i has seed i at every guidance scale."""
     seeds = torch.arange(len(labels))
     pairs = list(zip(torch.split(labels, batch_size), torch.split(seeds, batch_size), strict=True))
     batches = tqdm(pairs, desc=f"sample at scale {scale:g}", disable=None, leave=False)

@@ -8,17 +8,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from openunite.batch import Batch
 from openunite.data.images.dataset import ImageData, open_images
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
-from openunite.evaluation.images.fashion_classifier import load_fashion_classifier
+from openunite.evaluation.card import find_warnings
 from openunite.evaluation.images.feature_sets import choose
-from openunite.evaluation.images.protocol import evaluate_images
+from openunite.evaluation.images.features import load_extractor
+from openunite.evaluation.images.features.base import Extractor
+from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
+from openunite.evaluation.images.table import flat_metrics
+from openunite.modalities.card import guidance_scale
+from openunite.modalities.image.card import run_card
+from openunite.modalities.image.context import is_embedded
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.training.config import RunConfig
 
 _SHOWN = 10  # classes in the picture of samples, and samples of each
-_TESTED = 1000  # test images that the metrics of a run are of, and training images beside them
+_TESTED = 1000  # test images for the metrics of a run, and as many training images beside them
 
 
 class ImageTask:
@@ -70,41 +77,27 @@ class ImageTask:
     def finish(
         self, config: RunConfig, folder: Path, data: ImageData, pipeline: ImagePipeline
     ) -> dict[str, float | int | str]:
-        """Metrics of the held-out images, and samples.png and reconstructions.png.
+        """Write card.json, samples.png and reconstructions.png; return flat metrics.
 
-        Of more than 1,000 held-out images a random part, always the same: they are all in memory at
-        once. `openunite evaluate` takes all of them.
+        At most _TESTED held-out images are used, a fixed random part, because all are in memory at
+        once. `openunite evaluate` uses all of them.
         """
-        embedded = config.data.source == "fashion-mnist-mini"
-
-        def reconstruct(images: Tensor) -> Tensor:
-            return pipeline.decode_tensor(pipeline.encode(images)).cpu()
-
-        def sample(labels: Tensor, seeds: Tensor, guidance_scale: float) -> Tensor:
-            return pipeline.generate(
-                labels if config.num_classes else None,
-                seeds=seeds.tolist(),
-                guidance_scale=guidance_scale,
-            ).cpu()
-
-        spread = range(0, len(data.train), max(1, len(data.train) // _TESTED))[:_TESTED]
         test = data.test.batch(choose(len(data.test), _TESTED))
-        result = evaluate_images(
-            reconstruct=reconstruct,
-            sample=sample,
-            test_images=test.data,
-            test_labels=data.test.labels[test.index],
-            train_images=data.train.batch(spread).data,
-            num_classes=min(_SHOWN, len(data.class_names)),
-            num_samples=1000 if embedded else _SHOWN**2,  # without a judge, for the picture alone
-            guidance_scale=config.sampling.guidance_scale,
-            classifier=load_fashion_classifier() if embedded else None,
-        )
-        inputs, outputs = test.data[:20].float() / 255.0, result.reconstructions[:20]
+        extractor = load_extractor("fashion") if is_embedded(config.data.source) else None
+        found = _evaluate(config, data, pipeline, test, extractor)
+        inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
-        best = result.samples if result.samples_guided is None else result.samples_guided
+        best = found.samples if found.samples_guided is None else found.samples_guided
         _sample_picture(best, data.class_names).save(folder / "samples.png")
-        return result.metrics
+        card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
+        card = replace(card, warnings=find_warnings(card))
+        card.save(folder / "card.json")
+        return {
+            **flat_metrics(card.metrics),
+            "num_test_images": card.reference.count,
+            "num_samples": card.samples.count,
+            "guidance_scale": guidance_scale(pipeline),
+        }
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -112,6 +105,37 @@ class ImageTask:
             f"openunite reconstruct {folder} YOUR_IMAGES --output pairs.png",
             "openunite train images --data YOUR_FOLDER --minutes 30",
         ]
+
+
+def _evaluate(
+    config: RunConfig,
+    data: ImageData,
+    pipeline: ImagePipeline,
+    test: Batch,
+    extractor: Extractor | None,
+) -> ImageEvaluation:
+    def reconstruct(images: Tensor) -> Tensor:
+        return pipeline.decode_tensor(pipeline.encode(images)).cpu()
+
+    def sample(labels: Tensor, seeds: Tensor, guidance_scale: float) -> Tensor:
+        return pipeline.generate(
+            labels if config.num_classes else None,
+            seeds=seeds.tolist(),
+            guidance_scale=guidance_scale,
+        ).cpu()
+
+    spread = range(0, len(data.train), max(1, len(data.train) // _TESTED))[:_TESTED]
+    return evaluate_images(
+        reconstruct=reconstruct,
+        sample=sample,
+        test_images=test.data,
+        test_labels=data.test.labels[test.index],
+        train_images=data.train.batch(spread).data,
+        num_classes=min(_SHOWN, len(data.class_names)),
+        num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 are for the picture alone
+        guidance_scale=config.sampling.guidance_scale,
+        extractor=extractor,
+    )
 
 
 def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:

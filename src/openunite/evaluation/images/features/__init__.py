@@ -1,29 +1,30 @@
-"""Feature extractors behind one small interface; `load_extractor` finds one by name."""
+"""Feature extractors by name: `extractors` knows those of installed packages too.
 
-from importlib import import_module
+An entry of the group `openunite.extractors` is a function of a path to weights (or None) that
+returns an `Extractor`.
+"""
+
 from pathlib import Path
 
 from openunite.evaluation.images.features.base import Extractor
+from openunite.registry import Registry
 
-_HOMES = {
-    "fashion": ("openunite.evaluation.images.features.fashion", "load_fashion"),
-    "efficientnet-lite0": (
-        "openunite.evaluation.images.features.efficientnet",
-        "load_efficientnet",
-    ),
-    "inception": ("openunite.evaluation.images.features.inception", "load_inception"),
-    "dinov2": ("openunite.evaluation.images.features.dinov2", "load_dinov2"),
-}
-EXTRACTORS = tuple(_HOMES)
+_HERE = "openunite.evaluation.images.features"
+EXTRACTORS = Registry(
+    "openunite.extractors",
+    {
+        "fashion": f"{_HERE}.fashion:load_fashion",
+        "efficientnet-lite0": f"{_HERE}.efficientnet:load_efficientnet",
+        "inception": f"{_HERE}.inception:load_inception",
+        "dinov2": f"{_HERE}.dinov2:load_dinov2",
+    },
+)
 
 
 def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
     """The extractor called `name`, with weights from a path, a cache or the web.
 
-    ValueError for an unknown name; ImportError or FileNotFoundError where weights cannot be had.
+    ValueError for an unknown name; ImportError or FileNotFoundError where weights are missing.
     """
-    if name not in _HOMES:
-        raise ValueError(f"unknown extractor {name!r}, expected one of {', '.join(EXTRACTORS)}")
-    module, function = _HOMES[name]
-    extractor: Extractor = getattr(import_module(module), function)(weights)
+    extractor: Extractor = EXTRACTORS.get(name)(weights)
     return extractor

@@ -1,4 +1,4 @@
-"""What `evaluate` and `sweep` share: a model, real images, an extractor, and where work is kept."""
+"""What `evaluate` and `sweep` share: a model, real images, an extractor, and where results go."""
 
 import json
 import math
@@ -22,23 +22,26 @@ from openunite.evaluation.images.feature_sets import (
 )
 from openunite.evaluation.images.features import load_extractor
 from openunite.evaluation.images.features.base import Extractor
-from openunite.evaluation.images.sets import Judge, images_in, sample_shards
-from openunite.evaluation.shards import Crew, Shards, identity
-from openunite.loading import load_pipeline, weights_checksum
+from openunite.evaluation.images.sets import images_in, sample_shards
+from openunite.evaluation.images.table import ImageMetrics
+from openunite.evaluation.sections import ModelSection
+from openunite.evaluation.shards import ProcessGroup, Shards, identity
+from openunite.loading import load_pipeline
+from openunite.modalities.card import model_section
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.training.config import load_config
 from openunite.training.device import choose_device, on_cpu
 
-EMBEDDED = "fashion-mnist-mini"
-LEAST_IMAGES = 4  # what KID, precision and recall need
-MOST_SEED = 2**63
-SWEEP_SHARE, SWEEP_LEAST, SWEEP_MOST = 0.1, 1000, 10_000
+_EMBEDDED = "fashion-mnist-mini"
+MIN_IMAGES = 4  # KID, precision and recall need as many
+MAX_SEED = 2**63
+SWEEP_FRACTION, SWEEP_MIN, SWEEP_MAX = 0.1, 1000, 10_000
 Split = Literal["test", "train", "sweep"]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How samples are drawn, where it departs from the pipeline's settings."""
+class SampleSettings:
+    """Which samples to draw, and overrides of the pipeline's solver and number of steps."""
 
     count: int
     first_seed: int
@@ -47,7 +50,7 @@ class Sampling:
     labels: str = "balanced"
 
     def identity(self) -> dict[str, Any]:
-        """What decides sample i. With classes in turn, more samples begin with the same ones."""
+        """What decides sample i. Balanced samples do not depend on their number."""
         values = dict(vars(self))
         if self.labels == "balanced":
             del values["count"]
@@ -55,26 +58,24 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A model on trial: its pipeline, the data it is judged by, an extractor, where results go.
+class EvaluationContext:
+    """A model, the data it is compared with, an extractor, and the folder for results.
 
-    `checksum` is of all weights, as they were before they were brought to a precision. `weights`
-    says which they are: "ema", "raw" or, where nothing tells, "unknown".
+    `model` is taken before the weights are converted to another precision.
     """
 
     source: str
     pipeline: ImagePipeline
-    checksum: str
+    model: ModelSection
     data: ImageData
     extractor: Extractor
     home: Path
     batch_size: int
-    crew: Crew
-    weights: str
+    group: ProcessGroup
 
     @property
     def folder(self) -> Path:
-        """For work that a killed job goes on with."""
+        """Intermediate shards, so an interrupted evaluation can resume."""
         return self.home / "evaluation"
 
     @property
@@ -82,15 +83,10 @@ class Trial:
         return int(self.pipeline.encoder.config.num_classes)
 
     @property
-    def judges_classes(self) -> bool:
-        """Whether the extractor's logits stand for the classes of the model and of the data."""
+    def has_classes(self) -> bool:
+        """True if the extractor's logits stand for the classes of the model and of the data."""
         known = self.extractor.class_names
-        return bool(known) and known == self.class_names == self.data.class_names
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Of the model; empty where it has no classes, or none with names."""
-        return tuple(self.pipeline.config.class_names)
+        return bool(known) and known == self.model.class_names == self.data.class_names
 
     @property
     def device(self) -> torch.device:
@@ -99,20 +95,20 @@ class Trial:
     # ---- real images ----------------------------------------------------------------------
 
     def rows(self, split: Split) -> tuple[ImageDataset, Tensor]:
-        """Which images of which part of the data a split is."""
+        """The data set and the row numbers of a split."""
         if split == "test":
             return self.data.test, torch.arange(len(self.data.test))
         train = self.data.train
         if split == "train":
             return train, torch.arange(len(train))
-        share = min(max(round(SWEEP_SHARE * len(train)), SWEEP_LEAST), SWEEP_MOST)
-        return train, choose(len(train), share, seed=1)
+        count = min(max(round(SWEEP_FRACTION * len(train)), SWEEP_MIN), SWEEP_MAX)
+        return train, choose(len(train), count, seed=1)
 
-    def real(self, split: Split, most: int | None = None) -> tuple[Path, Tensor]:
-        """The cached features of real images (for `read_features`), and their labels."""
+    def real(self, split: Split, max_images: int | None = None) -> tuple[Path, Tensor]:
+        """The file with features of real images (for `read_features`), and their labels."""
         dataset, rows = self.rows(split)
-        if most is not None:
-            rows = rows[choose(len(rows), most, seed=2)]
+        if max_images is not None:
+            rows = rows[choose(len(rows), max_images, seed=2)]
         shape = self.pipeline.encoder.config.modality_config
         size = {name: shape[name] for name in ("height", "width", "channels")}
         what = {"data": self.data.fingerprint, "split": split, **size}
@@ -123,80 +119,80 @@ class Trial:
             what,
             cache_folder() / "features",
             self.folder,
-            self.crew,
+            self.group,
             self.batch_size,
             self.device,
         )
         return found, dataset.labels[rows]
 
-    def judge(self, reference: Path) -> Judge:
-        """A judge by real images."""
-        return Judge(read_features(reference), self.extractor.label, self.judges_classes)
+    def metrics(self, reference: Path) -> ImageMetrics:
+        """The metrics of sets of images against real images."""
+        return ImageMetrics(read_features(reference), self.has_classes)
 
     # ---- samples --------------------------------------------------------------------------
 
-    def labels(self, sampling: Sampling) -> Tensor | None:
+    def labels(self, settings: SampleSettings) -> Tensor | None:
         """One label per sample, or None without classes."""
         if self.num_classes == 0:
             return None
-        if sampling.labels == "balanced":
-            return torch.arange(sampling.count) % self.num_classes
-        generator = torch.Generator().manual_seed(sampling.first_seed)
-        return torch.randint(self.num_classes, (sampling.count,), generator=generator)
+        if settings.labels == "balanced":
+            return torch.arange(settings.count) % self.num_classes
+        generator = torch.Generator().manual_seed(settings.first_seed)
+        return torch.randint(self.num_classes, (settings.count,), generator=generator)
 
-    def samples(self, sampling: Sampling, scale: float) -> tuple[Shards, Shards]:
-        """Samples at a guidance scale and their features, both in shards that stay."""
+    def samples(self, settings: SampleSettings, scale: float) -> tuple[Shards, Shards]:
+        """Samples at a guidance scale, and their features, in shards."""
         pipeline = self.pipeline
-        settings = {
-            "model": self.checksum,
-            "sampling": sampling.identity(),
+        decisive = {
+            "model": [self.model.encoder, self.model.decoder],
+            "sampling": settings.identity(),
             "scale": scale,
             "defaults": pipeline.sampling.to_dict(),
             "precision": str(pipeline.dtype),
         }
 
-        def sample(labels: Tensor | None, seeds: range, scale: float) -> tuple[Tensor, int]:
-            evaluations = 0
+        def sample(labels: Tensor | None, seeds: range) -> tuple[Tensor, int]:
+            nfe = 0
 
-            def count(number: int, t: float, z: Tensor) -> None:
-                nonlocal evaluations
-                evaluations = number
+            def count(evaluations: int, t: float, z: Tensor) -> None:
+                nonlocal nfe
+                nfe = evaluations
 
             images = pipeline.generate(
                 labels,
                 seeds=seeds,
                 guidance_scale=scale,
-                solver=sampling.solver,
-                num_inference_steps=sampling.num_steps,
+                solver=settings.solver,
+                num_inference_steps=settings.num_steps,
                 callback=count,
             )
-            return images, evaluations
+            return images, nfe
 
-        shards = self.shards("samples", settings, sampling.count)
-        labels = self.labels(sampling)
-        sample_shards(sample, labels, sampling.first_seed, scale, shards, self.crew)
+        shards = self.shards("samples", decisive, settings.count)
+        labels, words = self.labels(settings), f"sampling, guidance scale {scale:g}"
+        sample_shards(sample, labels, settings.first_seed, shards, self.group, words)
         return shards, self.features(shards, f"features, guidance scale {scale:g}")
 
     def features(self, shards: Shards, words: str) -> Shards:
         """Features of the images in shards, beside them."""
         name = f"{self.extractor.name}-{self.extractor.checksum[:12]}"
         place = Shards(shards.folder / name, shards.count, shards.size)
-        return extract(self.extractor, images_in(shards), place, self.crew, words, self.device)
+        return extract(self.extractor, images_in(shards), place, self.group, words, self.device)
 
     def shards(self, kind: str, settings: dict[str, Any], count: int) -> Shards:
-        """A folder for work that these settings, the model, the batch size and the code decide."""
+        """Shards in a folder named after these settings, the batch size and the code."""
         key = identity({**settings, "batch": self.batch_size, **made_with(self.device)})
         return Shards(self.folder / f"{kind}-{key}", count, self.batch_size)
 
 
-def open_trial(
+def open_context(
     command: Evaluate | Sweep,
     *,
     weights: str = "ema",
     precision: str = "no",
     extractor: Extractor | None = None,
-) -> Trial:
-    """Load everything; `extractor` takes the place of the one that the command names.
+) -> EvaluationContext:
+    """Load everything; a given `extractor` replaces the one that the command names.
 
     ValueError, FileNotFoundError, ImportError: what is wrong or missing.
     """
@@ -204,7 +200,7 @@ def open_trial(
     source = command.source
     home = Path(command.output).parent if command.output else home_of(source)
     state = PartialState(cpu=on_cpu())
-    crew = Crew(state.process_index, state.num_processes, state.wait_for_everyone)
+    group = ProcessGroup(state.process_index, state.num_processes, state.wait_for_everyone)
     pipeline = load_pipeline(source, weights)
     if not isinstance(pipeline, ImagePipeline):
         raise ValueError(
@@ -212,27 +208,27 @@ def open_trial(
             "openunite evaluate molecules --help"
         )
     pipeline.to(state.device if state.num_processes > 1 else choose_device())
-    checksum = weights_checksum(pipeline)
+    model = model_section(pipeline, Path(source).name, _which_weights(source, weights))
     if precision == "bf16":
         pipeline.to(torch.bfloat16)
     name = command.data or run_data(source)
-    judge = extractor_for(name) if command.extractor == "auto" else command.extractor
-    with state.main_process_first():  # one fills the caches for all
+    chosen = extractor_for(name) if command.extractor == "auto" else command.extractor
+    with state.main_process_first():  # one process fills the caches for all
         if extractor is None:
-            extractor = load_extractor(judge, command.extractor_weights)
-        opened = _open_data(name, pipeline, source, progress=state.is_main_process)
-    tested = len(opened.train if isinstance(command, Sweep) else opened.test)
-    if min(tested, len(opened.train)) < LEAST_IMAGES:
+            extractor = load_extractor(chosen, command.extractor_weights)
+        data = _open_data(name, pipeline, source, progress=state.is_main_process)
+    compared = len(data.train if isinstance(command, Sweep) else data.test)
+    if min(compared, len(data.train)) < MIN_IMAGES:
         raise ValueError(
-            f"{name} has {len(opened.train)} training and {len(opened.test)} test images, expected "
-            f"at least {LEAST_IMAGES} of each to compare with; name other images with --data"
+            f"{name} has {len(data.train)} training and {len(data.test)} test images, expected "
+            f"at least {MIN_IMAGES} of each to compare with; name other images with --data"
         )
-    batch, kept = command.batch_size, _weights_kept(source, weights)
-    return Trial(source, pipeline, checksum, opened, extractor, home, batch, crew, kept)
+    batch_size = command.batch_size
+    return EvaluationContext(source, pipeline, model, data, extractor, home, batch_size, group)
 
 
 def _check(command: Evaluate | Sweep) -> None:
-    """ValueError for what would fail at the end, or give no numbers."""
+    """Raise ValueError for options that would fail late or give no numbers."""
     if command.num_samples < 10:
         raise ValueError(f"--num-samples must be at least 10, got {command.num_samples}")
     if command.batch_size < 1:
@@ -243,19 +239,24 @@ def _check(command: Evaluate | Sweep) -> None:
         return
     if not math.isfinite(command.guidance_scale or 0.0):
         raise ValueError(f"--guidance-scale must be finite, got {command.guidance_scale}")
-    if not 0 <= command.seed <= MOST_SEED - command.num_samples:
+    if not 0 <= command.seed <= MAX_SEED - command.num_samples:
         raise ValueError(
-            f"--seed must lie between 0 and 2^63 less the number of samples, got {command.seed}"
+            f"--seed must lie between 0 and 2^63 minus the number of samples, got {command.seed}"
         )
 
 
+def is_embedded(data: str) -> bool:
+    """True for the images in the package, which `train` itself compares by features."""
+    return data == _EMBEDDED
+
+
 def extractor_for(data: str) -> str:
-    """The extractor that judges models of this data unless another is named; it works offline."""
-    return "fashion" if data == EMBEDDED else "efficientnet-lite0"
+    """The default extractor for models of this data; it needs no download."""
+    return "fashion" if is_embedded(data) else "efficientnet-lite0"
 
 
-def _weights_kept(source: str, asked: str) -> str:
-    """What was asked of a run; a pipeline holds one set of weights, and may have a record of it."""
+def _which_weights(source: str, asked: str) -> str:
+    """The weights asked for of a run; for a pipeline those that its record names, if any."""
     record = Path(source) / "conversion.json"
     if record.is_file():
         return str(json.loads(record.read_text()).get("averaging", "unknown"))
@@ -263,7 +264,7 @@ def _weights_kept(source: str, asked: str) -> str:
 
 
 def run_folder(source: str) -> Path | None:
-    """The folder of a run, if `source` is one or the pipeline inside."""
+    """The folder of a run, if `source` is a run or the pipeline inside one."""
     path = Path(source)
     for folder in (path, path.parent):
         if (folder / "config.yaml").is_file():
@@ -272,13 +273,13 @@ def run_folder(source: str) -> Path | None:
 
 
 def home_of(source: str) -> Path:
-    """Where results go by default: the run, else a local pipeline's folder, else here."""
+    """The default folder for results: the run, a local pipeline, or the working directory."""
     path = Path(source)
     return run_folder(source) or (path if path.is_dir() else Path())
 
 
 def run_data(source: str) -> str:
-    """What a run was trained on. ValueError if that is not known."""
+    """The name of a run's data. Raise ValueError if `source` is no run."""
     run = run_folder(source)
     if run is None:
         raise ValueError(f"{source} is no run, so its images are not known; name them with --data")
@@ -286,7 +287,7 @@ def run_data(source: str) -> str:
 
 
 def trained_on(source: str) -> str | None:
-    """The fingerprint of a run's data, None if it is not known."""
+    """The fingerprint of a run's data, None if it is unknown."""
     run = run_folder(source)
     record = run / "data.json" if run else None
     if record is None or not record.is_file():
@@ -295,7 +296,7 @@ def trained_on(source: str) -> str | None:
 
 
 def _open_data(name: str, pipeline: ImagePipeline, source: str, *, progress: bool) -> ImageData:
-    """At the model's size, split as in training where `source` is a run."""
+    """Open images at the model's size, split as in training if `source` is a run."""
     shape, run = pipeline.encoder.config.modality_config, run_folder(source)
     split: dict[str, Any] = {}
     if run is not None:
