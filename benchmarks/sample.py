@@ -23,6 +23,7 @@ from benchmarks.machine import RESULTS, describe, save
 from benchmarks.measure import Timing, alternate, memory_by, peak_bytes, samples_through
 from benchmarks.released import PlainEncoder, plain_guide
 from openunite.batch import NOTHING, Evidence
+from openunite.catalog import get_recipe, recipes
 from openunite.flow.random import seeded_normal
 from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
@@ -31,7 +32,6 @@ from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.base import ONE_PASS
 from openunite.planning.cost import flops
-from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
 from openunite.training.device import choose_device
@@ -57,7 +57,7 @@ def main() -> None:
 
 def _untrained(recipe: str) -> ImagePipeline:
     """A pipeline with a recipe's sizes, settings and first weights: its speed is that of any."""
-    config = RECIPES[recipe]()
+    config = get_recipe(recipe)()
     made = make_pipeline(*build_models(config), config, {})
     assert isinstance(made, ImagePipeline)
     return made
@@ -193,7 +193,7 @@ def _options() -> argparse.Namespace:
     )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--run", help="a run, a pipeline folder or a hub id")
-    images = [name for name in RECIPES if RECIPES[name]().modality == "image"]
+    images = [name for name in recipes() if get_recipe(name)().modality == "image"]
     model.add_argument("--recipe", choices=images, help="its model, untrained: speed alone")
     parser.add_argument("--name", help="of the results; default the recipe or last part of --run")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")

@@ -20,15 +20,15 @@ from benchmarks.machine import describe, product_ceiling, published_peak, save
 from benchmarks.measure import Timing, alternate, memory_by, paired, peak_bytes
 from benchmarks.released import LoopedMuon, plain_muon
 from benchmarks.undo import undone
+from openunite.catalog import recipes
 from openunite.planning.cost import flops, uses_lpips
-from openunite.recipes import RECIPES
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 from openunite.training.optim import BatchedMuon, partition
 
 DRAWS = (1, 3, 7, 14)
-MODELS = {"small": small, **RECIPES}
+MODELS = {"small": small, **recipes()}
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ class Train:
     """Train one network to tokenize and to generate, from scratch, in one stage.
 
     The same command again resumes a stopped run; a finished one it judges again only if its
-    metrics.json is deleted. Everything that has no option here is a field of config.yaml: copy one,
-    edit it, and pass it with --config.
+    metrics.json is deleted. Everything else is a field of config.yaml: name it with --set, or copy
+    the file, edit it, and pass it with --config.
 
     Commands to copy:
 
@@ -55,46 +55,20 @@ class Train:
     """Height and width in pixels; images are resized and center-cropped."""
     patch_size: OptionalInt = None
     """Side of a patch in pixels."""
-    channels: OptionalInt = None
-    """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA."""
-    flip: bool | None = None
-    """Mirror half of the training images."""
-    registers: OptionalInt = None
-    """Number K of latents per image; default one per patch."""
-    latent_channels: OptionalInt = None
-    """Channels C of a latent."""
     steps: OptionalInt = None
     """Optimizer steps."""
     batch_size: OptionalInt = None
     """Images per optimizer step, over all processes."""
-    micro_batch_size: OptionalInt = None
-    """Images that one process holds at a time; the rest is accumulated."""
-    flow_draws: OptionalInt = None
-    """Flow draws k per image."""
-    flow_weight: OptionalFloat = None
-    """Weight of the mean over the flow draws."""
-    learning_rate: OptionalFloat = None
-    """Muon's rate; AdamW's follows in the recipe's ratio."""
-    precision: Literal["no", "bf16"] | None = None
-    """float32, or bfloat16 autocast."""
     sharding: Literal["none", "full"] | None = None
     """full: weights, optimizer and EMA in shares over the processes (FSDP2); the same numbers."""
     compile: bool = False
     """torch.compile of the step; needs a C++ compiler, for NVIDIA GPUs Triton."""
     seed: OptionalInt = None
     """Seed of everything random."""
-    workers: OptionalInt = None
-    """Loader processes."""
-    checkpoint_every: OptionalInt = None
-    """Optimizer steps between checkpoints."""
-    preview_every: OptionalInt = None
-    """Optimizer steps between preview pictures; 0 draws none."""
-    guidance_scale: OptionalFloat = None
-    """Guidance scale of the pictures, metrics and pipeline."""
     init_from: OptionalStr = None
     """Start from the weights of a run, a pipeline folder or a hub id."""
-    trackers: tuple[str, ...] = ()
-    """Any of tensorboard, wandb, trackio."""
+    set: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")] = ()
+    """Any other field of config.yaml: --set model.depth=6 optimizer.warmup_steps=100."""
     dry_run: bool = False
     """Print the resolved settings and parameter counts, allocate nothing, train nothing."""
 
@@ -107,7 +81,7 @@ class Sample:
 
       openunite sample runs/quickstart --classes Bag Sneaker --output bags.png
 
-      openunite sample runs/photos --num-images 64 --seed 7 --guidance-scale 1.5
+      openunite sample runs/photos --num-samples 64 --seed 7 --guidance-scale 1.5
 
       openunite sample runs/quickstart-molecules --num-atoms 18 --output molecules.sdf
     """
@@ -116,8 +90,8 @@ class Sample:
     """A run, a pipeline folder or a hub id."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, used in turn; default all classes in turn."""
-    num_images: int = 16
-    """How many images or structures."""
+    num_samples: Annotated[int, arg(aliases=("--num-images",))] = 16
+    """Number of samples."""
     num_atoms: OptionalInt = None
     """Atoms of each molecule or crystal; default as often as in the training data."""
     output: str = "samples.png"
@@ -146,17 +120,17 @@ class Reconstruct:
 
       openunite reconstruct runs/photos a.jpg b.png --output pairs.png
 
-      openunite reconstruct runs/photos photos/ --num-images 32
+      openunite reconstruct runs/photos photos/ --num-samples 32
 
       openunite reconstruct runs/quickstart-molecules my.sdf --output again.sdf
     """
 
     source: Positional[str]
     """A run, a pipeline folder or a hub id."""
-    images: Positional[tuple[str, ...]]
+    files: Positional[tuple[str, ...]]
     """Files or folders: images, SDF or xyz, CIF."""
-    num_images: int = 32
-    """At most so many of them."""
+    num_samples: Annotated[int, arg(aliases=("--num-images",))] = 32
+    """Maximum number of data points to use."""
     output: str = "reconstructions.png"
     """A .png; for molecules also .sdf or .xyz, for crystals .cif or .xyz: the outputs alone."""
 
@@ -174,8 +148,8 @@ class Encode:
 
     source: Positional[str]
     """A run, a pipeline folder or a hub id."""
-    images: Positional[tuple[str, ...]]
-    """Image files or folders."""
+    files: Positional[tuple[str, ...]]
+    """Files or folders: images, SDF or xyz, CIF."""
     output: str = "latents.npz"
     """The .npz to write."""
     batch_size: int = 64

@@ -7,19 +7,48 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write bytes into; at the end it is flushed to disk and takes the place of `path`.
+
+    After an error `path` is as it was. The unfinished file has a name of this process's own.
+    """
+    final = path.resolve()  # a link stays a link
+    temporary = final.with_name(f".{final.name}.writing-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, under another name first."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write UTF-8; the file appears whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Indented, with a newline at the end."""
+    """Write indented JSON with a newline at the end; the file appears whole or not at all."""
     write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote. ValueError names a file that is damaged or holds no mapping."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"{path} is damaged: it is no JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: expected a mapping, got {type(values).__name__}")
+    return values
 
 
 @contextmanager

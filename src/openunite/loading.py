@@ -13,7 +13,7 @@ from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.folder import find_folder, read_index
-from openunite.tasks import pipeline_called, pipeline_class
+from openunite.task import pipeline_called, pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import load_newest
 from openunite.training.config import RunConfig, load_config

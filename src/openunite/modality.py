@@ -1,4 +1,4 @@
-"""The contract between the core and a modality, and a lazy registry of modalities.
+"""The contract between the core and a modality.
 
 A modality owns both ends of the model: an `Embedder` (data point -> observation tokens) and a
 `Head` (decoder states -> data point), plus what training needs: a reconstruction loss and an
@@ -7,13 +7,14 @@ augmentation. The core never asks which modality it runs.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from openunite.batch import Batch
+from openunite.catalog import get_spec
 from openunite.flow.random import SlotRandom
+from openunite.settings import build
 
 
 class Embedder(nn.Module, ABC):
@@ -35,11 +36,16 @@ class Head(nn.Module, ABC):
 
 
 class Modality(ABC):
-    """What the core needs of a modality. `config` is the plain mapping saved with the model."""
+    """What the core needs of a modality: both ends of the model, and what training needs.
 
-    @abstractmethod
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        """ValueError names a setting that is missing or out of range."""
+    `settings` is an instance of `Settings`, a frozen dataclass whose fields are the plain values
+    saved with the model; `Settings` checks them and raises ValueError.
+    """
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
 
     @abstractmethod
     def embedder(self, width: int) -> Embedder:
@@ -60,18 +66,15 @@ class Modality(ABC):
     def compile(self) -> None:  # noqa: B027  most have nothing to compile
         """Have torch.compile fuse what the loss computes, where that is much."""
 
-
-_HOMES = {
-    "image": "openunite.modalities.image.tokens:ImageModality",
-    "crystal": "openunite.modalities.crystal.tokens:CrystalModality",
-    "joint": "openunite.modalities.joint.tokens:JointModality",
-    "molecule": "openunite.modalities.molecule.tokens:MoleculeModality",
-}
+    def vgg_input(self) -> tuple[int, int, int] | None:
+        """(channels, height, width) of the images that the loss shows to VGG16; None without it."""
+        return None
 
 
-def get_modality(name: str, config: Mapping[str, Any]) -> Modality:
-    """The modality called `name`; its module is imported on first use. ValueError if unknown."""
-    if name not in _HOMES:
-        raise ValueError(f"unknown modality {name!r}, expected one of {', '.join(_HOMES)}")
-    module, attribute = _HOMES[name].split(":")
-    return getattr(import_module(module), attribute)(config)
+def get_modality(name: str, settings: Mapping[str, Any]) -> Modality:
+    """The modality called `name` with plain settings; its module is imported on first use.
+
+    ValueError for an unknown name, and for a setting that is unknown, missing or out of range.
+    """
+    kind: type[Modality] = get_spec(name).load("modality")
+    return kind(build(kind.Settings, settings, what=f"{name} setting"))

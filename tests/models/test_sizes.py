@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from openunite.recipes import RECIPES
+from openunite.catalog import get_recipe
 from openunite.training.build import build_models
 from openunite.training.config import ModelConfig, RunConfig
 from openunite.training.sizes import SIZES, get_size
@@ -15,15 +15,15 @@ TOLERANCE = 0.05e6  # the class table here has one row fewer than the release's:
 
 
 def imagenet(model: ModelConfig) -> RunConfig:
-    return replace(RECIPES["imagenet256_b"](), model=model)
+    return replace(get_recipe("imagenet256_b")(), model=model)
 
 
 XL = get_size("XL").model(256, 32)
 TABLE = {  # millions of trainable parameters, METHOD.md section 2
-    "B": (RECIPES["imagenet256_b"](), 217.64),
+    "B": (get_recipe("imagenet256_b")(), 217.64),
     "Medium, decoder B": (imagenet(get_size("Medium").model(256, 32)), 318.8),
-    "L, decoder B": (RECIPES["imagenet256_l"](), 545.5),
-    "XL, decoder L": (RECIPES["imagenet256_xl"](), 980.4),
+    "L, decoder B": (get_recipe("imagenet256_l")(), 545.5),
+    "XL, decoder L": (get_recipe("imagenet256_xl")(), 980.4),
     "XL, decoder B": (
         imagenet(
             replace(

@@ -8,9 +8,9 @@ import torch
 from tests.training.tiny import tiny_config
 
 from openunite.batch import CLASS, Batch, Given
+from openunite.catalog import get_recipe
 from openunite.flow.random import SlotRandom
 from openunite.planning.memory import memory
-from openunite.recipes import RECIPES
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import ModelConfig, RunConfig
 
@@ -91,7 +91,7 @@ def test_a_pass_has_no_more_draws_than_there_are() -> None:
 
 def test_states_by_hand() -> None:
     """Weight, gradient and EMA, one momentum for a matrix of Muon and two for the rest."""
-    config = RECIPES["imagenet256_b"]()
+    config = get_recipe("imagenet256_b")()
     alone = memory(config, 1)
     total = 217_642_080
     assert 4 * 4 * total < alone.states < 4.1 * 4 * total
@@ -103,7 +103,7 @@ def test_states_by_hand() -> None:
 
 
 def test_most_is_the_last_that_fits() -> None:
-    need = memory(RECIPES["imagenet256_b"](), 1)
+    need = memory(get_recipe("imagenet256_b")(), 1)
     most = need.most(80e9)
     assert replace(need, samples=most).peak <= 80e9 < replace(need, samples=most + 1).peak
     assert need.most(4e9) == 0

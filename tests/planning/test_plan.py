@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from openunite.catalog import get_recipe
 from openunite.cli import main
 from openunite.planning.memory import memory
 from openunite.planning.plan import advice, plan, samples_at_once
 from openunite.planning.scaling import DEVICES
-from openunite.recipes import RECIPES
 
-XL = RECIPES["imagenet256_xl"]()
+XL = get_recipe("imagenet256_xl")()
 
 
 def test_the_command_prints_cost_memory_and_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,7 @@ def test_a_plan_for_another_size_and_other_draws(capsys: pytest.CaptureFixture[s
     asked = ["--size", "L", "--flow-draws", "3", "--batch-size", "512"]
     main(["info", "imagenet256_b", "--gpus", "8", *asked])
     changed = capsys.readouterr().out
-    config = RECIPES["imagenet256_l"]()
+    config = get_recipe("imagenet256_l")()
     objective = replace(config.objective, flow_draws=3)
     config = replace(config, objective=objective, batch_size=512, steps=240 * 1251)
     expected = plan(config, 8, "h200", 0.4).splitlines()
@@ -38,7 +38,7 @@ def test_a_plan_for_another_size_and_other_draws(capsys: pytest.CaptureFixture[s
     [(14, 1, "one flow draw is"), (14, 4, "4 flow draws are"), (3, 8, "3 flow draws are")],
 )
 def test_the_plan_says_how_many_draws_are_in_memory(draws: int, together: int, words: str) -> None:
-    config = RECIPES["fashion"]()
+    config = get_recipe("fashion")()
     objective = replace(config.objective, flow_draws=draws, draws_per_pass=together)
     printed = plan(replace(config, objective=objective), 1, "h200", 0.4)
     assert f"{words} in memory at a time" in printed
@@ -46,7 +46,7 @@ def test_the_plan_says_how_many_draws_are_in_memory(draws: int, together: int, w
 
 
 def test_without_the_stop_gradient_the_plan_counts_every_draw() -> None:
-    config = RECIPES["fashion"]()
+    config = get_recipe("fashion")()
     objective = replace(config.objective, flow_draws=14, stop_gradient=False)
     printed = plan(replace(config, objective=objective), 1, "h200", 0.4)
     assert "GB per GPU: 14 flow draws are in memory at a time" in printed
@@ -91,4 +91,4 @@ def test_advice_fits_when_taken() -> None:
 def test_alone_nothing_can_be_shared() -> None:
     _, second = advice(XL, 1, DEVICES["4090"])
     assert "a smaller --size" in second
-    assert "MFU 100.0%" in plan(RECIPES["fashion"](), 1, "a100", 1.0)
+    assert "MFU 100.0%" in plan(get_recipe("fashion")(), 1, "a100", 1.0)

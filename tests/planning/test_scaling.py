@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from openunite.catalog import get_recipe
 from openunite.planning.scaling import DEVICES, Network, muon_flops, step_time
-from openunite.recipes import RECIPES
 
-B = RECIPES["imagenet256_b"]()
+B = get_recipe("imagenet256_b")()
 H200 = DEVICES["h200"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from openunite.recipes import RECIPES
+from openunite.catalog import get_recipe, recipes
 from openunite.training.config import (
     OPERATIONAL,
     RunConfig,
@@ -23,7 +23,7 @@ from openunite.training.config import (
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    return to_dict(RECIPES["fashion"]())
+    return to_dict(get_recipe("fashion")())
 
 
 def put(values: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def drop(values: dict[str, Any], name: str) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("recipe", map(get_recipe, recipes()), ids=recipes())
 def test_every_recipe_survives_dict_and_yaml(
     recipe: Callable[[], RunConfig], tmp_path: Path
 ) -> None:
@@ -56,14 +56,14 @@ def test_every_recipe_survives_dict_and_yaml(
     assert differences(loaded, config) == []
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("recipe", map(get_recipe, recipes()), ids=recipes())
 def test_every_recipe_knows_its_name(recipe: Callable[[], RunConfig]) -> None:
     assert recipe().recipe == recipe.__name__
     assert recipe.__doc__
 
 
 def test_the_file_is_plain_yaml(tmp_path: Path) -> None:
-    save_config(replace(RECIPES["fashion"](), trackers=("tensorboard",)), tmp_path / "c.yaml")
+    save_config(replace(get_recipe("fashion")(), trackers=("tensorboard",)), tmp_path / "c.yaml")
     plain = yaml.safe_load((tmp_path / "c.yaml").read_text())
     assert plain["optimizer"]["betas"] == [0.9, 0.99]
     assert plain["trackers"] == ["tensorboard"]
@@ -179,7 +179,7 @@ LITERAL = {
     "model.tokenizer": "separate",
     "objective.stage": "autoencoder",
 }
-FIELDS = sorted(set(flatten(to_dict(RECIPES["fashion"]()))) - {"modality"})
+FIELDS = sorted(set(flatten(to_dict(get_recipe("fashion")()))) - {"modality"})
 
 
 @pytest.mark.parametrize("name", FIELDS)

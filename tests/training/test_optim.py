@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from openunite.recipes import RECIPES
+from openunite.catalog import get_recipe, recipes
 from openunite.training.build import build_models
 from openunite.training.config import OptimizerConfig
 from openunite.training.ema import EMA
@@ -229,9 +229,9 @@ def named(encoder: nn.Module, decoder: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", recipes())
 def test_every_parameter_of_every_recipe_has_one_optimizer(recipe: str) -> None:
-    config = replace(RECIPES[recipe](), num_classes=10)
+    config = replace(get_recipe(recipe)(), num_classes=10)
     if config.modality != "image":  # what else follows from the data
         found = {"elements": [1, 6, 8], "max_atoms": 5, **config.modality_config}
         config = replace(config, modality_config=found)

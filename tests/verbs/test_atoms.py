@@ -18,7 +18,7 @@ from openunite.data.crystals.dataset import open_crystals
 from openunite.data.molecules.dataset import open_molecules
 from openunite.data.molecules.readers import read_molecules
 from openunite.modalities.atoms import task as atom_jobs
-from openunite.tasks import get_task
+from openunite.task import get_task
 from openunite.verbs import score as score_jobs
 from openunite.verbs.configure import configure
 
@@ -360,12 +360,12 @@ def test_crystals_of_more_than_20_atoms(tmp_path: Path, capsys: pytest.CaptureFi
         command = Train(recipe, data=str(tmp_path / "all.cif"), max_atoms=24)
         task, config = atom_jobs.CrystalTask(), configure(command)
         data = task.open(config, progress=False)
-        config = task.settle(config, data)
+        config = task.resolve(config, data)
         assert len(data.train) + len(data.test) == len(crystals()) + 6
         assert config.modality_config["max_atoms"] == config.model.num_registers == 24
         again = task.open(config, progress=False)
         assert again.fingerprint == data.fingerprint
-        assert task.settle(config, again) == config
+        assert task.resolve(config, again) == config
 
 
 def test_crystals_far_above_the_hull_are_left_out_by_a_setting(tmp_path: Path) -> None:

@@ -148,10 +148,10 @@ def test_other_classes_than_a_recipe_says_are_refused(
     config, task = configure(Train("fashion", data=str(tmp_path / "own.npz"))), ImageTask()
     data = task.open(config, progress=False)
     with pytest.raises(ValueError, match=f"expected 10 classes, .* got {classes} in .*own.npz"):
-        task.settle(config, data)
-    free = task.settle(dataclasses.replace(config, num_classes=None), data)
+        task.resolve(config, data)
+    free = task.resolve(dataclasses.replace(config, num_classes=None), data)
     assert free.num_classes == classes
-    assert task.settle(free, data) == free
+    assert task.resolve(free, data) == free
 
 
 def test_options_land_where_they_belong() -> None:

@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 
 from openunite.batch import Evidence
+from openunite.catalog import get_recipe
 from openunite.cli import main
 from openunite.commands import Finetune
 from openunite.loading import load_pipeline
-from openunite.recipes import RECIPES
 from openunite.training.config import differences, load_config
 from openunite.verbs.finetune import decoder_config, finetune
 
@@ -62,7 +62,7 @@ def test_a_new_run_with_the_same_latents_and_another_decoder(run: Path) -> None:
 
 
 def test_only_what_finetuning_needs_changes() -> None:
-    config = replace(RECIPES["fashion"](), sharding="full")
+    config = replace(get_recipe("fashion")(), sharding="full")
     assert decoder_config(config, Finetune("runs/fashion")).sharding == "none"
     changed = differences(config, decoder_config(config, Finetune("runs/fashion")))
     assert {line.split(":")[0] for line in changed} == {
@@ -92,7 +92,7 @@ def test_a_run_that_is_not_finished_is_refused(run: Path, missing: str) -> None:
 )
 def test_numbers_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        decoder_config(RECIPES["fashion"](), Finetune("runs/fashion", **changes))
+        decoder_config(get_recipe("fashion")(), Finetune("runs/fashion", **changes))
 
 
 def test_a_folder_without_a_run_is_named(

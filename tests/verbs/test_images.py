@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from openunite.catalog import get_recipe
 from openunite.data.images.dataset import ImageData
 from openunite.modalities.image import task as job
 from openunite.modalities.image.task import ImageTask
-from openunite.recipes import RECIPES
 from openunite.training.config import DataConfig
 
 
@@ -29,7 +29,7 @@ def test_metrics_are_of_at_most_1000_test_images(
     pixels[:, 0, 0], pixels[:, 0, 1] = np.divmod(np.arange(held_out), 256)
     images = {"x_train": pixels[:20], "y_train": np.arange(20) % 10}
     np.savez(tmp_path / "own.npz", **images, x_test=pixels, y_test=labels)
-    config = replace(RECIPES["fashion"](), data=DataConfig(str(tmp_path / "own.npz")))
+    config = replace(get_recipe("fashion")(), data=DataConfig(str(tmp_path / "own.npz")))
     task = ImageTask()
     data: ImageData = task.open(config, progress=False)
     seen: dict[str, Any] = {}

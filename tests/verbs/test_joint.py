@@ -70,10 +70,10 @@ def test_settings_of_a_run_admit_the_same_structures(tmp_path: Path) -> None:
         config = configure(replace(command, max_atoms=limit))
         opened = task.open(config, progress=False)
         assert len(opened.crystals.train) + len(opened.crystals.test) == count
-        config = task.settle(config, opened)
+        config = task.resolve(config, opened)
         again = task.open(config, progress=False)
         assert again.fingerprint == opened.fingerprint
-        assert task.settle(config, again) == config
+        assert task.resolve(config, again) == config
 
 
 def test_either_kind_is_read_wherever_it_lies(

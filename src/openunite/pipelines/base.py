@@ -1,6 +1,7 @@
 """What all pipelines share: settings, seeds, labels, guidance, solving and precision."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.random import seeded_normal
 from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import Callback, solve
+from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.saving import SavedPipeline
@@ -82,6 +84,11 @@ class UnitePipeline(SavedPipeline):
     def sampling(self) -> Sampling:
         """The settings of sampling that calls start from."""
         return Sampling.from_dict(self.config.sampling)
+
+    @cached_property
+    def modality(self) -> Modality:
+        """Both ends of the model, with their settings."""
+        return get_modality(self.encoder.config.modality, self.encoder.config.modality_config)
 
     @property
     def latent_shape(self) -> tuple[int, int]:

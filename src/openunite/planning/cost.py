@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.solvers import solve
+from openunite.modality import get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder, GenerativeEncoder
 from openunite.training.build import build_models
@@ -31,7 +32,7 @@ class Flops:
     """Operations per sample, forward and backward, of the parts of one optimizer step.
 
     `perceptual` is a VGG16 on output and target (LPIPS), the target without a backward; 0 where
-    there are no color images.
+    the loss has none.
     """
 
     tokenize: float
@@ -57,10 +58,8 @@ def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
     """
     encoder, decoder = meta_models(config)
     tokenizer, denoiser = encoder.networks()
-    image = config.modality_config
-    perceptual = 0.0
-    if config.modality == "image" and image["channels"] == 3:
-        perceptual = 3.0 * vgg16_flops(image["height"], image["width"])
+    seen = get_modality(config.modality, config.modality_config).vgg_input()
+    perceptual = 0.0 if seen is None else 3.0 * vgg16_flops(*seen[1:])
     return Flops(
         3.0 * _encoder(tokenizer, tokenizer.embedder.num_tokens, as_released),
         3.0 * _decoder(decoder),
@@ -104,7 +103,7 @@ def num_parameters(config: RunConfig) -> int:
 
 def uses_lpips(config: RunConfig) -> bool:
     """Whether the reconstruction loss runs VGG16."""
-    return config.modality == "image" and config.modality_config.get("perceptual") == "lpips"
+    return get_modality(config.modality, config.modality_config).vgg_input() is not None
 
 
 def vgg16_flops(height: int, width: int) -> float:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openunite.evaluation.images.perceptual import Lpips
+from openunite.modality import get_modality
 from openunite.models.decoder import Decoder
 from openunite.nn.block import AdaptiveBlock, PlainBlock
-from openunite.planning.cost import meta_models, uses_lpips
+from openunite.planning.cost import meta_models
 from openunite.training.config import RunConfig
 from openunite.training.optim import partition
 
@@ -121,10 +122,8 @@ def _decoder_bytes(config: RunConfig, decoder: Decoder) -> int:
 
 def _lpips_bytes(config: RunConfig) -> int:
     """What the perceptual distance of one more image keeps; the target's features among it."""
-    if not uses_lpips(config):
-        return 0
-    image = config.modality_config
-    return _lpips(*(image[n] for n in ("channels", "height", "width")), config.precision == "bf16")
+    seen = get_modality(config.modality, config.modality_config).vgg_input()
+    return 0 if seen is None else _lpips(*seen, config.precision == "bf16")
 
 
 # Traces are kept: a plan asks for the same network with other shardings and batches.

@@ -5,16 +5,16 @@ out, and reruns the run. Counts are optimizer steps and samples, never loader ep
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
 from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
 from openunite.flow.sampling import Sampling, upgraded
+from openunite.settings import build
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     sampling = values.get("sampling")
     if isinstance(sampling, Mapping):
         values = {**values, "sampling": upgraded(sampling)}
-    config: RunConfig = _build(RunConfig, values, "")
+    config: RunConfig = build(RunConfig, values)
     return config
 
 
@@ -246,39 +246,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"unknown field {prefix}{unknown[0]}, expected some of {sorted(known)}")
-    try:
-        return cls(**{k: _convert(hints[k], v, prefix + k) for k, v in values.items()})
-    except TypeError as error:
-        raise ValueError(f"{prefix or 'run '}settings are incomplete: {error}") from error
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the annotated type; int passes for float, list for tuple, nothing else bends."""
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return _build(hint, value, f"{name}.")
-    if get_origin(hint) in (Union, UnionType):
-        if value is None and NoneType in get_args(hint):
-            return None
-        return _convert(next(a for a in get_args(hint) if a is not NoneType), value, name)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        kinds = get_args(hint)
-        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-            raise ValueError(f"{name} must be {len(kinds)} values, got {value!r}")
-        return tuple(_convert(kinds[0], item, name) for item in value)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
-        return value
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    expected = get_origin(hint) or hint
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise ValueError(f"{name} must be {hint}, got {value!r}")
-    return value

@@ -1,4 +1,4 @@
-"""`openunite info` and `openunite convert`: looking at models without training them."""
+"""`openunite info`: looking at recipes, runs and models without training them."""
 
 import json
 from dataclasses import replace
@@ -9,11 +9,12 @@ import torch
 import yaml
 from torch import nn
 
-from openunite.commands import Convert, Info
-from openunite.convert import convert as convert_checkpoint
+from openunite.catalog import get_recipe, get_spec, recipes
+from openunite.commands import Info
 from openunite.loading import load_pipeline
 from openunite.planning.plan import plan
-from openunite.recipes import RECIPES
+from openunite.settings import missing_fields
+from openunite.task import get_task
 from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
 from openunite.training.config import RunConfig, load_config, to_dict
@@ -30,8 +31,8 @@ def info(command: Info) -> None:
     path = Path(source)
     if command.gpus is not None:
         print(plan(_plan_config(source, command), command.gpus, command.gpu, command.mfu))
-    elif source in RECIPES:
-        recipe = RECIPES[source]
+    elif source in recipes():
+        recipe = get_recipe(source)
         print(f"{(recipe.__doc__ or '').strip()}\n")
         describe_config(recipe())
     elif (path / "config.yaml").is_file():
@@ -47,16 +48,16 @@ def info(command: Info) -> None:
 
 
 def _plan_config(source: str, command: Info) -> RunConfig:
-    """Of a recipe or a run, with what the options change. ValueError for anything else."""
+    """The settings of a recipe or a run, changed by the options. ValueError for anything else."""
     path = Path(source) / "config.yaml"
-    if source not in RECIPES and not path.is_file():
-        raise ValueError(f"{source} is no recipe ({', '.join(RECIPES)}) and no run to plan for")
-    config = RECIPES[source]() if source in RECIPES else load_config(path)
-    settings = config.modality_config
-    if config.modality != "image" and "max_atoms" not in settings:
-        raise ValueError(f"the sizes of {source} follow from its data; plan for a run of it")
-    if config.modality == "crystal" and "elements" not in settings:  # H to Pu: none is left out
-        config = replace(config, modality_config=settings | {"elements": list(range(1, 95))})
+    if source not in recipes() and not path.is_file():
+        raise ValueError(f"{source} is no recipe ({', '.join(recipes())}) and no run to plan for")
+    config = get_recipe(source)() if source in recipes() else load_config(path)
+    config = get_task(config.modality).plan_for(config)
+    if missing := _missing(config):
+        raise ValueError(
+            f"{', '.join(missing)} of {source} follow from its data; plan for a run of it"
+        )
     model, objective = config.model, config.objective
     if command.size is not None:
         model = get_size(command.size).model(model.num_registers, model.latent_channels)
@@ -66,29 +67,24 @@ def _plan_config(source: str, command: Info) -> RunConfig:
     return replace(config, model=model, objective=objective, batch_size=batch_size)
 
 
+def _missing(config: RunConfig) -> list[str]:
+    """The settings of the modality that the data have to give."""
+    return missing_fields(
+        get_spec(config.modality).load("modality").Settings, config.modality_config
+    )
+
+
 def describe_config(config: RunConfig) -> None:
     """Settings and parameter counts, from models that allocate nothing."""
     print(yaml.safe_dump(to_dict(config), sort_keys=False))
-    if config.modality != "image" and not {"elements", "max_atoms"} <= set(config.modality_config):
-        print("elements, max_atoms and with them the parameters follow from the data")
+    if missing := _missing(config):
+        print(f"{', '.join(missing)} and with them the parameters follow from the data")
         return
     with torch.device("meta"):
         encoder, decoder = build_models(config)
     print(f"generative encoder  {_count(encoder):>13,} parameters")
     print(f"decoder             {_count(decoder):>13,} parameters")
     print(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
-
-
-def convert(command: Convert) -> None:
-    """Convert and print what became of every tensor."""
-    report = convert_checkpoint(
-        Path(command.source),
-        Path(command.output),
-        weights=command.weights,
-        context_start=command.context_start,
-        decoder_heads=command.decoder_heads,
-    )
-    print(report.summary())
 
 
 def _describe_run(run: Path) -> None:

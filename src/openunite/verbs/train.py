@@ -18,7 +18,7 @@ from openunite.drawing.pictures import draw_curves
 from openunite.files import write_json
 from openunite.flow.random import SlotRandom
 from openunite.loading import load_pipeline, make_pipeline
-from openunite.tasks import Data, Task, get_task
+from openunite.task import Data, Task, get_task
 from openunite.texts import printable
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkpoints
@@ -45,7 +45,7 @@ def train(command: Train) -> None:
     task = get_task(config.modality)
     with state.main_process_first():
         data: Data = task.open(config, progress=state.is_main_process)
-    config = _timed(task.settle(config, data), command, folder, data, state)
+    config = _timed(task.resolve(config, data), command, folder, data, state)
     if state.is_main_process:
         _claim(folder, config, task, data)
     state.wait_for_everyone()

@@ -63,6 +63,12 @@ class AtomPipeline(UnitePipeline):
             structures += self.decode(AtomLatents(latents, mask))
         return structures
 
+    def generate(
+        self, class_labels: Labels, *, seeds: Sequence[int], **options: Any
+    ) -> list[Structure]:
+        """One structure per seed; `options` as for a call."""
+        return self(len(seeds), class_labels=class_labels, seeds=seeds, **options)
+
     def encode(
         self, structures: Sequence[Structure], generator: Generators | None = None
     ) -> AtomLatents:
@@ -119,7 +125,8 @@ class AtomPipeline(UnitePipeline):
     @property
     def elements(self) -> tuple[int, ...]:
         """The atomic numbers the model knows."""
-        return tuple(self.encoder.config.modality_config["elements"])
+        elements: tuple[int, ...] = self.modality.settings.elements
+        return elements
 
     def _histograms(self, evidence: Evidence, count: int) -> Float[Tensor, "b s"]:
         """How often a training structure had 0, 1, 2, ... atoms, for each of `count` samples."""

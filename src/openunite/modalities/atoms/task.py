@@ -1,36 +1,42 @@
 """Runs on molecules and crystals: data, previews, pictures, reports."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from openunite.data.atoms.arrays import Reading
 from openunite.data.atoms.dataset import AtomData, AtomDataset
 from openunite.data.atoms.structure import Structure
-from openunite.data.atoms.write import write_structures
+from openunite.data.atoms.write import WRITERS, write_structures
 from openunite.data.crystals.dataset import open_crystals
+from openunite.data.crystals.readers import read_crystals
+from openunite.data.holdout import Skipped
 from openunite.data.molecules.dataset import open_molecules
+from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import drawing_grid, pair_structures, structure_grid
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
+from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_metrics,
     reconstruction_table,
 )
+from openunite.files import whole_file
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
+from openunite.task import Metrics, Request, Task, Tell, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
 _SHOWN, _COLUMNS = 24, 6
 _AT_ONCE = 10_000  # training molecules that are looked through
-
-Metrics = dict[str, float | int | str]
 
 
 class Drawn(NamedTuple):
@@ -41,26 +47,33 @@ class Drawn(NamedTuple):
     references: list[Structure]
 
 
-class AtomTask:
-    """What molecules and crystals have in common in `openunite train`."""
+class AtomTask(Task):
+    """What molecules and crystals have in common in the commands."""
 
-    things: str
-    judges: tuple[str, ...]  # modules that `judge` imports
-
-    @abstractmethod
-    def open(self, config: RunConfig, *, progress: bool) -> AtomData:
-        """The data of this run."""
+    outputs = (".png", *WRITERS)
+    pair_outputs = outputs
+    train_options = ("max_atoms",)
+    sample_options = ("num_atoms",)
+    judges: ClassVar[tuple[str, ...]]  # modules that `judge` imports
 
     @abstractmethod
     def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
         """Structures and a report into the folder; flat metrics."""
 
-    @abstractmethod
-    def next_commands(self, folder: Path) -> list[str]:
-        """What to try after training."""
+    def configure(self, config: RunConfig, request: Request) -> RunConfig:
+        """`max_atoms` is a limit for the data; the model's number then follows from them."""
+        config = sized(config, request.size)
+        if request.max_atoms is None:
+            return config
+        settings = {k: v for k, v in config.modality_config.items() if k != "max_atoms"}
+        data = replace(config.data, max_atoms=request.max_atoms)
+        return replace(config, modality_config=settings, data=data)
 
-    def settle(self, config: RunConfig, data: AtomData) -> RunConfig:
-        """The largest number of atoms, from the data; elements too, unless they are set.
+    def describe(self, config: RunConfig) -> str:
+        return f"up to {config.modality_config.get('max_atoms')} atoms"
+
+    def resolve(self, config: RunConfig, data: Any) -> RunConfig:
+        """The largest number of atoms, from the `AtomData`; elements too, unless they are set.
 
         What judges the run is asked for here, before any step.
         """
@@ -75,17 +88,104 @@ class AtomTask:
         for module in self.judges:
             optional(module, self.things, f"judging {self.things} after training")
 
-    def record(self, data: AtomData) -> dict[str, Any]:
+    def record(self, data: Any) -> dict[str, Any]:
         return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}
 
     def preview(self, pipeline: AtomPipeline, config: RunConfig, picture: Path) -> None:
         samples = pipeline(12, seeds=range(12), num_inference_steps=25)
         structure_grid(samples, _COLUMNS).save(picture)
 
-    def finish(
-        self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
-    ) -> Metrics:
+    def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: AtomPipeline) -> Metrics:
         return self.judge(folder, draw(folder, pipeline, data.test), data)
+
+    # ---- a trained model ----------------------------------------------------------------------
+
+    def read(
+        self, pipeline: AtomPipeline, sources: Sequence[str], tell: Tell
+    ) -> Iterator[tuple[str, Structure]]:
+        """All structures that the model can take."""
+        found = False
+        for item in chain.from_iterable(self.records(source) for source in sources):
+            if isinstance(item, Skipped):
+                tell(item.name, item.reason)
+                continue
+            try:
+                pipeline.check([item])
+            except ValueError as error:
+                tell(item.name, str(error))
+                continue
+            found = True
+            yield item.name, item
+        if not found:
+            raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
+
+    @abstractmethod
+    def records(self, source: str) -> Iterator[Structure | Skipped]:
+        """What a file or a folder holds."""
+
+    def reconstruct(
+        self, pipeline: AtomPipeline, items: Sequence[Structure]
+    ) -> tuple[list[Structure], list[Structure]]:
+        return list(items), pipeline.reconstruct(items)
+
+    def latents(self, pipeline: AtomPipeline, items: Sequence[Structure]) -> dict[str, np.ndarray]:
+        """Latents of all atoms, one structure after the other, and the sizes of the structures."""
+        found = pipeline.encode(items)
+        values = found.values[found.mask].float().cpu().numpy()
+        return {"latents": values, "num_atoms": np.array([len(item) for item in items])}
+
+    def write(self, path: Path, samples: Sequence[Structure]) -> int:
+        if path.suffix.lower() != ".png":
+            return write_structures(path, samples)
+        with whole_file(path) as file:
+            structure_grid(samples, min(8, len(samples))).save(file, "PNG")
+        return len(samples)
+
+    def write_pairs(
+        self,
+        path: Path,
+        names: Sequence[str],
+        inputs: Sequence[Structure],
+        outputs: Sequence[Structure],
+    ) -> None:
+        """Inputs above outputs, or outputs under the names of the inputs."""
+        if path.suffix.lower() == ".png":
+            with whole_file(path) as file:
+                pair_structures(inputs, outputs).save(file, "PNG")
+            return
+        check_kinds({kind_of(item) for item in inputs}, path.suffix.lower())
+        named = [replace(out, name=item.name) for out, item in zip(outputs, inputs, strict=True)]
+        write_structures(path, named)
+
+    def compare(self, inputs: Sequence[Structure], outputs: Sequence[Structure]) -> str:
+        text = f"{100 * type_accuracy(outputs, inputs).atoms.value:.1f} % of the elements right"
+        if all(item.cell is None for item in inputs):
+            text += f", RMSD {kabsch_rmsd(outputs, inputs).mean():.3f} A"
+        return text
+
+    def check_output(self, pipeline: AtomPipeline, suffix: str) -> None:
+        check_kinds([self.things], suffix)
+        if suffix == ".sdf":
+            optional("rdkit.Chem", "molecules", "writing an .sdf")
+
+
+def kind_of(structure: Structure) -> str:
+    """ "crystals" for a structure with a cell, else "molecules"."""
+    return "molecules" if structure.cell is None else "crystals"
+
+
+def check_kinds(kinds: Iterable[str], suffix: str) -> None:
+    """ValueError if a file of this kind cannot hold one of the kinds of structures."""
+    if suffix == ".cif" and "molecules" in kinds:
+        raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
+    if suffix == ".sdf" and "crystals" in kinds:
+        raise ValueError("crystals cannot be written into an .sdf; choose .cif or .xyz")
+
+
+def records_of(reading: Reading) -> Iterator[Structure | Skipped]:
+    """What a reader returned, one after the other: first what it could not read."""
+    yield from reading.skipped
+    yield from reading.structures
 
 
 def draw(folder: Path, pipeline: AtomPipeline, test: AtomDataset, kind: str | None = None) -> Drawn:
@@ -104,7 +204,7 @@ def draw(folder: Path, pipeline: AtomPipeline, test: AtomDataset, kind: str | No
 
 
 class MoleculeTask(AtomTask):
-    """`openunite train` for molecules."""
+    """Molecules for every command."""
 
     things = "molecules"
     judges = ("rdkit.Chem",)
@@ -124,6 +224,9 @@ class MoleculeTask(AtomTask):
             progress=progress,
         )
 
+    def records(self, source: str) -> Iterator[Structure | Skipped]:
+        return records_of(read_molecules(source))
+
     def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
         samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
@@ -138,17 +241,22 @@ class MoleculeTask(AtomTask):
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
-            f"openunite sample {folder} --num-images 64 --seed 7 --output more.sdf",
+            f"openunite sample {folder} --num-samples 64 --seed 7 --output more.sdf",
             f"openunite reconstruct {folder} YOUR.sdf --output pairs.png",
             "openunite train molecules --data YOUR.sdf --minutes 30",
         ]
 
 
 class CrystalTask(AtomTask):
-    """`openunite train` for crystals."""
+    """Crystals for every command."""
 
     things = "crystals"
     judges = ("smact", "pymatgen.core")
+
+    def plan_for(self, config: RunConfig) -> RunConfig:
+        """With the elements from H to Pu, unless the settings name some."""
+        settings = {"elements": list(range(1, 95)), **config.modality_config}
+        return replace(config, modality_config=settings)
 
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
@@ -164,6 +272,9 @@ class CrystalTask(AtomTask):
             progress=progress,
         )
 
+    def records(self, source: str) -> Iterator[Structure | Skipped]:
+        return records_of(read_crystals(source))
+
     def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
         samples, outputs, references = drawn
         write_structures(folder / "samples.cif", samples)
@@ -175,7 +286,7 @@ class CrystalTask(AtomTask):
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
-            f"openunite sample {folder} --num-images 64 --seed 7 --output more.cif",
+            f"openunite sample {folder} --num-samples 64 --seed 7 --output more.cif",
             f"openunite reconstruct {folder} YOUR_CIFS/ --output pairs.png",
             "openunite train crystals --data YOUR_CIFS/ --minutes 30",
         ]

@@ -1,6 +1,7 @@
 """Atoms as tokens: one per atom, tied by its index to a register."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +18,20 @@ class ExactLinear(nn.Linear):
         exact = torch.promote_types(self.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             return nn.functional.linear(x.to(exact), self.weight.to(exact), self.bias.to(exact))
+
+
+@dataclass(frozen=True)
+class AtomSettings:
+    """Settings of molecules and crystals: the atomic numbers, and the most atoms there can be."""
+
+    elements: tuple[int, ...]
+    max_atoms: int
+
+    def __post_init__(self) -> None:
+        if not self.elements or len(set(self.elements)) < len(self.elements):
+            raise ValueError(f"elements must be distinct atomic numbers, got {self.elements}")
+        if self.max_atoms < 1:
+            raise ValueError(f"max_atoms must be at least 1, got {self.max_atoms}")
 
 
 class AtomEmbedder(Embedder):

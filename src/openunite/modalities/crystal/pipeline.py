@@ -27,7 +27,8 @@ class CrystalPipeline(AtomPipeline):
         return crystal_dataset(reduce_cells(pack(structures), rows), rows, self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        modality = CrystalModality(self.encoder.config.modality_config)
+        modality = self.modality
+        assert isinstance(modality, CrystalModality)
         return crystals_of(modality, output, mask)
 
 

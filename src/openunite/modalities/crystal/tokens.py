@@ -6,8 +6,7 @@ last six the same on each row.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from openunite.batch import Batch
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead, mean_over_atoms
+from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead, AtomSettings, mean_over_atoms
 from openunite.modality import Modality
 
 FRACTIONAL, LENGTHS, ANGLES = slice(1, 4), slice(4, 7), slice(7, 10)
@@ -30,8 +29,15 @@ class CrystalEmbedder(AtomEmbedder):
         return self.tokens(crystals[..., 0], lattice_features(crystals))
 
 
+@dataclass(frozen=True)
+class CrystalSettings(AtomSettings):
+    """Settings of crystals; `shift` moves training data."""
+
+    shift: bool = True
+
+
 class CrystalModality(Modality):
-    """Settings: `elements`, atomic numbers; `max_atoms`; `shift` (True) moves training data.
+    """Crystals: packed tensors (B, N, 10) in, (B, N, E + 12) out.
 
     Output of the head, for each atom: element logits; a point of the plane for each fractional
     coordinate, whose direction is 2 pi times it (no continuous function to the line could follow a
@@ -41,17 +47,12 @@ class CrystalModality(Modality):
     scaled angles.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        known = {"elements", "max_atoms", "shift"}
-        if unknown := set(config) - known:
-            raise ValueError(
-                f"unknown crystal settings {sorted(unknown)}, expected {sorted(known)}"
-            )
-        if missing := {"elements", "max_atoms"} - set(config):
-            raise ValueError(f"crystal settings lack {', '.join(sorted(missing))}")
-        self.elements = tuple(config["elements"])
-        self.max_atoms = config["max_atoms"]
-        self.shift = config.get("shift", True)
+    Settings = CrystalSettings
+    settings: CrystalSettings
+
+    def __init__(self, settings: CrystalSettings) -> None:
+        super().__init__(settings)
+        self.elements, self.max_atoms = settings.elements, settings.max_atoms
 
     def embedder(self, width: int) -> CrystalEmbedder:
         return CrystalEmbedder(self.elements, self.max_atoms, 12, width)
@@ -84,7 +85,7 @@ class CrystalModality(Modality):
         return logits, points, mean[:, :3] * count ** (1 / 3), mean[:, 3:] * _RIGHT_ANGLE
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
-        if random is None or not self.shift:
+        if random is None or not self.settings.shift:
             return batch
         data = batch.data
         moved = (data[..., FRACTIONAL] + random.uniform(Stream.AUGMENT, 1, 3)) % 1.0

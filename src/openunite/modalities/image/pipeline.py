@@ -86,7 +86,7 @@ class ImagePipeline(UnitePipeline):
 
     def preprocess(self, images: Images) -> Float[Tensor, "b c h w"]:
         """Images as the model takes them; PIL images are resized and center-cropped to its size."""
-        shape = self.encoder.config.modality_config
+        shape = self.modality.settings
         if isinstance(images, Image.Image):
             images = [images]
         if isinstance(images, np.ndarray):
@@ -94,7 +94,7 @@ class ImagePipeline(UnitePipeline):
         if isinstance(images, Tensor):
             pixels = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
         else:
-            spec = PixelSpec(shape["height"], shape["width"], shape["channels"])
+            spec = PixelSpec(shape.height, shape.width, shape.channels)
             arrays = np.stack([image_to_array(image, spec) for image in images])
             pixels = torch.from_numpy(arrays).float() / 255.0
         if pixels.numel() and not (float(pixels.min()) >= 0.0 and float(pixels.max()) <= 1.0):

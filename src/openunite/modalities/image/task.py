@@ -1,37 +1,54 @@
 """Image runs: data, previews, pictures and metrics."""
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from openunite.batch import Batch
-from openunite.data.images.dataset import ImageData, open_images
+from openunite.data.images.dataset import ImageData, ImageSummary, inspect_images, open_images
+from openunite.data.images.pixels import BadImage, open_image
+from openunite.data.images.readers import SUFFIXES, image_files
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
 from openunite.evaluation.card import find_warnings
 from openunite.evaluation.images.feature_sets import choose
 from openunite.evaluation.images.features import load_extractor
 from openunite.evaluation.images.features.base import Extractor
+from openunite.evaluation.images.metrics import psnr
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
 from openunite.evaluation.images.table import flat_metrics
+from openunite.files import whole_file
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
 from openunite.modalities.image.context import is_embedded
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
+from openunite.modality import get_modality
+from openunite.task import Request, Task, Tell, sized
 from openunite.training.config import RunConfig
+from openunite.training.device import choose_device
+from openunite.training.sizes import get_size
 
+_BATCH = 64
 _SHOWN = 10  # classes in the picture of samples, and samples of each
 _TESTED = 1000  # test images for the metrics of a run, and as many training images beside them
 
 
-class ImageTask:
-    """`openunite train` for images."""
+class ImageTask(Task):
+    """Images for every command."""
 
     things = "images"
+    outputs = (".png", ".npz", "")
+    pair_outputs = (".png",)
+    train_options = ("image_size", "patch_size")
+    names_key = "files"
 
     def open(self, config: RunConfig, *, progress: bool) -> ImageData:
         image, settings = config.modality_config, config.data
@@ -47,13 +64,35 @@ class ImageTask:
             progress=progress,
         )
 
-    def settle(self, config: RunConfig, data: ImageData) -> RunConfig:
+    def configure(self, config: RunConfig, request: Request) -> RunConfig:
+        """The recipe `images` is fitted to the data; registers follow the patches.
+
+        Other recipes keep their number of registers where it is not that of the patches.
+        """
+        if config.recipe == "images" and request.fresh:
+            return fit_to_images(config, inspect_images(config.data.source), request)
+        settings, patches = dict(config.modality_config), num_patches(config.modality_config)
+        if request.image_size is not None:
+            settings |= {"height": request.image_size, "width": request.image_size}
+        if request.patch_size is not None:
+            settings["patch_size"] = request.patch_size
+        if config.model.num_registers == patches:
+            model = replace(config.model, num_registers=num_patches(settings))
+            config = replace(config, model=model)
+        return sized(replace(config, modality_config=settings), request.size)
+
+    def describe(self, config: RunConfig) -> str:
+        shape = config.modality_config
+        return f"{shape['height']} x {shape['width']} pixels, patch {shape['patch_size']}"
+
+    def resolve(self, config: RunConfig, data: ImageData) -> RunConfig:
         """The number of classes: what the data have, which must be what is configured, if any is.
 
         Weights of the perceptual loss that cannot be had are complained of here, before any step.
         """
-        modality = ImageModality(config.modality_config)
-        if modality.perceptual != "none":
+        modality = get_modality(config.modality, config.modality_config)
+        assert isinstance(modality, ImageModality)
+        if modality.settings.perceptual != "none":
             modality.distance()
         if config.num_classes is None:
             return replace(config, num_classes=data.num_classes)
@@ -101,10 +140,95 @@ class ImageTask:
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
-            f"openunite sample {folder} --num-images 64 --seed 7 --output more.png",
+            f"openunite sample {folder} --num-samples 64 --seed 7 --output more.png",
             f"openunite reconstruct {folder} YOUR_IMAGES --output pairs.png",
             "openunite train images --data YOUR_FOLDER --minutes 30",
         ]
+
+    # ---- a trained model ----------------------------------------------------------------------
+
+    def read(
+        self, pipeline: ImagePipeline, sources: Sequence[str], tell: Tell
+    ) -> Iterator[tuple[str, Image.Image]]:
+        """Files as given, whatever their suffix, and images in and below folders."""
+        files, found = _files(sources), False
+        for file in tqdm(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
+            try:
+                image = open_image(file.read_bytes())
+            except (OSError, BadImage) as error:
+                tell(str(file), str(error))
+                continue
+            found = True
+            yield str(file), image
+        if not found:
+            raise ValueError(f"none of {len(files)} files could be read as an image")
+
+    def reconstruct(
+        self, pipeline: ImagePipeline, items: Sequence[Image.Image]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        pixels = pipeline.preprocess(items)
+        return list(pixels.cpu()), list(pipeline.decode_tensor(pipeline.encode(pixels)).cpu())
+
+    def latents(
+        self, pipeline: ImagePipeline, items: Sequence[Image.Image]
+    ) -> dict[str, np.ndarray]:
+        return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
+
+    def write(self, path: Path, samples: Sequence[Tensor]) -> int:
+        """One grid (.png), one array `images` (.npz), or a folder with a file for each image."""
+        images = torch.stack(list(samples)).cpu()
+        if path.suffix.lower() == ".npz":
+            array = (images.permute(0, 2, 3, 1) * 255.0).round().to(torch.uint8).numpy()
+            with whole_file(path) as file:
+                np.savez(file, images=array)
+        elif path.suffix:
+            with whole_file(path) as file:
+                image_grid(images, columns=min(8, len(images))).save(file, "PNG")
+        else:
+            for i, image in enumerate(images):
+                with whole_file(path / f"{i:06d}.png") as file:
+                    image_grid(image[None], columns=1, scale=1).save(file, "PNG")
+        return len(images)
+
+    def write_pairs(
+        self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    ) -> None:
+        """Inputs above outputs."""
+        with whole_file(path) as file:
+            pair_grid(torch.stack(list(inputs)), torch.stack(list(outputs))).save(file, "PNG")
+
+    def compare(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
+        found = psnr(torch.stack(list(outputs)), torch.stack(list(inputs)))
+        return f"PSNR {found.mean():.2f} dB"
+
+
+def fit_to_images(config: RunConfig, summary: ImageSummary, request: Request) -> RunConfig:
+    """Image size, patch and model size from a look at the data and the machine.
+
+    On a CPU images are brought to at most 32 pixels (64 from an hour on), on a GPU to at most
+    128; patches are an eighth of the side, so there are about 64 of them.
+    """
+    gpu, minutes = choose_device().type == "cuda", request.minutes or 30.0
+    largest = 128 if gpu else 64 if minutes >= 60 else 32
+    side = request.image_size or max(8, min(largest, summary.height, summary.width))
+    patch = request.patch_size or max(1, side // 8)
+    size = request.size or (("S" if minutes >= 60 else "tiny") if gpu else "nano")
+    shape = {"height": side, "width": side, "channels": summary.channels, "patch_size": patch}
+    settings = {**config.modality_config, **shape}
+    return replace(
+        config,
+        modality_config=settings,
+        model=get_size(size).model(num_patches(settings), 16),
+        batch_size=256 if gpu else 32,
+        precision="bf16" if gpu else "no",
+        num_classes=summary.num_classes,
+    )
+
+
+def num_patches(settings: Mapping[str, Any]) -> int:
+    """The number of patches of an image, those that stand over its border included."""
+    patch = settings["patch_size"]
+    return math.ceil(settings["height"] / patch) * math.ceil(settings["width"] / patch)
 
 
 def _evaluate(
@@ -145,3 +269,13 @@ def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Imag
         return image_grid(samples[: _SHOWN**2], columns=_SHOWN)
     rows = [samples[c::classes][:_SHOWN] for c in range(classes)]
     return class_grid(torch.stack(rows), class_names[:classes])
+
+
+def _files(names: Sequence[str]) -> list[Path]:
+    """Files as given, whatever their suffix, and images in and below folders."""
+    files: list[Path] = []
+    for path in map(Path, names):
+        files += image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"no images in {', '.join(names)}; expected {sorted(SUFFIXES)}")
+    return files

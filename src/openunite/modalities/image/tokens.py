@@ -4,10 +4,9 @@ Sizes that are no multiple of the patch are padded at the right and the bottom b
 last column and row before embedding; the decoder's output is cropped back.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,8 +17,6 @@ from openunite.evaluation.images.perceptual import Distance, Lpips, gradient_dis
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modality import Embedder, Head, Modality
 from openunite.nn.embeddings import sincos_grid
-
-PERCEPTUAL = ("none", "lpips", "gradients")
 
 
 @dataclass(frozen=True)
@@ -98,55 +95,67 @@ class PixelHead(Head):
         return image[:, :, : self.shape.height, : self.shape.width]
 
 
-class ImageModality(Modality):
-    """Stored form: uint8 (B, channels, H, W). Model form: float in [0, 1], not normalized.
+@dataclass(frozen=True)
+class ImageSettings:
+    """Settings of images.
 
-    Settings: height, width, channels, patch_size; `flip` (False) mirrors half of the training
-    images; `patch_positions` is "sincos" or, as in the release, "zero". The loss is `l1_weight`
-    (1) times the mean absolute error and `l2_weight` (0) times the mean squared one. `perceptual`
-    adds a distance of `perceptual.py`, times `perceptual_weight` (1): "lpips", "gradients" or
-    "none" (the default); `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
+    `flip` mirrors half of the training images; `patch_positions` is "sincos" or, as in the release,
+    "zero". The loss is `l1_weight` times the mean absolute error and `l2_weight` times the mean
+    squared one. `perceptual` adds a distance of `perceptual.py`, times `perceptual_weight`;
+    `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        known = {"height", "width", "channels", "patch_size", "flip", "patch_positions"}
-        known |= {"l1_weight", "l2_weight", "perceptual", "perceptual_weight", "perceptual_path"}
-        if unknown := set(config) - known:
-            raise ValueError(
-                f"unknown image settings {sorted(unknown)}, expected some of {sorted(known)}"
-            )
-        if missing := {"height", "width", "channels", "patch_size"} - set(config):
-            raise ValueError(f"image settings lack {', '.join(sorted(missing))}")
-        self.shape = ImageShape(
-            config["height"], config["width"], config["channels"], config["patch_size"]
-        )
-        self.flip = config.get("flip", False)
-        self.patch_positions = config.get("patch_positions", "sincos")
-        self.weights = {"l1": config.get("l1_weight", 1.0), "l2": config.get("l2_weight", 0.0)}
-        if min(self.weights.values()) < 0.0 or not any(self.weights.values()):
-            raise ValueError(
-                f"expected l1_weight and l2_weight >= 0, one above 0, got {self.weights}"
-            )
-        self.perceptual = config.get("perceptual", "none")
-        if self.perceptual not in PERCEPTUAL:
-            raise ValueError(f"perceptual must be one of {PERCEPTUAL}, got {self.perceptual!r}")
-        self.perceptual_weight = float(config.get("perceptual_weight", 1.0))
-        self.perceptual_path = config.get("perceptual_path")
+    height: int
+    width: int
+    channels: int
+    patch_size: int
+    flip: bool = False
+    patch_positions: Literal["sincos", "zero"] = "sincos"
+    l1_weight: float = 1.0
+    l2_weight: float = 0.0
+    perceptual: Literal["none", "lpips", "gradients"] = "none"
+    perceptual_weight: float = 1.0
+    perceptual_path: str | None = None
+
+    def __post_init__(self) -> None:
+        weights = {"l1": self.l1_weight, "l2": self.l2_weight}
+        if min(weights.values()) < 0.0 or not any(weights.values()):
+            raise ValueError(f"expected l1_weight and l2_weight >= 0, one above 0, got {weights}")
+        _ = self.shape  # refuses sizes that no image has
+
+    @property
+    def shape(self) -> "ImageShape":
+        """Size of the images and of their patches."""
+        return ImageShape(self.height, self.width, self.channels, self.patch_size)
+
+
+class ImageModality(Modality):
+    """Stored form: uint8 (B, channels, H, W). Model form: float in [0, 1], not normalized."""
+
+    Settings = ImageSettings
+    settings: ImageSettings
+
+    def __init__(self, settings: ImageSettings) -> None:
+        super().__init__(settings)
+        self.shape = settings.shape
         self._distance: Distance | None = None
 
     def embedder(self, width: int) -> PatchEmbedder:
-        return PatchEmbedder(self.shape, width, self.patch_positions)
+        return PatchEmbedder(self.shape, width, self.settings.patch_positions)
 
     def head(self, width: int) -> PixelHead:
         return PixelHead(self.shape, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         error = output.float() - batch.data
-        norms = {"l1": error.abs, "l2": error.square}
-        losses = {name: w * norms[name]().mean() for name, w in self.weights.items() if w}
-        if self.perceptual != "none":
+        settings, losses = self.settings, {}
+        if settings.l1_weight:
+            losses["l1"] = settings.l1_weight * error.abs().mean()
+        if settings.l2_weight:
+            losses["l2"] = settings.l2_weight * error.square().mean()
+        if settings.perceptual != "none":
             distance = self.distance()(output, batch.data).mean()
-            losses[self.perceptual] = self.perceptual_weight * distance
+            losses[settings.perceptual] = settings.perceptual_weight * distance
         return losses
 
     def distance(self) -> Distance:
@@ -155,8 +164,8 @@ class ImageModality(Modality):
         FileNotFoundError says where weights that cannot be had are to be put.
         """
         if self._distance is None:
-            lpips = self.perceptual == "lpips"
-            self._distance = Lpips.load(self.perceptual_path) if lpips else gradient_distance
+            lpips, path = self.settings.perceptual == "lpips", self.settings.perceptual_path
+            self._distance = Lpips.load(path) if lpips else gradient_distance
         return self._distance
 
     def use_distance(self, distance: Distance) -> None:
@@ -164,12 +173,17 @@ class ImageModality(Modality):
         self._distance = distance
 
     def compile(self) -> None:
-        if self.perceptual == "lpips" and isinstance(distance := self.distance(), Lpips):
+        if self.settings.perceptual == "lpips" and isinstance(distance := self.distance(), Lpips):
             distance.compile()
+
+    def vgg_input(self) -> tuple[int, int, int] | None:
+        if self.settings.perceptual != "lpips":
+            return None
+        return self.shape.channels, self.shape.height, self.shape.width
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
         data = batch.data.to(torch.float32) / 255.0
-        if self.flip and random is not None:
+        if self.settings.flip and random is not None:
             mirrored = random.uniform(Stream.AUGMENT)[:, None, None, None] < 0.5
             data = torch.where(mirrored, data.flip(-1), data)
         return batch.with_data(data)

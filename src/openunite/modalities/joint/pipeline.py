@@ -26,7 +26,8 @@ class JointPipeline(AtomPipeline):
         return joint_dataset(structures, self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        modality = JointModality(self.encoder.config.modality_config)
+        modality = self.modality
+        assert isinstance(modality, JointModality)
         as_molecule, as_crystal, kind = modality.split(output, mask)
         molecules = molecules_of(modality.molecule, as_molecule, mask)
         crystals = crystals_of(modality.crystal, as_crystal, mask)

@@ -1,5 +1,6 @@
 """Runs on molecules and crystals together: each kind is a class, and is judged as it is alone."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,16 @@ from typing import Any
 import numpy as np
 
 from openunite.data.atoms.dataset import AtomData
+from openunite.data.atoms.files import files_in
+from openunite.data.atoms.files import kind_of as suffix_of
 from openunite.data.atoms.structure import Structure
+from openunite.data.atoms.xyz import read_xyz
+from openunite.data.crystals.readers import KINDS as CRYSTALS
+from openunite.data.crystals.readers import read_crystals, without_tables
+from openunite.data.holdout import Skipped
 from openunite.data.joint import JointData, open_joint
+from openunite.data.molecules.readers import KINDS as MOLECULES
+from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import structure_grid
 from openunite.modalities.atoms.task import (
     AtomTask,
@@ -16,15 +25,20 @@ from openunite.modalities.atoms.task import (
     Drawn,
     Metrics,
     MoleculeTask,
+    check_kinds,
     draw,
+    records_of,
 )
 from openunite.modalities.joint.pipeline import JointPipeline
 from openunite.modalities.joint.tokens import CLASS_NAMES
+from openunite.optional import optional
 from openunite.training.config import RunConfig
 
+_HOLDS = {".cif": ("crystals",), ".sdf": ("molecules",)}  # an .xyz holds both
 
-class JointTask:
-    """`openunite train` for molecules and crystals."""
+
+class JointTask(AtomTask):
+    """Molecules and crystals for every command."""
 
     things = "structures"
 
@@ -41,7 +55,7 @@ class JointTask:
             progress=progress,
         )
 
-    def settle(self, config: RunConfig, data: JointData) -> RunConfig:
+    def resolve(self, config: RunConfig, data: JointData) -> RunConfig:
         """Elements and the largest number of atoms, from the data; two classes."""
         for task in (MoleculeTask(), CrystalTask()):
             task.require()
@@ -82,6 +96,38 @@ class JointTask:
             f"openunite sample {folder} --classes crystals --output more.cif",
             f"openunite reconstruct {folder} YOUR.sdf --output pairs.png",
         ]
+
+    # ---- a trained model ----------------------------------------------------------------------
+
+    def classes(
+        self, pipeline: JointPipeline, chosen: Sequence[str], count: int, suffix: str
+    ) -> list[int | str]:
+        """The kind of each sample: as asked, else what the file can hold, in turn."""
+        kinds = chosen or _HOLDS.get(suffix, CLASS_NAMES)
+        check_kinds(kinds, suffix)
+        return [kinds[i % len(kinds)] for i in range(count)]
+
+    def records(self, source: str) -> Iterator[Structure | Skipped]:
+        """File by file: an xyz file may hold either kind."""
+        path = Path(source)
+        files = [path]
+        if path.is_dir():
+            files = without_tables(files_in(path, (*CRYSTALS, *MOLECULES)))
+        for file in files:
+            suffix = suffix_of(file)
+            if suffix in CRYSTALS and suffix in MOLECULES:
+                yield from read_xyz(file)
+            else:
+                read = read_crystals if suffix in CRYSTALS else read_molecules
+                yield from records_of(read(file))
+
+    def check_output(self, pipeline: JointPipeline, suffix: str) -> None:
+        """Files of both kinds can be written; `classes` and `write_pairs` look at each kind."""
+        if suffix == ".sdf":
+            optional("rdkit.Chem", "molecules", "writing an .sdf")
+
+    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+        raise NotImplementedError  # each kind is judged as it is alone
 
 
 def as_kind(kind: str, drawn: Drawn) -> Drawn:

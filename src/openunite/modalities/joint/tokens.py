@@ -4,9 +4,6 @@ A structure is a packed tensor (N, 10) as for crystals; a molecule has x, y, z i
 place of the fractional coordinates, and zeros for the lattice, which tells the two apart.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -14,9 +11,13 @@ from torch.nn import functional as F
 
 from openunite.batch import Batch
 from openunite.flow.random import SlotRandom
-from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead
-from openunite.modalities.crystal.tokens import CrystalModality, lattice_features
-from openunite.modalities.molecule.tokens import MoleculeModality, positions_and_vectors
+from openunite.modalities.atoms.tokens import AtomEmbedder, AtomHead, AtomSettings
+from openunite.modalities.crystal.tokens import CrystalModality, CrystalSettings, lattice_features
+from openunite.modalities.molecule.tokens import (
+    MoleculeModality,
+    MoleculeSettings,
+    positions_and_vectors,
+)
 from openunite.modality import Modality
 
 MOLECULE, CRYSTAL = 0, 1  # class labels: the dataset a structure comes from
@@ -37,19 +38,21 @@ class JointEmbedder(AtomEmbedder):
 
 
 class JointModality(Modality):
-    """Settings: `elements`, atomic numbers of both kinds; `max_atoms`.
+    """Molecules and crystals: packed tensors (B, N, 10) in, (B, N, E + 19) out.
 
     Output of the head, for each atom: element logits, what `MoleculeModality` and what
     `CrystalModality` read out, and a number whose mean over the atoms is the logit of being a
     crystal. Each structure has the losses of its own kind, and the cross-entropy of the kind.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        known = {"elements", "max_atoms"}
-        if set(config) != known:
-            raise ValueError(f"expected the settings {sorted(known)}, got {sorted(config)}")
-        self.elements, self.max_atoms = tuple(config["elements"]), config["max_atoms"]
-        self.molecule, self.crystal = MoleculeModality(config), CrystalModality(config)
+    Settings = AtomSettings
+    settings: AtomSettings
+
+    def __init__(self, settings: AtomSettings) -> None:
+        super().__init__(settings)
+        self.elements, self.max_atoms = settings.elements, settings.max_atoms
+        self.molecule = MoleculeModality(MoleculeSettings(self.elements, self.max_atoms))
+        self.crystal = CrystalModality(CrystalSettings(self.elements, self.max_atoms))
 
     def embedder(self, width: int) -> JointEmbedder:
         return JointEmbedder(self.elements, self.max_atoms, 6 + 12 + 1, width)

@@ -20,7 +20,8 @@ class MoleculePipeline(AtomPipeline):
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)
 
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
-        modality = MoleculeModality(self.encoder.config.modality_config)
+        modality = self.modality
+        assert isinstance(modality, MoleculeModality)
         return molecules_of(modality, output, mask)
 
 

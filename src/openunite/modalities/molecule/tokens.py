@@ -4,8 +4,8 @@ A molecule is a packed tensor (N, 4): the index of its element among `elements`,
 Angstrom, centered on the mean of its atoms.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -17,6 +17,7 @@ from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.atoms.tokens import (
     AtomEmbedder,
     AtomHead,
+    AtomSettings,
     mean_over_atoms,
     random_rotations,
 )
@@ -41,8 +42,15 @@ class MoleculeEmbedder(AtomEmbedder):
         return self.tokens(molecules[..., 0], torch.cat([positions, vectors], dim=-1))
 
 
+@dataclass(frozen=True)
+class MoleculeSettings(AtomSettings):
+    """Settings of molecules; `rotate` turns training data."""
+
+    rotate: bool = True
+
+
 class MoleculeModality(Modality):
-    """Settings: `elements`, atomic numbers; `max_atoms`; `rotate` (True) turns training data.
+    """Molecules: packed tensors (B, N, 4) in, (B, N, E + 6) out.
 
     Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
     makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements,
@@ -50,17 +58,12 @@ class MoleculeModality(Modality):
     L1 of distances closer than 3 Angstrom, which decide whether two atoms look bonded.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        known = {"elements", "max_atoms", "rotate"}
-        if unknown := set(config) - known:
-            raise ValueError(
-                f"unknown molecule settings {sorted(unknown)}, expected {sorted(known)}"
-            )
-        if missing := {"elements", "max_atoms"} - set(config):
-            raise ValueError(f"molecule settings lack {', '.join(sorted(missing))}")
-        self.elements = tuple(config["elements"])
-        self.max_atoms = config["max_atoms"]
-        self.rotate = config.get("rotate", True)
+    Settings = MoleculeSettings
+    settings: MoleculeSettings
+
+    def __init__(self, settings: MoleculeSettings) -> None:
+        super().__init__(settings)
+        self.elements, self.max_atoms = settings.elements, settings.max_atoms
 
     def embedder(self, width: int) -> MoleculeEmbedder:
         return MoleculeEmbedder(self.elements, self.max_atoms, 6, width)
@@ -96,7 +99,7 @@ class MoleculeModality(Modality):
         return logits, positions, vectors
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
-        if random is None or not self.rotate:
+        if random is None or not self.settings.rotate:
             return batch
         data, turn = batch.data, random_rotations(random.normal(Stream.AUGMENT, 4))
         with torch.autocast(data.device.type, enabled=False):  # which would round the targets, too

@@ -1,0 +1,84 @@
+"""Readers of files, by suffix: this package's own and those of installed packages.
+
+A reader turns one file into data points. Another package adds one with an entry point of the group
+`openunite.readers` that names a `Reader`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openunite.data.holdout import Skipped
+from openunite.registry import Registry
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How files with some suffixes are read.
+
+    `holds` says what their data points are: "images", "molecules", "crystals", or the `things` of
+    another modality's task. `read(path)` yields data points, and `Skipped` for a record that cannot
+    be used: a PIL image for "images", a `Structure` for molecules and crystals.
+    """
+
+    suffixes: tuple[str, ...]
+    holds: tuple[str, ...]
+    read: Callable[[Path], Iterable[Any]]
+
+
+READERS = Registry("openunite.readers", {})
+
+
+def readers_of(things: str) -> dict[str, Reader]:
+    """The readers of data points of one kind, by suffix in lower case."""
+    found: dict[str, Reader] = {}
+    for name in READERS.names():
+        reader: Reader = READERS.get(name)
+        if things in reader.holds:
+            found |= dict.fromkeys(reader.suffixes, reader)
+    return found
+
+
+def files_of(sources: Sequence[str], things: str) -> list[Path]:
+    """The files themselves, and those in and below folders that some reader knows, sorted.
+
+    FileNotFoundError for a source that does not exist or has no such file.
+    """
+    known, files = readers_of(things), list[Path]()
+    for path in map(Path, sources):
+        if path.is_dir():
+            files += sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in known)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"{path} does not exist; expected a file or a folder")
+    if not files:
+        raise FileNotFoundError(
+            f"no {things} in {', '.join(sources)}; expected files that end in "
+            f"{', '.join(known) or '(no reader of them is installed)'}"
+        )
+    return files
+
+
+def read_files(
+    files: Sequence[Path], things: str, tell: Callable[[str, str], None]
+) -> Iterator[tuple[str, Any]]:
+    """Names and data points of all files; `tell` hears of the rest. ValueError if nothing is."""
+    known, found = readers_of(things), False
+    for file in files:
+        reader = known.get(file.suffix.lower())
+        if reader is None:
+            tell(str(file), f"no reader of {things} knows {file.suffix!r}")
+            continue
+        try:
+            for number, item in enumerate(reader.read(file)):
+                if isinstance(item, Skipped):
+                    tell(item.name, item.reason)
+                    continue
+                found = True
+                yield f"{file}#{number}", item
+        except (OSError, ValueError) as error:
+            tell(str(file), str(error))
+    if not found:
+        raise ValueError(f"none of {len(files)} files could be read as {things}")
