@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from openunite.analysis.base import Analysis
-from openunite.drawing.figures import BLUE, GREEN, ORANGE, panels
+from openunite.drawing.figures import BLUE, GREEN, ORANGE, panels, running_mean
+from openunite.training.collapse import MIN_SPREAD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLLAPSED = 0.05  # a latent spread below this is collapse (docs/METHOD.md, section 6)
-_SMOOTH = 0.02  # window of the running mean, as a share of the run
 _TAIL = 0.1  # a phase's numbers are means over its last tenth
 
 Row = Mapping[str, float]
@@ -53,7 +52,7 @@ class Dynamics(Analysis):
     @property
     def verdict(self) -> str:
         """healthy or collapsed, by the latent spread at the end."""
-        return "collapsed" if self.phases[-1].spread < COLLAPSED else "healthy"
+        return "collapsed" if self.phases[-1].spread < MIN_SPREAD else "healthy"
 
     def numbers(self) -> dict[str, Any]:
         last = self.phases[-1]
@@ -73,7 +72,7 @@ class Dynamics(Analysis):
             (axes[1], self.flow, ORANGE, "flow loss"),
         ):
             panel.plot(self.steps, values, color=color, alpha=0.2, linewidth=0.8)
-            panel.plot(self.steps, _smooth(values), color=color, linewidth=1.8)
+            panel.plot(self.steps, running_mean(values), color=color, linewidth=1.8)
             panel.set_title(label, fontsize=11, pad=20)
             panel.set_xlabel("optimizer step")
             panel.margins(x=0.01)
@@ -148,13 +147,3 @@ def _phase(name: str, rows: Sequence[Row]) -> Phase:
         mean("loss_flow"),
         mean("latent_spread"),
     )
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Centered running mean over the part of the window that lies inside the run."""
-    reach = int(len(values) * _SMOOTH / 2)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
-    smooth: list[float] = ((sums[end] - sums[first]) / (end - first)).tolist()
-    return smooth

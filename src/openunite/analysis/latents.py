@@ -9,6 +9,7 @@ from torch import Tensor
 
 from openunite.analysis.base import Analysis
 from openunite.drawing.figures import BLUE, ORANGE, panels
+from openunite.training.collapse import rank_of_variances
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def latent_statistics(latents: Float[Tensor, "n k c"]) -> LatentStatistics:
     return LatentStatistics(
         num_samples=len(latents),
         spread=float(wide.std(0, correction=0).mean()),
-        effective_rank=effective_rank(variances),
+        effective_rank=rank_of_variances(variances),
         variances=variances,
         mean=mean,
         deviation=deviation,
@@ -103,14 +104,6 @@ def principal_variances(samples: Float[Tensor, "n d"]) -> Float[Tensor, " min(n,
     """Variances along the principal axes, largest first."""
     centered = samples - samples.mean(0)
     return torch.linalg.svdvals(centered).square() / max(1, len(samples) - 1)
-
-
-def effective_rank(variances: Float[Tensor, " d"]) -> float:
-    """exp of the entropy of the normalized variances (Roy and Vetterli, 2007); 0 if all are 0."""
-    total = variances.sum()
-    if float(total) <= 1e-12:
-        return 0.0
-    return float(torch.special.entr(variances / total).sum().exp())
 
 
 def gaussian_distance(unit: Float[Tensor, "c n"]) -> Float[Tensor, " c"]:

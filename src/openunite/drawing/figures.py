@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GRAY = "#2f6fb3", "#e07b28", "#3f9a5c", "#8a8a8a"
 DOTS = 100  # per inch
 
+_SMOOTHED_FRACTION = 0.02  # of a run: the window of the running mean
 _BACKGROUND = 0.5  # below transparent pixels
 _GAP = 2
 
@@ -38,6 +39,16 @@ def shades(count: int, map_name: str = "viridis") -> list[tuple[float, ...]]:
     from matplotlib import colormaps
 
     return [colormaps[map_name](x) for x in np.linspace(0.05, 0.88, count)]
+
+
+def running_mean(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centered mean over the part of the window that lies inside the run."""
+    reach = int(len(values) * _SMOOTHED_FRACTION / 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
+    mean: NDArray[np.float64] = (sums[end] - sums[first]) / (end - first)
+    return mean
 
 
 def tile(images: Float[Tensor, "rows columns c h w"], scale: int = 1) -> NDArray[np.uint8]:

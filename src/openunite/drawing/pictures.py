@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from openunite.drawing.figures import running_mean
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -27,7 +29,6 @@ _BLOCK_GAP = 10
 _GAP_GRAY = 72
 _FONT_SIZE = 14
 _MAX_NAME = 24
-_SMOOTHED_SHARE = 0.02  # window of the smoothed curves, as a share of the run
 
 
 # ---- grids ----------------------------------------------------------------------------------
@@ -220,21 +221,11 @@ def _line(panel: "Axes", steps: Series, values: Series, color: str) -> None:
         _say_empty(panel)
         return
     panel.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
-    panel.plot(steps, _running_mean(values), color=color, linewidth=1.8)
+    panel.plot(steps, running_mean(values), color=color, linewidth=1.8)
 
 
 def _say_empty(panel: "Axes") -> None:
     panel.text(0.5, 0.5, "nothing logged", transform=panel.transAxes, ha="center", color="0.5")
-
-
-def _running_mean(values: Series) -> Series:
-    """Centered mean over the part of the window that lies inside the run."""
-    reach = int(len(values) * _SMOOTHED_SHARE / 2)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
-    mean: Series = (sums[end] - sums[first]) / (end - first)
-    return mean
 
 
 def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]:
