@@ -63,7 +63,7 @@ def test_histograms_are_densities() -> None:
     assert torch.allclose(found.histograms.sum(1).float() * 8 / 80, torch.ones(3), atol=1e-2)
     assert found.histograms.argmax(1).sub(40).abs().max() < 12  # near 0
     assert len(found.figure().axes) == 2
-    assert found.numbers()["directions there are"] == 12
+    assert found.numbers()["available directions"] == 12
 
 
 def test_collapsed_latents_have_no_spread() -> None:

@@ -1,4 +1,4 @@
-"""The course of training: both losses, with the phases named."""
+"""Both losses in the course of training, and its phases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TAIL = 0.1  # a phase's numbers are means over its last tenth
+_TAIL = 0.1  # the numbers of a phase are means over its last tenth
 
 Row = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Optimizer steps `first` to `last`, and where the run stood at their end."""
+    """Optimizer steps `first` to `last`, with losses and latent spread at their end."""
 
     name: str
     first: int
@@ -34,14 +34,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Dynamics(Analysis):
-    """Losses by step, and the phases they fall into."""
+    """Losses by step, and the phases of the training."""
 
     name: ClassVar[str] = "dynamics"
     title: ClassVar[str] = "Course of training"
     reading: ClassVar[str] = (
-        "Reconstruction should fall throughout, while the flow loss rises as latents gain content "
-        "and then levels off or sinks slowly; a flow loss that falls to 0 early, with the latent "
-        "spread, is collapse."
+        "The reconstruction loss should fall throughout, while the flow loss rises as latents gain "
+        "content and then levels off or falls slowly. If the flow loss falls to 0 early, together "
+        "with the latent spread, the latents have collapsed."
     )
 
     steps: tuple[int, ...]
@@ -51,7 +51,7 @@ class Dynamics(Analysis):
 
     @property
     def verdict(self) -> str:
-        """healthy or collapsed, by the latent spread at the end."""
+        """ "healthy" or "collapsed", judged by the latent spread at the end."""
         return "collapsed" if self.phases[-1].spread < MIN_SPREAD else "healthy"
 
     def numbers(self) -> dict[str, Any]:
@@ -99,14 +99,17 @@ class Dynamics(Analysis):
 
 
 def training_dynamics(rows: Sequence[Row]) -> Dynamics:
-    """From the rows of a metrics.jsonl, ordered by step. ValueError without losses.
+    """The course of training from the rows of a metrics.jsonl, ordered by step.
 
-    Phases: `warm-up`, the learning rate rises; `reconstruction leads`, the flow weight still does;
-    `both`, at full weight; `settling`, the learning rate is below half its peak.
+    Phases: `warm-up` while the learning rate rises, `reconstruction leads` while the flow weight
+    rises, `both` at full flow weight, `settling` once the learning rate is below half its peak.
+    ValueError if no losses are logged.
     """
     kept = [row for row in rows if "loss_reconstruction" in row and "loss_flow" in row]
     if not kept:
-        raise ValueError("no losses are logged; train the run with this version first")
+        raise ValueError(
+            "expected both losses in metrics.jsonl, got none; train the run again with this version"
+        )
     names = _phase_names(kept)
     bounds = [0, *(i for i in range(1, len(kept)) if names[i] != names[i - 1]), len(kept)]
     phases = [_phase(names[start], kept[start:stop]) for start, stop in pairwise(bounds)]
