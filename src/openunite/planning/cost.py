@@ -72,7 +72,7 @@ def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
 def sampling_passes(config: RunConfig) -> int | None:
     """Number of network passes per sample by the settings of the run, two where guidance acts.
 
-    The passes of the solver are counted. None for an adaptive solver, where the network decides.
+    Counted on the solver itself; None for the adaptive one, whose passes depend on the network.
     """
     settings, passes, start = config.sampling, 0, torch.zeros(1, 1, 1)
     if settings.solver == "dopri5":
@@ -97,7 +97,7 @@ def sampling_passes(config: RunConfig) -> int | None:
 
 
 def meta_models(config: RunConfig) -> tuple[GenerativeEncoder, Decoder]:
-    """Encoder and decoder on the meta device, which allocates no memory."""
+    """Encoder and decoder without memory behind them."""
     with torch.device("meta"):
         encoder, decoder = build_models(config)
     return encoder.to("meta"), decoder.to("meta")
