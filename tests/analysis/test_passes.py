@@ -68,7 +68,7 @@ def test_one_batch_is_the_plain_score_and_small_batches_are_left_out() -> None:
 
 
 def test_no_batch_that_is_large_enough_is_refused() -> None:
-    with pytest.raises(ValueError, match="give more images"):
+    with pytest.raises(ValueError, match="use more images"):
         compare_passes(batches(1, 8), tokenize, lambda z, t: tokenize(z))
 
 
