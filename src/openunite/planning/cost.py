@@ -30,8 +30,8 @@ _VGG16 = (
 class Flops:
     """Operations per sample, forward and backward, of the parts of one optimizer step.
 
-    `perceptual` counts VGG16 on output and target (LPIPS), without a backward pass for the target;
-    it is 0 for data other than color images.
+    `perceptual` is a VGG16 on output and target (LPIPS), the target without a backward; 0 where
+    there are no color images.
     """
 
     tokenize: float
@@ -109,7 +109,7 @@ def num_parameters(config: RunConfig) -> int:
 
 
 def uses_lpips(config: RunConfig) -> bool:
-    """True if the reconstruction loss runs VGG16."""
+    """Whether the reconstruction loss runs VGG16."""
     return config.modality == "image" and config.modality_config.get("perceptual") == "lpips"
 
 

@@ -120,7 +120,7 @@ def _decoder_bytes(config: RunConfig, decoder: Decoder) -> int:
 
 
 def _lpips_bytes(config: RunConfig) -> int:
-    """Bytes that the perceptual distance saves per image, with the features of the target."""
+    """What the perceptual distance of one more image keeps; the target's features among it."""
     if not uses_lpips(config):
         return 0
     image = config.modality_config
