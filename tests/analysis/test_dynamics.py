@@ -58,5 +58,5 @@ def test_a_log_that_training_wrote() -> None:
 
 
 def test_a_log_without_losses_is_refused() -> None:
-    with pytest.raises(ValueError, match="no losses"):
+    with pytest.raises(ValueError, match="expected both losses"):
         training_dynamics([{"step": 1}])

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from openunite.analysis.latents import (
-    effective_rank,
     gaussian_distance,
     latent_statistics,
     principal_variances,
@@ -38,12 +37,12 @@ def test_distance_to_a_gaussian_is_scipys_wasserstein_distance() -> None:
 
 
 def test_effective_rank_of_equal_and_of_single_variances() -> None:
-    assert effective_rank(torch.ones(7)) == pytest.approx(7.0)
-    assert effective_rank(torch.tensor([3.0, 0.0])) == pytest.approx(1.0)
-    assert effective_rank(torch.tensor([0.5, 0.25, 0.25])) == pytest.approx(
+    assert collapse.rank_of_variances(torch.ones(7)) == pytest.approx(7.0)
+    assert collapse.rank_of_variances(torch.tensor([3.0, 0.0])) == pytest.approx(1.0)
+    assert collapse.rank_of_variances(torch.tensor([0.5, 0.25, 0.25])) == pytest.approx(
         math.exp(1.5 * math.log(2))
     )
-    assert effective_rank(torch.zeros(3)) == 0.0
+    assert collapse.rank_of_variances(torch.zeros(3)) == 0.0
 
 
 def test_variances_are_eigenvalues_of_the_covariance() -> None:
@@ -64,7 +63,7 @@ def test_histograms_are_densities() -> None:
     assert torch.allclose(found.histograms.sum(1).float() * 8 / 80, torch.ones(3), atol=1e-2)
     assert found.histograms.argmax(1).sub(40).abs().max() < 12  # near 0
     assert len(found.figure().axes) == 2
-    assert found.numbers()["directions there are"] == 12
+    assert found.numbers()["available directions"] == 12
 
 
 def test_collapsed_latents_have_no_spread() -> None:

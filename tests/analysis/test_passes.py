@@ -38,8 +38,8 @@ def test_a_pass_that_sees_z_t_alone_gets_from_chance_to_equality() -> None:
     assert abs(float(cosine[0])) < 0.15
     assert found.agreement.chance.abs().max() < 0.15
     # z_0.5 of independent unit normals has the size sqrt(1/2)
-    gap = found.norms.gap
-    assert gap[:, 0].tolist() == pytest.approx([1.0, math.sqrt(0.5), 1.0], abs=0.05)
+    ratio = found.norms.norm_ratio
+    assert ratio[:, 0].tolist() == pytest.approx([1.0, math.sqrt(0.5), 1.0], abs=0.05)
 
 
 def test_rotated_and_enlarged_activations_differ_in_norm_only() -> None:
@@ -50,7 +50,7 @@ def test_rotated_and_enlarged_activations_differ_in_norm_only() -> None:
 
     found = compare_passes(batches(), tokenize, denoise, (1.0,))
     assert found.similarity.cka[0].tolist() == pytest.approx([1.0, 1.0])
-    assert found.norms.gap.tolist() == [pytest.approx([2.0])]
+    assert found.norms.norm_ratio.tolist() == [pytest.approx([2.0])]
     assert found.norms.numbers()["largest ratio of norms"] == pytest.approx(2.0)
     assert found.norms.layers == ("block 0",)
 
@@ -68,7 +68,7 @@ def test_one_batch_is_the_plain_score_and_small_batches_are_left_out() -> None:
 
 
 def test_no_batch_that_is_large_enough_is_refused() -> None:
-    with pytest.raises(ValueError, match="give more images"):
+    with pytest.raises(ValueError, match="use more images"):
         compare_passes(batches(1, 8), tokenize, lambda z, t: tokenize(z))
 
 

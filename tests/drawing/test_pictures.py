@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from openunite.drawing import pictures
+from openunite.drawing.figures import running_mean
 from openunite.drawing.pictures import class_grid, draw_curves, image_grid, pair_grid
 
 GAP = 2
@@ -167,11 +168,11 @@ def test_a_repeated_step_counts_once_and_the_later_line_wins(tmp_path: Path) -> 
 
 def test_running_mean_keeps_lines_and_averages_noise() -> None:
     line = np.arange(1000.0)
-    smooth = pictures._running_mean(line)
+    smooth = running_mean(line)
     np.testing.assert_allclose(smooth[10:-10], line[10:-10])
     noise = np.random.default_rng(0).standard_normal(1000)
-    assert pictures._running_mean(noise).std() < 0.4
-    np.testing.assert_allclose(pictures._running_mean(noise[:20]), noise[:20])
+    assert running_mean(noise).std() < 0.4
+    np.testing.assert_allclose(running_mean(noise[:20]), noise[:20])
 
 
 def test_matplotlib_is_imported_only_to_draw_and_pyplot_never(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What all analyses have in common: numbers, one figure, one sentence on how to read them."""
+"""The interface of an analysis: numbers, one figure, one sentence on how to read them."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -8,17 +8,17 @@ if TYPE_CHECKING:
 
 
 class Analysis(ABC):
-    """A result. Subclasses are frozen dataclasses, made by a function of tensors."""
+    """The result of an analysis. Subclasses are frozen dataclasses computed from tensors."""
 
-    name: ClassVar[str]  # of its file and of its entry in analysis.json
+    name: ClassVar[str]  # names the file of the figure and the entry in analysis.json
     title: ClassVar[str]
-    reading: ClassVar[str]  # one sentence: what to look for
-    chart: ClassVar[bool] = True  # lines and bars; False for pictures
+    reading: ClassVar[str]  # one sentence on what to look for
+    chart: ClassVar[bool] = True  # the figure has lines or bars; False for pictures
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
-        """Plain values for analysis.json; those that are no list or dictionary go into tables."""
+        """Plain values for analysis.json; tables leave out lists and dictionaries."""
 
     @abstractmethod
     def figure(self) -> "Figure":
-        """A matplotlib figure."""
+        """The matplotlib figure."""

@@ -1,4 +1,4 @@
-"""The course of training: both losses, with the phases named."""
+"""Both losses in the course of training, and its phases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from openunite.analysis.base import Analysis
-from openunite.drawing.figures import BLUE, GREEN, ORANGE, panels
+from openunite.drawing.figures import BLUE, GREEN, ORANGE, panels, running_mean
+from openunite.training.collapse import MIN_SPREAD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLLAPSED = 0.05  # a latent spread below this is collapse (docs/METHOD.md, section 6)
-_SMOOTH = 0.02  # window of the running mean, as a share of the run
-_TAIL = 0.1  # a phase's numbers are means over its last tenth
+_TAIL = 0.1  # the numbers of a phase are means over its last tenth
 
 Row = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Optimizer steps `first` to `last`, and where the run stood at their end."""
+    """Optimizer steps `first` to `last`, with losses and latent spread at their end."""
 
     name: str
     first: int
@@ -35,14 +34,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Dynamics(Analysis):
-    """Losses by step, and the phases they fall into."""
+    """Losses by step, and the phases of the training."""
 
     name: ClassVar[str] = "dynamics"
     title: ClassVar[str] = "Course of training"
     reading: ClassVar[str] = (
-        "Reconstruction should fall throughout, while the flow loss rises as latents gain content "
-        "and then levels off or sinks slowly; a flow loss that falls to 0 early, with the latent "
-        "spread, is collapse."
+        "The reconstruction loss should fall throughout, while the flow loss rises as latents gain "
+        "content and then levels off or falls slowly. If the flow loss falls to 0 early, together "
+        "with the latent spread, the latents have collapsed."
     )
 
     steps: tuple[int, ...]
@@ -52,8 +51,8 @@ class Dynamics(Analysis):
 
     @property
     def verdict(self) -> str:
-        """healthy or collapsed, by the latent spread at the end."""
-        return "collapsed" if self.phases[-1].spread < COLLAPSED else "healthy"
+        """ "healthy" or "collapsed", judged by the latent spread at the end."""
+        return "collapsed" if self.phases[-1].spread < MIN_SPREAD else "healthy"
 
     def numbers(self) -> dict[str, Any]:
         last = self.phases[-1]
@@ -73,7 +72,7 @@ class Dynamics(Analysis):
             (axes[1], self.flow, ORANGE, "flow loss"),
         ):
             panel.plot(self.steps, values, color=color, alpha=0.2, linewidth=0.8)
-            panel.plot(self.steps, _smooth(values), color=color, linewidth=1.8)
+            panel.plot(self.steps, running_mean(values), color=color, linewidth=1.8)
             panel.set_title(label, fontsize=11, pad=20)
             panel.set_xlabel("optimizer step")
             panel.margins(x=0.01)
@@ -100,14 +99,17 @@ class Dynamics(Analysis):
 
 
 def training_dynamics(rows: Sequence[Row]) -> Dynamics:
-    """From the rows of a metrics.jsonl, ordered by step. ValueError without losses.
+    """The course of training from the rows of a metrics.jsonl, ordered by step.
 
-    Phases: `warm-up`, the learning rate rises; `reconstruction leads`, the flow weight still does;
-    `both`, at full weight; `settling`, the learning rate is below half its peak.
+    Phases: `warm-up` while the learning rate rises, `reconstruction leads` while the flow weight
+    rises, `both` at full flow weight, `settling` once the learning rate is below half its peak.
+    ValueError if no losses are logged.
     """
     kept = [row for row in rows if "loss_reconstruction" in row and "loss_flow" in row]
     if not kept:
-        raise ValueError("no losses are logged; train the run with this version first")
+        raise ValueError(
+            "expected both losses in metrics.jsonl, got none; train the run again with this version"
+        )
     names = _phase_names(kept)
     bounds = [0, *(i for i in range(1, len(kept)) if names[i] != names[i - 1]), len(kept)]
     phases = [_phase(names[start], kept[start:stop]) for start, stop in pairwise(bounds)]
@@ -148,13 +150,3 @@ def _phase(name: str, rows: Sequence[Row]) -> Phase:
         mean("loss_flow"),
         mean("latent_spread"),
     )
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Centered running mean over the part of the window that lies inside the run."""
-    reach = int(len(values) * _SMOOTH / 2)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
-    smooth: list[float] = ((sums[end] - sums[first]) / (end - first)).tolist()
-    return smooth

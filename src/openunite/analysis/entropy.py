@@ -1,4 +1,4 @@
-"""How many bits the weights hold, split into norms and functions."""
+"""Entropy of the weights in bits, for norms and functions separately."""
 
 import math
 from collections.abc import Mapping
@@ -22,22 +22,23 @@ Weights = Mapping[str, Tensor]  # parameters by name
 
 @dataclass(frozen=True)
 class WeightEntropy(Analysis):
-    """`bits[model][group]`: entropy summed over weights; `counts[model][group]`: how many."""
+    """Entropy `bits[model][group]`, summed over `counts[model][group]` weights."""
 
     name: ClassVar[str] = "weight_entropy"
     title: ClassVar[str] = "Entropy of the weights"
     reading: ClassVar[str] = (
         "Bits per weight of each tensor's histogram (256 equal bins from its smallest to its "
-        "largest value, so scale does not count): training that concentrates weights lowers the "
-        "functions' (attention, MLP) share, and the norms' (norms, adaLN), which start constant "
-        "and thus at 0, rise when the two passes are told apart by them."
+        "largest value, so the scale does not matter). Training that concentrates weights lowers "
+        "the entropy of the functions (attention, MLP). The norms (norms, adaLN) start constant, "
+        "with entropy 0; their entropy rises when the network uses them to tell the two passes "
+        "apart."
     )
 
     bits: dict[str, dict[str, float]]
     counts: dict[str, dict[str, int]]
 
     def megabytes(self, model: str, group: str) -> float:
-        """Entropy in 10^6 bytes."""
+        """Entropy in megabytes (10^6 bytes)."""
         return self.bits[model][group] / 8e6
 
     def numbers(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class WeightEntropy(Analysis):
 
 
 def weight_entropy(models: Mapping[str, Weights]) -> WeightEntropy:
-    """Entropy of each model's parameters, by group."""
+    """Entropy of the parameters of each model, by group."""
     bits = {name: dict.fromkeys(GROUPS, 0.0) for name in models}
     counts = {name: dict.fromkeys(GROUPS, 0) for name in models}
     for model, weights in models.items():
@@ -89,9 +90,9 @@ def weight_entropy(models: Mapping[str, Weights]) -> WeightEntropy:
 
 
 def entropy_bits(weight: Tensor, bins: int = BINS) -> float:
-    """Plug-in estimate in bits per weight: the histogram between the smallest and largest value.
+    """Entropy in bits per weight, estimated from a histogram over the range of the values.
 
-    At most log2 of the bins or of the number of weights, whichever is less; 0 for a constant.
+    It is at most log2 of the number of bins or of weights, whichever is less; 0 for a constant.
     """
     values = weight.detach().cpu().double().flatten()
     if not len(values):
@@ -99,12 +100,12 @@ def entropy_bits(weight: Tensor, bins: int = BINS) -> float:
     low, high = float(values.min()), float(values.max())
     if not high > low:
         return 0.0
-    shares = torch.histc(values, bins, low, high) / len(values)
-    return float(torch.special.entr(shares).sum()) / math.log(2.0)
+    fractions = torch.histc(values, bins, low, high) / len(values)
+    return float(torch.special.entr(fractions).sum()) / math.log(2.0)
 
 
 def group_of(name: str) -> str:
-    """Norms and adaLN, which shifts and scales them; the functions attention and MLP; the rest."""
+    """The group of a parameter: "norms" (with adaLN), "functions" (attention, MLP) or "rest"."""
     parts = name.split(".")
     if any("norm" in part or part.startswith("modulation") for part in parts):
         return "norms"

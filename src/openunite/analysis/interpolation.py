@@ -1,4 +1,4 @@
-"""Straight lines between the latents of two images, decoded."""
+"""Decoded points on straight lines between the latents of two images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ class Interpolation(Analysis):
     name: ClassVar[str] = "interpolation"
     title: ClassVar[str] = "Between two images"
     reading: ClassVar[str] = (
-        "The upper row of each pair walks a straight line between the latents of two images, the "
-        "lower row mixes their pixels: a smooth latent space changes in even steps (largest step "
-        "over mean step near 1) through images that could exist, where pixels show two at once."
+        "The upper row of each pair follows a straight line between the latents of two images; the "
+        "lower row mixes their pixels. In a smooth latent space the image changes in even steps "
+        "(largest step over mean step near 1) and stays plausible, while mixed pixels show both "
+        "images at once."
     )
     chart: ClassVar[bool] = False
 
@@ -51,9 +52,9 @@ class Interpolation(Analysis):
     def figure(self) -> "Figure":
         shown = slice(0, 4)
         rows = torch.stack([self.latent[shown], self.pixel[shown]], dim=1).flatten(0, 1)
-        shares = torch.linspace(0.0, 1.0, rows.shape[1]).tolist()
+        fractions = torch.linspace(0.0, 1.0, rows.shape[1]).tolist()
         names = ["latents", "pixels"] * (len(rows) // 2)
-        return picture_figure(rows, names, [f"{share:.2g}" for share in shares])
+        return picture_figure(rows, names, [f"{fraction:.2g}" for fraction in fractions])
 
 
 def interpolate_latents(
@@ -62,9 +63,9 @@ def interpolate_latents(
     decode: Callable[[Tensor], Tensor],
     points: int = POINTS,
 ) -> Interpolation:
-    """Decode points on the line from each latent of `first` to its partner, ends included."""
-    shares = torch.linspace(0.0, 1.0, points, device=first.device)
-    line = torch.lerp(first[:, None], second[:, None], shares[:, None, None])
+    """Decode points on the line from each latent of `first` to that of `second`, ends included."""
+    weights = torch.linspace(0.0, 1.0, points, device=first.device)
+    line = torch.lerp(first[:, None], second[:, None], weights[:, None, None])
     images = decode(line.flatten(0, 1)).cpu().unflatten(0, (-1, points))
-    mixed = torch.lerp(images[:, :1], images[:, -1:], shares.cpu()[:, None, None, None])
+    mixed = torch.lerp(images[:, :1], images[:, -1:], weights.cpu()[:, None, None, None])
     return Interpolation(images, mixed)

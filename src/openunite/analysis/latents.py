@@ -1,4 +1,4 @@
-"""Latents as numbers: how far they spread, in how many directions, and how Gaussian they are."""
+"""Statistics of latents: their spread, their effective rank, and how Gaussian they are."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,24 +9,26 @@ from torch import Tensor
 
 from openunite.analysis.base import Analysis
 from openunite.drawing.figures import BLUE, ORANGE, panels
+from openunite.training.collapse import rank_of_variances
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 80
-_REACH = 4.0  # the histograms run from -4 to 4
+_RANGE = 4.0  # the histograms run from -4 to 4
 
 
 @dataclass(frozen=True)
 class LatentStatistics(Analysis):
-    """Of latents (N, K, C). Per-channel numbers (C,) pool samples and registers."""
+    """Statistics of latents (N, K, C). Per-channel numbers (C,) pool samples and registers."""
 
     name: ClassVar[str] = "latent_statistics"
     title: ClassVar[str] = "Statistics of the latents"
     reading: ClassVar[str] = (
-        "A spread far from 0 says that images differ (0 is collapse), the effective rank how many "
-        "directions they use of those there are; channels whose histograms follow the dashed "
-        "normal curve (skewness and excess kurtosis 0) are the easiest to reach from noise."
+        "A spread far from 0 means that images have different latents (0 is collapse), and the "
+        "effective rank tells how many of the available directions they use; channels whose "
+        "histograms follow the dashed normal curve (skewness and excess kurtosis 0) are the "
+        "easiest to reach from noise."
     )
 
     num_samples: int
@@ -34,39 +36,39 @@ class LatentStatistics(Analysis):
     effective_rank: float
     variances: Float[Tensor, " d"]
     mean: Float[Tensor, " c"]
-    deviation: Float[Tensor, " c"]
+    std: Float[Tensor, " c"]
     skewness: Float[Tensor, " c"]
     kurtosis: Float[Tensor, " c"]
     distance: Float[Tensor, " c"]
     histograms: Float[Tensor, "c bins"]
 
     def numbers(self) -> dict[str, Any]:
-        lists = ("mean", "deviation", "skewness", "kurtosis", "distance", "histograms")
+        lists = ("mean", "std", "skewness", "kurtosis", "distance", "histograms")
         return {
             "spread over images": self.spread,
             "effective rank": self.effective_rank,
-            "directions there are": len(self.variances),
+            "available directions": len(self.variances),
             "mean |skewness| of a channel": float(self.skewness.abs().mean()),
             "mean |excess kurtosis| of a channel": float(self.kurtosis.abs().mean()),
-            "mean distance to a Gaussian (W1, deviations)": float(self.distance.mean()),
+            "mean distance to a Gaussian (W1, in std)": float(self.distance.mean()),
             "images": self.num_samples,
             **{name: getattr(self, name).tolist() for name in lists},
         }
 
     def figure(self) -> "Figure":
         figure, (values, spectrum) = panels(2)
-        edges = torch.linspace(-_REACH, _REACH, _BINS + 1)
+        edges = torch.linspace(-_RANGE, _RANGE, _BINS + 1)
         centers = (edges[1:] + edges[:-1]) / 2
         for row in self.histograms:
             values.plot(centers, row, color=BLUE, alpha=0.35, linewidth=1.0)
         normal = torch.exp(-(centers**2) / 2) / (2 * torch.pi) ** 0.5
         values.plot(centers, normal, color="black", linestyle="--", linewidth=1.2)
         values.set_title(f"values of the {len(self.histograms)} channels", fontsize=11)
-        values.set_ylim(0.0, 1.6)  # narrower channels go on above
+        values.set_ylim(0.0, 1.6)  # the peaks of narrower channels are cut off
         values.set_xlabel("value")
         values.set_ylabel("density")
-        shares = self.variances.cumsum(0) / self.variances.sum().clamp_min(1e-12)
-        spectrum.plot(range(1, len(shares) + 1), shares, color=ORANGE)
+        fractions = self.variances.cumsum(0) / self.variances.sum().clamp_min(1e-12)
+        spectrum.plot(range(1, len(fractions) + 1), fractions, color=ORANGE)
         spectrum.axvline(self.effective_rank, color=ORANGE, linestyle=":", linewidth=1.2)
         spectrum.text(self.effective_rank, 0.03, "  effective rank", color=ORANGE, fontsize=8)
         spectrum.set_title("variance in the leading directions", fontsize=11)
@@ -76,26 +78,26 @@ class LatentStatistics(Analysis):
 
 
 def latent_statistics(latents: Float[Tensor, "n k c"]) -> LatentStatistics:
-    """Statistics of at least two samples' latents."""
+    """Statistics of the latents of at least two samples."""
     if len(latents) < 2:
         raise ValueError(f"expected the latents of at least 2 images, got {len(latents)}")
-    wide = latents.cpu().double()
-    channels = wide.flatten(0, 1).T
-    mean, deviation = channels.mean(1), channels.std(1, correction=0)
-    unit = (channels - mean[:, None]) / deviation.clamp_min(1e-12)[:, None]
-    histograms = torch.stack([torch.histc(row, _BINS, -_REACH, _REACH) for row in channels])
-    variances = principal_variances(wide.flatten(1))
+    latents = latents.cpu().double()
+    channels = latents.flatten(0, 1).T
+    mean, std = channels.mean(1), channels.std(1, correction=0)
+    unit = (channels - mean[:, None]) / std.clamp_min(1e-12)[:, None]
+    histograms = torch.stack([torch.histc(row, _BINS, -_RANGE, _RANGE) for row in channels])
+    variances = principal_variances(latents.flatten(1))
     return LatentStatistics(
         num_samples=len(latents),
-        spread=float(wide.std(0, correction=0).mean()),
-        effective_rank=effective_rank(variances),
+        spread=float(latents.std(0, correction=0).mean()),
+        effective_rank=rank_of_variances(variances),
         variances=variances,
         mean=mean,
-        deviation=deviation,
+        std=std,
         skewness=unit.pow(3).mean(1),
         kurtosis=unit.pow(4).mean(1) - 3.0,
         distance=gaussian_distance(unit),
-        histograms=histograms * (_BINS / (2 * _REACH) / channels.shape[1]),
+        histograms=histograms * (_BINS / (2 * _RANGE) / channels.shape[1]),
     )
 
 
@@ -105,16 +107,8 @@ def principal_variances(samples: Float[Tensor, "n d"]) -> Float[Tensor, " min(n,
     return torch.linalg.svdvals(centered).square() / max(1, len(samples) - 1)
 
 
-def effective_rank(variances: Float[Tensor, " d"]) -> float:
-    """exp of the entropy of the normalized variances (Roy and Vetterli, 2007); 0 if all are 0."""
-    total = variances.sum()
-    if float(total) <= 1e-12:
-        return 0.0
-    return float(torch.special.entr(variances / total).sum().exp())
-
-
 def gaussian_distance(unit: Float[Tensor, "c n"]) -> Float[Tensor, " c"]:
-    """Wasserstein-1 distance of each row to N(0, 1), by quantiles; 0.02 or less is hard to see."""
+    """Wasserstein-1 distance of each row to N(0, 1), from quantiles; 0.02 or less is invisible."""
     count = unit.shape[1]
     ranks = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return (unit.sort(dim=1).values - torch.special.ndtri(ranks)).abs().mean(1)

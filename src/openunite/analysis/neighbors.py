@@ -1,4 +1,4 @@
-"""Are samples copies of training images? Distances to the nearest ones, beside held-out images."""
+"""Distances of samples to the nearest training images, to detect copies."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Nearest:
-    """Per query: root mean square distance to the two nearest images, and where they are."""
+    """Root mean square distances of each query to its two nearest images, and their indices."""
 
     distances: Float[Tensor, "n 2"]
     indices: Int[Tensor, "n 2"]
 
     @property
     def copies(self) -> float:
-        """Share of queries three times closer to one image than to any other.
+        """Fraction of queries that are three times closer to one image than to any other.
 
         Yoon et al., "Diffusion probabilistic models generalize when they fail to memorize", 2023.
         """
@@ -37,18 +37,19 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Memorization(Analysis):
-    """Distances of samples, and of held-out images as the model reconstructs them.
+    """Distances of samples and of reconstructed held-out images to training images.
 
-    Reconstructions are the fair yardstick: they are as smooth as samples are. `shown` holds the
-    samples nearest to training images above those images, (2, n, C, H, W).
+    Samples are compared with reconstructions because both are equally smooth. `shown` holds the
+    samples nearest to training images, and those images: (2, n, C, H, W).
     """
 
     name: ClassVar[str] = "memorization"
     title: ClassVar[str] = "Nearest training images of samples"
     reading: ClassVar[str] = (
-        "The samples that come closest to training images, above those images: kin is fine, copies "
-        "are not; if samples lie about as far from the training set as reconstructions of held-out "
-        "images do (5 % below their 5 % quantile), nothing speaks for memorization."
+        "The samples that come closest to training images, above those images: similar images are "
+        "fine, copies are not. If samples are about as far from the training set as "
+        "reconstructions of held-out images are (5 % of them below the 5 % quantile), there is no "
+        "sign of memorization."
     )
     chart: ClassVar[bool] = False
 
@@ -78,10 +79,10 @@ class Memorization(Analysis):
 
 
 def search(queries: Float[Tensor, "n ..."], training: Iterable[Float[Tensor, "b ..."]]) -> Nearest:
-    """The two nearest training images of each query, read block by block."""
+    """The two nearest training images of each query; training images are read block by block."""
     flat = queries.flatten(1).float()
-    none = torch.full((len(flat), 2), torch.inf)
-    best = Nearest(none, torch.zeros_like(none, dtype=torch.int64))
+    infinite = torch.full((len(flat), 2), torch.inf)
+    best = Nearest(infinite, torch.zeros_like(infinite, dtype=torch.int64))
     start = 0
     for block in training:
         found = torch.cdist(flat, block.flatten(1).float()) / flat.shape[1] ** 0.5

@@ -1,4 +1,4 @@
-"""Tokenizing and denoising beside each other, layer by layer: do the two tasks compute alike?"""
+"""Comparison of the tokenizing and the denoising pass, layer by layer."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,14 +29,14 @@ Denoise = Callable[[Tensor, Tensor], Activations]  # z_t (B, K, C), t (B,)
 
 @dataclass(frozen=True)
 class LayerSimilarity(Analysis):
-    """CKA and CKNNA (T, L) of the two passes; an activation is all K registers of a sample."""
+    """CKA and CKNNA (T, L) of the two passes; the K registers of a sample are one activation."""
 
     name: ClassVar[str] = "layer_similarity"
     title: ClassVar[str] = "Tokenizing and denoising, layer by layer"
     reading: ClassVar[str] = (
         "1 means that both passes compute the same up to a rotation, 0 that they have nothing in "
-        "common: expect both scores to rise with t, where more of the image is visible; at t = 0 "
-        "the denoising pass has seen no image, so 0 is right."
+        "common. Both scores should rise with t, because more of the image is visible; at t = 0 "
+        "the denoising pass has seen no image, so a score of 0 is correct."
     )
 
     layers: tuple[str, ...]
@@ -73,16 +73,17 @@ class LayerSimilarity(Analysis):
 
 @dataclass(frozen=True)
 class LatentAgreement(Analysis):
-    """Cosine (T,) of the denoised latents and the tokenized ones, per register, then averaged.
+    """Cosine similarity (T,) of denoised and tokenized latents, averaged over registers.
 
-    `chance` is the same between different images.
+    `chance` is the same for latents of different images.
     """
 
     name: ClassVar[str] = "latent_agreement"
     title: ClassVar[str] = "Denoised against tokenized latents"
     reading: ClassVar[str] = (
-        "How nearly denoising recovers the latents it came from: the curve should start at the "
-        "gray chance level, which other images reach, and approach 1 well before t = 1."
+        "How closely denoising recovers the latents that noise was added to: the curve should "
+        "start at the gray level of chance (latents of another image) and approach 1 well before "
+        "t = 1."
     )
 
     times: tuple[float, ...]
@@ -117,9 +118,9 @@ class ResidualNorms(Analysis):
     name: ClassVar[str] = "residual_norms"
     title: ClassVar[str] = "Residual norms of the two passes"
     reading: ClassVar[str] = (
-        "Both passes share one residual stream, so their sizes should stay together: a ratio near "
-        "1 at every layer is healthy, a ratio that runs away with depth means that the passes have "
-        "parted (as they do without the norm after each block)."
+        "Both passes share one residual stream, so their norms should stay close. A ratio near 1 "
+        "at every layer is healthy; a ratio that grows with depth means that the passes have "
+        "diverged (as they do without the norm after each block)."
     )
 
     layers: tuple[str, ...]
@@ -128,12 +129,12 @@ class ResidualNorms(Analysis):
     denoising: Float[Tensor, "t l"]
 
     @property
-    def gap(self) -> Float[Tensor, "t l"]:
-        """denoising / tokenizing."""
+    def norm_ratio(self) -> Float[Tensor, "t l"]:
+        """Norms of denoising divided by those of tokenizing."""
         return self.denoising / self.tokenizing.clamp_min(1e-12)
 
     def numbers(self) -> dict[str, Any]:
-        farthest = self.gap.clamp_min(1e-12).log().abs().flatten().tolist()
+        farthest = self.norm_ratio.clamp_min(1e-12).log().abs().flatten().tolist()
         return {
             "largest ratio of norms": math.exp(max(farthest, default=math.nan)),
             "layers": list(self.layers),
@@ -143,29 +144,30 @@ class ResidualNorms(Analysis):
         }
 
     def figure(self) -> "Figure":
-        figure, (sizes, gaps) = panels(2)
+        figure, (sizes, ratios) = panels(2)
         sizes.plot(self.tokenizing, marker="s", color=ORANGE, label="tokenizing", zorder=3)
-        for t, row, gap, color in zip(
-            self.times, self.denoising, self.gap, shades(len(self.times)), strict=True
+        for t, row, norm_ratio, color in zip(
+            self.times, self.denoising, self.norm_ratio, shades(len(self.times)), strict=True
         ):
             sizes.plot(row, marker="o", markersize=3.5, color=color)
-            gaps.plot(gap, marker="o", markersize=3.5, color=color, label=f"denoising, t = {t:g}")
-        gaps.axhline(1.0, color=ORANGE, linewidth=1.2)
+            label = f"denoising, t = {t:g}"
+            ratios.plot(norm_ratio, marker="o", markersize=3.5, color=color, label=label)
+        ratios.axhline(1.0, color=ORANGE, linewidth=1.2)
         sizes.set_title("root mean square", fontsize=11)
         sizes.set_ylim(bottom=0.0)
-        gaps.set_title("denoising / tokenizing", fontsize=11)
-        low, high = gaps.get_ylim()
-        gaps.set_ylim(min(low, 0.8), max(high, 1.25))  # a percent is no gap
-        for panel in (sizes, gaps):
+        ratios.set_title("denoising / tokenizing", fontsize=11)
+        low, high = ratios.get_ylim()
+        ratios.set_ylim(min(low, 0.8), max(high, 1.25))  # so that a difference of 1 % looks small
+        for panel in (sizes, ratios):
             panel.set_xticks(range(len(self.layers)), self.layers, fontsize=8, rotation=30)
         sizes.legend(fontsize=8, frameon=False)
-        gaps.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ratios.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figure
 
 
 @dataclass(frozen=True)
 class PassComparison:
-    """What one traversal of the data gives."""
+    """The three results of one pass over the data."""
 
     similarity: LayerSimilarity
     agreement: LatentAgreement
@@ -181,8 +183,8 @@ def compare_passes(
 ) -> PassComparison:
     """Tokenize each batch of (data, eps), and denoise z_t = t z0 + (1 - t) eps at several t.
 
-    Memory holds one batch. CKA sums HSIC over the batches; the other numbers are means over them,
-    weighted by size. Batches of at most `neighbors` samples are left out.
+    Only one batch is in memory. CKA sums HSIC over the batches; the other numbers are means over
+    batches, weighted by size. Batches of at most `neighbors` samples are left out.
     """
     totals: dict[str, Tensor] = {}
     layers: tuple[str, ...] = ()
@@ -198,7 +200,9 @@ def compare_passes(
             weight = 1.0 if key == "hsic" else float(len(data))
             totals[key] = totals.get(key, 0.0) + weight * torch.stack([row[key] for row in rows])
     if not seen:
-        raise ValueError(f"no batch has more than {max(neighbors, 4)} samples; give more images")
+        raise ValueError(
+            f"expected a batch of more than {max(neighbors, 4)} samples, got none; use more images"
+        )
     means = {key: value / seen for key, value in totals.items() if key != "hsic"}
     names = tuple(_WORDS.get(layer, layer.replace("block.", "block ")) for layer in layers)
     depth = sum(layer.startswith("block.") for layer in layers)
@@ -218,7 +222,7 @@ def _denoise(tokenized: Activations, noise: Tensor, t: float, denoise: Denoise) 
 
 
 def _compare(first: Activations, second: Activations, neighbors: int) -> dict[str, Tensor]:
-    """One batch at one t: what is added up over batches."""
+    """The terms of one batch at one t that are summed over batches."""
     pairs = [(first[name].float().cpu(), second[name].float().cpu()) for name in first]
     flat = [(a.flatten(1), b.flatten(1)) for a, b in pairs]
     z0, denoised = pairs[-1]

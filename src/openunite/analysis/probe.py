@@ -1,4 +1,4 @@
-"""What a simple classifier finds in latents, and in raw pixels: linear probes and k-NN."""
+"""Linear probes and nearest neighbors: the class information in latents and in raw pixels."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,14 +29,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Probe(Analysis):
-    """Test accuracies by feature set, and of each register alone (K,)."""
+    """Test accuracies for each feature set and for each register alone (K,)."""
 
     name: ClassVar[str] = "probe"
-    title: ClassVar[str] = "What the latents know of the class"
+    title: ClassVar[str] = "What the latents know about the class"
     reading: ClassVar[str] = (
-        "Accuracy on held-out images of a linear classifier and of 10 nearest neighbors: latents "
-        "that beat raw pixels have sorted the content by class, though tokenizing sees no label; "
-        "the dashed line is the most frequent class."
+        "Accuracy of a linear classifier and of 10 nearest neighbors on held-out images. Latents "
+        "that beat raw pixels are organized by class, although tokenizing sees no label. The "
+        "dashed line is the accuracy of always guessing the most frequent class."
     )
 
     linear: dict[str, float]
@@ -87,20 +87,20 @@ def probe_latents(
     pixels: tuple[Float[Tensor, "n ..."], Float[Tensor, "m ..."]],
     labels: tuple[Int[Tensor, " n"], Int[Tensor, " m"]],
 ) -> Probe:
-    """Probe (train, test) pairs: an image's latents, their mean, each register, and its pixels."""
+    """Probe latents, their mean, each register and pixels, all given as (train, test)."""
     sets = {
         "pixels": (pixels[0].flatten(1), pixels[1].flatten(1)),
         "latents": (latents[0].flatten(1), latents[1].flatten(1)),
         "pooled": (latents[0].mean(1), latents[1].mean(1)),
     }
-    whole = {name: Split(a, labels[0], b, labels[1]) for name, (a, b) in sets.items()}
+    full = {name: Split(a, labels[0], b, labels[1]) for name, (a, b) in sets.items()}
     registers = [
         Split(latents[0][:, i], labels[0], latents[1][:, i], labels[1])
         for i in range(latents[0].shape[1])
     ]
     return Probe(
-        linear={name: linear_probe(split) for name, split in whole.items()},
-        nearest={name: nearest_neighbors(split) for name, split in whole.items()},
+        linear={name: linear_probe(split) for name, split in full.items()},
+        nearest={name: nearest_neighbors(split) for name, split in full.items()},
         register_linear=torch.tensor([linear_probe(split) for split in registers]),
         register_nearest=torch.tensor([nearest_neighbors(split) for split in registers]),
         chance=float((labels[1] == labels[0].mode().values).double().mean()),
@@ -137,7 +137,7 @@ def linear_probe(split: Split, decay: float = DECAY) -> float:
 
 
 def nearest_neighbors(split: Split, neighbors: int = NEIGHBORS) -> float:
-    """Test accuracy of the vote of the nearest training samples (Euclidean); ties: lowest class."""
+    """Test accuracy of a vote of the nearest (Euclidean) training samples; ties: lowest class."""
     distances = torch.cdist(split.test.float(), split.train.float())
     nearest = distances.topk(min(neighbors, len(split.train)), largest=False).indices
     votes = nn.functional.one_hot(split.train_labels[nearest]).sum(1)
@@ -145,9 +145,9 @@ def nearest_neighbors(split: Split, neighbors: int = NEIGHBORS) -> float:
 
 
 def _standardized(split: Split) -> Split:
-    """Mean 0 and deviation 1 over the training samples; constant features become 0."""
-    mean, deviation = split.train.float().mean(0), split.train.float().std(0)
-    scale = torch.where(deviation > 1e-6, 1.0 / deviation.clamp_min(1e-6), 0.0)
+    """Features with mean 0 and std 1 over the training samples; constant ones become 0."""
+    mean, std = split.train.float().mean(0), split.train.float().std(0)
+    scale = torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), 0.0)
     train, test = ((x.float() - mean) * scale for x in (split.train, split.test))
     return Split(train, split.train_labels, test, split.test_labels)
 

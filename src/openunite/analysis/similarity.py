@@ -1,4 +1,4 @@
-"""How alike two sets of activations of the same samples are, whatever their bases: CKA and CKNNA.
+"""CKA and CKNNA: similarity of two sets of activations of the same samples in any bases.
 
 Linear CKA (Kornblith et al., "Similarity of neural network representations revisited", 2019) with
 the unbiased estimator of HSIC (Song et al., "Feature selection via dependence maximization", 2012),
@@ -26,17 +26,17 @@ def hsic_terms(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> Float[Tensor
 
 
 def ratio(terms: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
-    """xy / sqrt(xx yy); NaN where an activation does not vary and the ratio is undefined."""
+    """xy / sqrt(xx yy); NaN if an activation is constant, which leaves the ratio undefined."""
     joint, first, second = terms.unbind(-1)
     product = first * second
-    fine = (first > 0.0) & (second > 0.0)
-    return torch.where(fine, joint / product.clamp_min(1e-300).sqrt(), torch.nan)
+    defined = (first > 0.0) & (second > 0.0)
+    return torch.where(defined, joint / product.clamp_min(1e-300).sqrt(), torch.nan)
 
 
 def linear_cka(
     x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], batch_size: int | None = None
 ) -> float:
-    """Debiased linear CKA: 1 for equal up to rotation and scale, 0 on average if independent."""
+    """Debiased linear CKA: 1 if equal up to rotation and scale, 0 on average if independent."""
     size = batch_size or len(x)
     pairs = zip(x.split(size), y.split(size), strict=True)
     terms = [hsic_terms(a, b) for a, b in pairs if len(a) >= 4]
@@ -44,7 +44,7 @@ def linear_cka(
 
 
 def cknna(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], neighbors: int = 10) -> float:
-    """Kernel alignment over the pairs that are neighbors in both; 1 for equal, near 0 by chance.
+    """Alignment of kernels over pairs that are neighbors in both; 1 if equal, near 0 by chance.
 
     Align(K, L) = sum over i != j, with j among the k nearest of i in both, of Kc_ij Lc_ij, where
     Kc_ij = K_ij - mean over l of K_il; CKNNA = Align(K, L) / sqrt(Align(K, K) Align(L, L)).
@@ -61,10 +61,10 @@ def cknna(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], neighbors: int = 10)
 
 
 def _kernel(x: Tensor) -> Tensor:
-    """Inner products without the diagonal. The mean drops out of HSIC, but costs digits."""
-    wide = x.double()
-    wide = wide - wide.mean(0)
-    return (wide @ wide.T).fill_diagonal_(0.0)
+    """Inner products without the diagonal, centered for precision (HSIC ignores the mean)."""
+    x = x.double()
+    centered = x - x.mean(0)
+    return (centered @ centered.T).fill_diagonal_(0.0)
 
 
 def _hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
@@ -74,10 +74,10 @@ def _hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
 
 
 def _cosine_kernel(x: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
-    """Row-centered kernel, and which j are among the nearest of i."""
-    wide = x.double()
-    wide = torch.nn.functional.normalize(wide - wide.mean(0), dim=1)
-    kernel = wide @ wide.T
+    """Row-centered kernel, and a mask of the pairs (i, j) where j is among the nearest of i."""
+    x = x.double()
+    unit = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+    kernel = unit @ unit.T
     nearest = kernel.clone().fill_diagonal_(-torch.inf).topk(neighbors, dim=1).indices
     near = torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, nearest, True)
     return kernel - kernel.mean(1, keepdim=True), near

@@ -1,4 +1,4 @@
-"""Sampling, watched: what the state and the network's prediction look like at each step."""
+"""The state and the prediction of the network at each step of sampling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STRIP_TIMES, _STRIP_ROWS = 9, 3
 _GIF_COLUMNS = 5
-_GIF_SIDE = 84  # small images are enlarged to about so many pixels
+_GIF_SIDE = 84  # small images are enlarged to about this many pixels
 _FRAME, _LAST_FRAME = 160, 1600  # milliseconds
 
 
@@ -28,9 +28,9 @@ class Trajectory(Analysis):
     name: ClassVar[str] = "trajectory"
     title: ClassVar[str] = "From noise to image"
     reading: ClassVar[str] = (
-        "Each sample has two rows: the state z_t, decoded as it is, and below it what the network "
-        "predicts from it; predictions should begin as a blurry average of the class, settle on "
-        "one image early, and add detail to the end."
+        "Each sample has two rows: the decoded state z_t and, below it, the prediction that the "
+        "network makes from it. Predictions should begin as a blurry average of the class, settle "
+        "on one image early, and gain detail until the end."
     )
     chart: ClassVar[bool] = False
 
@@ -40,7 +40,7 @@ class Trajectory(Analysis):
 
     @property
     def distances(self) -> Float[Tensor, " t"]:
-        """Mean absolute difference of each prediction to the last."""
+        """Mean absolute difference between each prediction and the last one."""
         return (self.predictions - self.predictions[-1]).abs().flatten(1).mean(1)
 
     def numbers(self) -> dict[str, Any]:
@@ -62,16 +62,16 @@ class Trajectory(Analysis):
         return picture_figure(images, names, [f"t = {self.times[i]:.2g}" for i in chosen])
 
     def frames(self) -> list[Image.Image]:
-        """The predictions of all samples, one picture per step."""
+        """One picture per step with the predictions for all samples."""
         count = self.predictions.shape[1]
         columns = min(_GIF_COLUMNS, count)
-        whole = self.predictions[:, : count // columns * columns]
-        scale = max(1, _GIF_SIDE // max(whole.shape[3:]))
-        grids = whole.unflatten(1, (-1, columns))
+        full_rows = self.predictions[:, : count // columns * columns]
+        scale = max(1, _GIF_SIDE // max(full_rows.shape[3:]))
+        grids = full_rows.unflatten(1, (-1, columns))
         return [Image.fromarray(tile(grid, scale)) for grid in grids]
 
     def animation(self) -> tuple[list[Image.Image], list[int]]:
-        """Frames, and how many milliseconds each is shown."""
+        """Frames and the duration of each in milliseconds."""
         frames = self.frames()
         return frames, [_FRAME] * (len(frames) - 1) + [_LAST_FRAME]
 
@@ -82,7 +82,7 @@ def follow(
     predict: Callable[[Tensor, Tensor], Tensor],
     decode: Callable[[Tensor], Tensor],
 ) -> Trajectory:
-    """Decode each state, and the prediction made from it; the last state is its own prediction."""
+    """Decode each state and the prediction made from it; at t = 1 the state is the prediction."""
     predicted = [
         state if t >= 1.0 else predict(state, state.new_full((len(state),), t))
         for t, state in zip(times, states, strict=True)

@@ -1,4 +1,4 @@
-"""Drawing: panels for curves, and tiled images with names along both sides."""
+"""Panels for curves, and tiled images with names along both sides."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GRAY = "#2f6fb3", "#e07b28", "#3f9a5c", "#8a8a8a"
-DOTS = 100  # per inch
+DPI = 100
 
-_BACKGROUND = 0.5  # below transparent pixels
+_SMOOTHED_FRACTION = 0.02  # of a run: the window of the running mean
+_BACKGROUND = 0.5  # shown behind transparent pixels
 _GAP = 2
 
 
 def panels(count: int, width: float = 9.0, height: float = 3.4) -> "tuple[Figure, list[Axes]]":
     """A figure of `count` axes side by side; sizes in inches."""
-    from matplotlib.figure import Figure  # with a canvas of its own; pyplot would keep state
+    from matplotlib.figure import Figure  # pyplot would keep global state
 
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DOTS)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     axes = list(figure.subplots(1, count, squeeze=False)[0])
     for panel in axes:
         panel.grid(color="0.9", linewidth=0.8)
@@ -34,14 +35,24 @@ def panels(count: int, width: float = 9.0, height: float = 3.4) -> "tuple[Figure
 
 
 def shades(count: int, map_name: str = "viridis") -> list[tuple[float, ...]]:
-    """Colors that run from dark to light."""
+    """Colors from dark to light."""
     from matplotlib import colormaps
 
     return [colormaps[map_name](x) for x in np.linspace(0.05, 0.88, count)]
 
 
+def running_mean(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centered mean over the part of the window that lies inside the run."""
+    reach = int(len(values) * _SMOOTHED_FRACTION / 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
+    mean: NDArray[np.float64] = (sums[end] - sums[first]) / (end - first)
+    return mean
+
+
 def tile(images: Float[Tensor, "rows columns c h w"], scale: int = 1) -> NDArray[np.uint8]:
-    """Images in [0, 1] -> one picture (H, W, 3), enlarged `scale` times by repetition."""
+    """One picture (H, W, 3) of images in [0, 1], enlarged `scale` times by repetition."""
     rows, columns = images.shape[:2]
     color = _to_rgb(images.flatten(0, 1)).clamp(0.0, 1.0)
     color = color.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
@@ -57,14 +68,14 @@ def picture_figure(
     column_names: Sequence[str] = (),
     side: float = 0.62,
 ) -> "Figure":
-    """A figure of tiled images; `side` is the size of one in inches."""
+    """A figure of tiled images; `side` is the width of one image in inches."""
     from matplotlib.figure import Figure
 
     rows, columns = images.shape[:2]
     height, width = images.shape[3] + _GAP, images.shape[4] + _GAP
     margin = 0.3 + 0.075 * max(map(len, row_names))
     size = (margin + columns * side, 0.35 + rows * side * height / width)
-    figure = Figure(figsize=size, layout="constrained", dpi=DOTS)
+    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
     panel = figure.subplots()
     panel.imshow(tile(images), interpolation="nearest")
     panel.set_yticks((np.arange(rows) + 0.5) * height - 1, row_names, fontsize=8)
@@ -77,7 +88,7 @@ def picture_figure(
 
 
 def _to_rgb(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Gray or color, with alpha or without, over mid-gray."""
+    """Images of 1 to 4 channels as RGB; transparent pixels are blended with mid-gray."""
     if images.shape[1] in (2, 4):
         color, alpha = images[:, :-1], images[:, -1:]
         images = color * alpha + _BACKGROUND * (1.0 - alpha)

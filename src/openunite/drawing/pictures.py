@@ -1,4 +1,4 @@
-"""Pictures of a run: grids of images, and curves of its metrics.jsonl."""
+"""Pictures of a run: grids of images, and curves of metrics.jsonl."""
 
 import json
 import math
@@ -12,6 +12,8 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from openunite.drawing.figures import running_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +29,6 @@ _BLOCK_GAP = 10
 _GAP_GRAY = 72
 _FONT_SIZE = 14
 _MAX_NAME = 24
-_SMOOTHED_SHARE = 0.02  # window of the smoothed curves, as a share of the run
 
 
 # ---- grids ----------------------------------------------------------------------------------
@@ -36,8 +37,8 @@ _SMOOTHED_SHARE = 0.02  # window of the smoothed curves, as a share of the run
 def image_grid(images: Images, columns: int, scale: int | None = None) -> Image.Image:
     """Images (N, C, H, W), uint8 or floats in [0, 1], row by row; 1 to 4 channels are kept.
 
-    `scale` is an integer enlargement by repetition; None chooses one that makes small images
-    visible. Places that no image fills stay in the color of the gaps (clear, if there is alpha).
+    `scale` is the integer by which images are enlarged; None enlarges small images until they are
+    visible. Empty places have the color of the gaps (they are transparent if images have alpha).
     """
     if columns < 1:
         raise ValueError(f"columns: expected at least 1, got {columns}; pass a positive number")
@@ -51,7 +52,7 @@ def class_grid(
     class_names: Sequence[str] = (),
     scale: int | None = None,
 ) -> Image.Image:
-    """One row of samples per class, its name at the left."""
+    """One row of samples per class, with the name of the class on the left."""
     if samples.ndim != 5:
         raise ValueError(
             f"expected samples (classes, per class, C, H, W), got {tuple(samples.shape)}; "
@@ -86,7 +87,7 @@ def pair_grid(
 
 
 def _tiles(images: Images, scale: int | None) -> Pixels:
-    """-> (N, H, W, C) uint8, enlarged."""
+    """Enlarged images as uint8 (N, H, W, C)."""
     if images.ndim != 4 or images.shape[1] not in _MODES or len(images) == 0:
         raise ValueError(
             f"expected at least one image (N, C, H, W) with C of 1 to 4, got "
@@ -104,7 +105,7 @@ def _tiles(images: Images, scale: int | None) -> Pixels:
 
 
 def _paste(rows: Sequence[Pixels], gaps: Sequence[int]) -> Image.Image:
-    """Rows of tiles of one size onto one canvas; `gaps[i]` is the space below row i."""
+    """Paste rows of equally large tiles onto one canvas; `gaps[i]` is the space below row i."""
     _, height, width, channels = rows[0].shape
     columns = max(len(row) for row in rows)
     canvas = np.full(
@@ -123,14 +124,14 @@ def _paste(rows: Sequence[Pixels], gaps: Sequence[int]) -> Image.Image:
             canvas[top : top + height, left : left + width] = tile
         top += height + gap
         if gap > _GAP:
-            canvas[top - gap : top] = 255  # white keeps blocks apart
+            canvas[top - gap : top] = 255  # white separates blocks
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas, _MODES[channels])
 
 
 def _label_rows(
     picture: Image.Image, names: Sequence[str], height: int, gaps: Sequence[int]
 ) -> Image.Image:
-    """Write a name beside each row, on a margin as wide as the longest."""
+    """Write a name beside each row, on a margin that fits the longest name."""
     if not names:
         return picture
     font = ImageFont.load_default(size=_FONT_SIZE)
@@ -154,7 +155,7 @@ def _label_rows(
 
 def draw_curves(metrics_jsonl_path: Path, out_png: Path) -> None:
     """Losses, latent spread and learning rate over the optimizer steps of a metrics.jsonl."""
-    from matplotlib.figure import Figure  # with a canvas of its own; pyplot would keep state
+    from matplotlib.figure import Figure  # pyplot would keep global state
 
     rows = read_rows(Path(metrics_jsonl_path))
     figure = Figure(figsize=(12.0, 7.5), layout="constrained")
@@ -186,7 +187,7 @@ def _draw_flow(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
     title = "flow loss: a rise or plateau is healthy, an early fall to 0 is collapse"
     panel.set_title(title, fontsize=11)
     _line(panel, *_series(rows, "loss_flow"), "tab:orange")
-    panel.set_ylim(bottom=0.0)  # so that a fall to 0 looks like one
+    panel.set_ylim(bottom=0.0)  # a fall to 0 should look like one
 
 
 def _draw_latents(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
@@ -209,36 +210,26 @@ def _draw_learning_rate(panel: "Axes", rows: Sequence[dict[str, float]]) -> None
     if len(values):
         panel.plot(steps, values, color="tab:red", linewidth=1.6)
     else:
-        _say_empty(panel)
+        _note_empty(panel)
     panel.set_ylim(bottom=0.0)
     panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
 
 
 def _line(panel: "Axes", steps: Series, values: Series, color: str) -> None:
-    """The raw values pale, their running mean on top."""
+    """Plot the raw values in a pale color and their running mean on top."""
     if len(values) == 0:
-        _say_empty(panel)
+        _note_empty(panel)
         return
     panel.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
-    panel.plot(steps, _running_mean(values), color=color, linewidth=1.8)
+    panel.plot(steps, running_mean(values), color=color, linewidth=1.8)
 
 
-def _say_empty(panel: "Axes") -> None:
+def _note_empty(panel: "Axes") -> None:
     panel.text(0.5, 0.5, "nothing logged", transform=panel.transAxes, ha="center", color="0.5")
 
 
-def _running_mean(values: Series) -> Series:
-    """Centered mean over the part of the window that lies inside the run."""
-    reach = int(len(values) * _SMOOTHED_SHARE / 2)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
-    mean: Series = (sums[end] - sums[first]) / (end - first)
-    return mean
-
-
 def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]:
-    """Steps and finite values of the lines that have `key`."""
+    """Steps and finite values of the rows that have `key`."""
     pairs = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table).all(1)]
@@ -246,13 +237,13 @@ def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """All whole lines, ordered by step; where a step was logged twice the later line counts."""
+    """All complete rows, ordered by step; if a step was logged twice, the later row counts."""
     rows: dict[float, dict[str, float]] = {}
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            continue  # a run killed while writing leaves half a line
+            continue  # a run that is killed while writing leaves half a line
         if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
             rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]

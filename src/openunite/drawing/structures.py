@@ -1,4 +1,4 @@
-"""Pictures of molecules and crystals: balls and sticks seen from the side, and 2-D drawings."""
+"""Pictures of molecules and crystals: balls and sticks, and 2-D drawings."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -10,20 +10,20 @@ from PIL import Image, ImageDraw
 from openunite.data.atoms.structure import Floats, Structure
 
 Color = tuple[int, int, int]
-_SMOOTH = 3  # drawn so many times larger, then reduced
+_OVERSAMPLING = 3  # tiles are drawn this many times larger, then reduced
 _COLORS: dict[int, Color] = {
     1: (235, 235, 235), 6: (80, 80, 80), 7: (48, 80, 248), 8: (230, 30, 20), 9: (130, 220, 80),
     15: (255, 128, 0), 16: (240, 210, 40), 17: (31, 220, 31), 35: (166, 41, 41),
 }  # fmt: skip
 _RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 15: 1.07, 16: 1.05, 17: 1.02, 35: 1.20}
-_USUAL_RADIUS = 1.3  # Angstrom, of an element that the table lacks
-_VIEW_TURN = np.radians([20.0, -25.0])  # about x, then y
+_DEFAULT_RADIUS = 1.3  # angstrom, for elements that are not in the table
+_VIEW_ANGLES = np.radians([20.0, -25.0])  # about x, then y
 
 
 def structure_grid(structures: Sequence[Structure], columns: int, side: int = 220) -> Image.Image:
     """Structures as balls and sticks, row by row, each seen along its flattest direction.
 
-    Atoms closer than 1.2 times the sum of their covalent radii are joined; cells are drawn.
+    Sticks join atoms closer than 1.2 times the sum of their covalent radii; cells are drawn.
     """
     rows = -(-len(structures) // columns)
     canvas = Image.new("RGB", (columns * side, rows * side), "white")
@@ -36,7 +36,7 @@ def structure_grid(structures: Sequence[Structure], columns: int, side: int = 22
 def pair_structures(
     first: Sequence[Structure], second: Sequence[Structure], side: int = 220
 ) -> Image.Image:
-    """`first` above `second`, each pair seen from the same direction."""
+    """Structures of `first` above those of `second`; both of a pair are seen from one direction."""
     canvas = Image.new("RGB", (len(first) * side, 2 * side), "white")
     for i, (above, below) in enumerate(zip(first, second, strict=True)):
         view = _view(above)
@@ -46,10 +46,10 @@ def pair_structures(
 
 
 def drawing_grid(structures: Sequence[Structure], columns: int, side: int = 220) -> Image.Image:
-    """2-D drawings of molecules with the bonds that EDM's distances give (RDKit).
+    """2-D drawings of molecules with bonds from EDM's distance table, made by RDKit.
 
-    A molecule that these bonds make invalid has an empty place with a cross. ImportError names the
-    extra where RDKit is missing.
+    A cross stands for a molecule that these bonds make invalid. ImportError names the extra to
+    install if RDKit is missing.
     """
     from openunite.evaluation.molecules.edm_rdkit import edm_molecule
 
@@ -68,7 +68,7 @@ def drawing_grid(structures: Sequence[Structure], columns: int, side: int = 220)
         else:
             for atom in molecule.GetAtoms():
                 atom.SetNoImplicit(True)  # a stray hydrogen is drawn as H, not as H2
-            with rdBase.BlockLogs():  # it warns of each hydrogen that is bonded to nothing
+            with rdBase.BlockLogs():  # RDKit warns of each hydrogen without a bond
                 flat = Chem.RemoveHs(molecule, sanitize=False)
             rdDepictor.Compute2DCoords(flat)
             canvas.paste(Draw.MolToImage(flat, size=(side, side)), (left, top))
@@ -83,8 +83,8 @@ def _cross(canvas: Image.Image, left: int, top: int, side: int) -> None:
 
 
 def _draw(structure: Structure, side: int, view: Floats | None = None) -> Image.Image:
-    """One tile: far things first."""
-    size = side * _SMOOTH
+    """One tile; distant parts are drawn first."""
+    size = side * _OVERSAMPLING
     tile = Image.new("RGB", (size, size), "white")
     if not np.isfinite(structure.positions).all():
         _cross(tile, 0, 0, size)
@@ -98,7 +98,7 @@ def _draw(structure: Structure, side: int, view: Floats | None = None) -> Image.
     scale = 0.5 * size / reach
     pen = ImageDraw.Draw(tile)
     for a, b in _cell_edges(edges):
-        pen.line([*_place(a, scale, size), *_place(b, scale, size)], (160, 160, 160), _SMOOTH)
+        pen.line([*_place(a, scale, size), *_place(b, scale, size)], (160, 160, 160), _OVERSAMPLING)
     for kind, *what in sorted(_parts(structure, atoms), key=lambda part: part[1]):
         if kind == "bond":
             _, a, b = what
@@ -111,10 +111,10 @@ def _draw(structure: Structure, side: int, view: Floats | None = None) -> Image.
 
 
 def _parts(structure: Structure, atoms: Floats) -> list[tuple]:
-    """("atom", depth, place, number) and ("bond", depth, place, place)."""
+    """Tuples ("atom", depth, position, number) and ("bond", depth, position, position)."""
     radii = np.array([_radius(number) for number in structure.numbers.tolist()])
-    apart = np.linalg.norm(atoms[:, None] - atoms[None], axis=-1)
-    joined = np.triu(apart < 1.2 * (radii[:, None] + radii[None]), k=1)
+    distances = np.linalg.norm(atoms[:, None] - atoms[None], axis=-1)
+    joined = np.triu(distances < 1.2 * (radii[:, None] + radii[None]), k=1)
     parts: list[tuple] = []
     for number, at in zip(structure.numbers.tolist(), atoms, strict=True):
         parts.append(("atom", float(at[2]), at, number))
@@ -125,8 +125,8 @@ def _parts(structure: Structure, atoms: Floats) -> list[tuple]:
 
 
 def _view(structure: Structure) -> NDArray[np.float64]:
-    """Columns of the screen's axes: the widest directions of a molecule, turned a little."""
-    around_x, around_y = _VIEW_TURN
+    """Axes of the screen as columns: the widest directions of a molecule, or a tilted cell."""
+    around_x, around_y = _VIEW_ANGLES
     c, s = np.cos(around_x), np.sin(around_x)
     tilt = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
     c, s = np.cos(around_y), np.sin(around_y)
@@ -158,17 +158,19 @@ def _place(at: Floats, scale: float, size: int) -> tuple[float, float]:
 
 def _ball(pen: ImageDraw.ImageDraw, at: tuple[float, float], radius: float, color: Color) -> None:
     x, y = at
-    pen.ellipse([x - radius, y - radius, x + radius, y + radius], color, (60, 60, 60), _SMOOTH)
+    pen.ellipse(
+        [x - radius, y - radius, x + radius, y + radius], color, (60, 60, 60), _OVERSAMPLING
+    )
     x, y, r = x - 0.3 * radius, y - 0.3 * radius, 0.3 * radius
     light = tuple(int(0.5 * part + 127) for part in color)
     pen.ellipse([x - r, y - r, x + r, y + r], light)
 
 
 def _color(number: int) -> Color:
-    """The usual color, or one of its own for an element that has none."""
+    """The usual color of an element, or an arbitrary fixed one."""
     known = _COLORS.get(number)
     return known or (60 + number * 53 % 180, 60 + number * 97 % 180, 60 + number * 31 % 180)
 
 
 def _radius(number: int) -> float:
-    return _RADII.get(number, _USUAL_RADIUS)
+    return _RADII.get(number, _DEFAULT_RADIUS)

@@ -1,9 +1,9 @@
-"""What a run costs before it is started: parameters and floating-point operations.
+"""Estimated cost of a run: parameters and floating-point operations.
 
-Operations are counted in closed form from the sizes of the matrices (2 per multiply-add, the
-products alone), forward plus backward, with the backward as twice the forward. Model FLOPs
-utilization (MFU) is throughput x `Flops.step` / peak; it counts the architecture of the paper,
-whatever an implementation saves, so that figures of different programs compare.
+Operations are counted in closed form from the sizes of the matrices: matrix products only, 2 per
+multiply-add, forward plus backward, where the backward pass costs twice the forward pass. Model
+FLOPs utilization (MFU) is throughput x `Flops.step` / peak. It counts the architecture of the
+paper, even where an implementation saves operations, so that numbers of different programs compare.
 """
 
 from dataclasses import dataclass
@@ -41,20 +41,20 @@ class Flops:
     perceptual: float
 
     def step(self, flow_draws: int, *, perceptual: bool) -> float:
-        """One sample of one optimizer step, with `flow_draws` draws."""
+        """Operations for one sample in one optimizer step with `flow_draws` draws."""
         extra = self.perceptual if perceptual else 0.0
         return self.tokenize + self.decode + extra + flow_draws * self.flow_draw
 
     def sample(self, passes: int) -> float:
-        """Generating one sample: so many forward passes of the encoder, one of the decoder."""
+        """Operations to generate a sample: `passes` of the encoder and one of the decoder."""
         return (passes * self.flow_draw + self.decode) / 3.0
 
 
 def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
     """Operations per sample of a run.
 
-    `as_released` counts every token in the last block, as the paper's architecture does (for MFU);
-    otherwise only the registers have queries and an MLP there, which is what this library computes.
+    `as_released` counts every token in the last block, as the architecture of the paper does (for
+    MFU). Otherwise only the registers have queries and an MLP there, as this library computes it.
     """
     encoder, decoder = meta_models(config)
     tokenizer, denoiser = encoder.networks()
@@ -69,7 +69,7 @@ def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
 
 
 def sampling_passes(config: RunConfig) -> int | None:
-    """Network passes for one sample by the run's settings, two where guidance acts.
+    """Number of network passes per sample by the settings of the run, two where guidance acts.
 
     Counted on the solver itself; None for the adaptive one, whose passes depend on the network.
     """
@@ -107,7 +107,7 @@ def uses_lpips(config: RunConfig) -> bool:
 
 
 def vgg16_flops(height: int, width: int) -> float:
-    """Forward pass of VGG16's convolutions on one color image."""
+    """Operations of a forward pass of the convolutions of VGG16 on one color image."""
     total, before = 0.0, 3
     for channels, halved in _VGG16:
         total += 2.0 * 9 * before * channels * (height >> halved) * (width >> halved)
@@ -116,7 +116,7 @@ def vgg16_flops(height: int, width: int) -> float:
 
 
 def _encoder(model: GenerativeEncoder, tokens: int, as_released: bool) -> float:
-    """Forward pass on the registers and `tokens` observation tokens, equations (1) and (4)."""
+    """Operations of a forward pass with `tokens` observation tokens, equations (1) and (4)."""
     config = model.config
     registers, width = config.num_registers, config.width
     per_token = _products(model.register_input, model.latent_output)
@@ -134,7 +134,7 @@ def _encoder(model: GenerativeEncoder, tokens: int, as_released: bool) -> float:
 
 
 def _decoder(model: Decoder) -> float:
-    """Forward pass, equation (2)."""
+    """Operations of a forward pass, equation (2)."""
     registers, outputs = model.config.num_registers, model.head.num_tokens
     length = 1 + registers + (0 if model.query_tokens is None else outputs)
     total = registers * _products(model.widen, model.latent_input) + outputs * _products(model.head)

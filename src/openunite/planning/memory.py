@@ -1,10 +1,10 @@
-"""How much memory a run needs on one device, before it is started.
+"""Estimated memory of a run on one device.
 
-Weights, gradients, optimizer state and EMA follow from the number of parameters. What a sample
-keeps for the backward pass is traced: one block of each kind runs on fake tensors, which have
-shapes and no contents, and the bytes it saves are summed. Since every loss term is back-propagated
-before the next, the largest term counts, whatever the number of passes of flow draws; without the
-stop-gradient all draws are in one term.
+Weights, gradients, optimizer state and EMA follow from the number of parameters. Activations that
+are saved for the backward pass are traced: one block of each kind runs on fake tensors, which have
+shapes but no contents, and the saved bytes are summed. Every loss term is back-propagated before
+the next one, so only the largest term counts, no matter how many passes of flow draws there are;
+without the stop-gradient all draws belong to one term.
 """
 
 from dataclasses import dataclass
@@ -23,30 +23,30 @@ from openunite.training.config import RunConfig
 from openunite.training.optim import partition
 
 _FLOAT = 4
-# Peak of a step per byte saved: 0.98 measured on a CPU (docs/LOG.md), for the backward pass frees
-# as it goes. The rest is room for what a GPU allocator leaves unused; assumed.
+# Peak memory of a step per saved byte: 0.98 was measured on a CPU (docs/LOG.md), because the
+# backward pass frees memory as it goes. The rest is an assumed margin for the GPU allocator.
 _WORKING = 1.1
 _CONTEXT = 1.5e9  # CUDA context, libraries, workspaces; assumed
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device. `peak` is what has to fit."""
+    """Bytes on one device, which has to hold `peak`."""
 
     states: float  # weights, gradients, momenta, EMA
-    update: float  # passing tensors of the optimizer step
+    update: float  # temporary tensors of the optimizer step
     copies: float  # weights gathered or cast for a pass
-    per_sample: float  # kept for the backward pass of the largest loss term
+    per_sample: float  # saved for the backward pass of the largest loss term
     samples: int
 
     @property
     def peak(self) -> float:
-        """Activations and the update's tensors are never there together."""
+        """Peak bytes; activations and tensors of the update never exist at the same time."""
         activations = _WORKING * self.samples * self.per_sample
         return _CONTEXT + self.states + max(self.update, self.copies + activations)
 
     def most(self, room: float) -> int:
-        """How many samples at a time would stay within `room` bytes."""
+        """The largest number of samples at a time that fits into `room` bytes."""
         left = room - _CONTEXT - self.states
         if left < self.update:
             return 0
@@ -54,7 +54,7 @@ class Memory:
 
 
 def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
-    """With `samples` at a time on each of `world` devices."""
+    """Memory with `samples` at a time on each of `world` devices."""
     encoder, decoder = meta_models(config)
     groups = partition(nn.ModuleDict({"encoder": encoder, "decoder": decoder}))
     muon, adamw = (sum(p.numel() for _, p in groups[name]) for name in ("muon", "adamw"))
@@ -83,7 +83,7 @@ def draws_at_once(config: RunConfig) -> int:
 
 
 def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
-    """What a forward pass keeps for the backward pass, without parameters, each storage once."""
+    """Bytes that a forward pass saves for the backward pass; parameters do not count."""
     own = {id(p) for p in block.parameters()}
     found: dict[int, int] = {}
 
@@ -94,14 +94,14 @@ def saved_bytes(block: nn.Module, *inputs: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = block(*inputs)  # alive until counted: a freed storage lends its address
+        output = block(*inputs)  # kept alive: a freed storage could reuse an address
         total = sum(found.values())
     del output
     return total
 
 
 def _encoder_bytes(config: RunConfig, tokens: int) -> int:
-    """All blocks on the registers and so many observation tokens."""
+    """Bytes that all blocks save for the registers and `tokens` observation tokens."""
     size, half = config.model, config.precision == "bf16"
     first = size.num_registers + tokens
     entered = size.context_start if size.num_context_tokens else size.depth
@@ -126,7 +126,7 @@ def _lpips_bytes(config: RunConfig) -> int:
     return 0 if seen is None else _lpips(*seen, config.precision == "bf16")
 
 
-# Traces are kept: a plan asks for the same network with other shardings and batches.
+# Traces are cached: a plan compares shardings and batch sizes of the same network.
 
 
 @cache
@@ -145,7 +145,7 @@ def _plain_block(width: int, heads: int, mlp_width: int, length: int, half: bool
 
 @cache
 def _lpips(channels: int, height: int, width: int, half: bool) -> int:
-    block = _Perceptual()  # its weights are read from a file, and not fake
+    block = _Perceptual()  # its weights come from a file and are not fake
     with FakeTensorMode(allow_non_fake_inputs=True):
         return _per_sample(block, half, (channels, height, width))
 
@@ -153,7 +153,7 @@ def _lpips(channels: int, height: int, width: int, half: bool) -> int:
 def _per_sample(
     block: nn.Module, half: bool, *shapes: tuple[int, ...], extra: tuple[Tensor, ...] = ()
 ) -> int:
-    """Bytes that one more sample adds: the difference of two samples and one."""
+    """Bytes per additional sample: the difference between two samples and one."""
     counts = []
     for batch in (1, 2):
         inputs = [torch.empty(batch, *shape, requires_grad=True) for shape in shapes]
@@ -163,7 +163,7 @@ def _per_sample(
 
 
 class _Perceptual(nn.Module):
-    """LPIPS as a block: the distance of an image to another one."""
+    """LPIPS as a block: the distance between two images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`openunite info SOURCE --gpus N`: what a run would need, before it is started."""
+"""`openunite info SOURCE --gpus N`: the resources that a run would need."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,11 +14,11 @@ _ROOM = 0.95  # of a device's memory that can be used
 
 
 def plan(config: RunConfig, gpus: int, gpu: str, mfu: float) -> str:
-    """Parameters, FLOPs, memory, time and advice as text. ValueError for numbers that cannot be."""
+    """Parameters, FLOPs, memory, time and advice as text. ValueError for impossible numbers."""
     if gpus < 1 or not 0.0 < mfu <= 1.0:
         raise ValueError(f"expected at least 1 GPU and an MFU in (0, 1], got {gpus} and {mfu}")
     if config.batch_size % gpus:
-        raise ValueError(f"batch_size {config.batch_size} must be a multiple of {gpus} GPUs")
+        raise ValueError(f"batch_size must be a multiple of {gpus} GPUs, got {config.batch_size}")
     device = DEVICES[gpu]
     lines = [
         f"{config.recipe} on {gpus} x {gpu} ({device.peak / 1e12:.0f} TFLOP/s in bf16, "
@@ -32,13 +32,13 @@ def plan(config: RunConfig, gpus: int, gpu: str, mfu: float) -> str:
 
 
 def samples_at_once(config: RunConfig, gpus: int) -> int:
-    """Per device and loss term."""
-    share = config.batch_size // gpus
-    return min(share, config.micro_batch_size or share)
+    """Number of samples that each device holds at a time."""
+    per_gpu = config.batch_size // gpus
+    return min(per_gpu, config.micro_batch_size or per_gpu)
 
 
 def fit_to_memory(config: RunConfig, gpus: int, device_bytes: float) -> RunConfig:
-    """With as many samples at a time as a device should hold, unless the settings say how many."""
+    """The config with a micro-batch size that fits into memory, unless it already sets one."""
     size = _fitting(config, gpus, _ROOM * device_bytes)
     if config.micro_batch_size is not None or size in (0, samples_at_once(config, gpus)):
         return config
@@ -46,13 +46,13 @@ def fit_to_memory(config: RunConfig, gpus: int, device_bytes: float) -> RunConfi
 
 
 def _fitting(config: RunConfig, gpus: int, room: float) -> int:
-    """The most samples at a time that fit and divide those of now; 0 if not one does."""
-    samples, most = samples_at_once(config, gpus), memory(config, 1, gpus).most(room)
-    return next((n for n in range(min(samples, most), 0, -1) if not samples % n), 0)
+    """The largest divisor of the samples at a time that fits into memory; 0 if none fits."""
+    samples, limit = samples_at_once(config, gpus), memory(config, 1, gpus).most(room)
+    return next((n for n in range(min(samples, limit), 0, -1) if not samples % n), 0)
 
 
 def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
-    """Whether it fits, and what to change if it does not: the cheapest change that helps."""
+    """Whether the run fits into memory, and if not the cheapest change that helps."""
     samples, room = samples_at_once(config, gpus), _ROOM * device.memory
     need = memory(config, samples, gpus)
     if need.peak <= room:
@@ -98,7 +98,7 @@ def _cost(config: RunConfig, device: Device, mfu: float) -> Iterator[str]:
 
 
 def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
-    """Samples at a time by precision and sharding."""
+    """Peak memory by number of samples at a time, precision and sharding."""
     kinds = [("no", "none"), ("no", "full"), ("bf16", "none"), ("bf16", "full")]
     needs = [
         memory(replace(config, precision=precision, sharding=sharding), 1, gpus)
@@ -119,11 +119,11 @@ def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]
 
 def _time(config: RunConfig, gpus: int, device: Device, mfu: float) -> Iterator[str]:
     yield "time          MFU, of the bf16 peak, is assumed until you have measured yours"
-    for share, why in ((mfu, "asked for"), (RELEASE_MFU, "of the authors' release")):
-        step = step_time(config, device, gpus, share)
+    for value, why in ((mfu, "requested"), (RELEASE_MFU, "of the authors' release")):
+        step = step_time(config, device, gpus, value)
         rate, hours = config.batch_size / step.total, config.steps * step.total / 3600
         yield (
-            f"  MFU {share:5.1%} ({why}): {rate:,.0f} samples/s, {rate / gpus:.1f} per GPU; "
+            f"  MFU {value:5.1%} ({why}): {rate:,.0f} samples/s, {rate / gpus:.1f} per GPU; "
             f"{hours:,.1f} hours, {hours * gpus:,.0f} GPU-hours; communication "
             f"{step.communication / step.total:.1%}, Muon {step.orthogonalization / step.total:.1%}"
         )

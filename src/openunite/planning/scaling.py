@@ -1,13 +1,13 @@
-"""How long a step takes on many devices: a model small enough to be argued with.
+"""Estimated time of a step on many devices, by a deliberately simple model.
 
     step = compute + communication + orthogonalization
 
-compute: samples per device x FLOPs / (MFU x peak), one MFU whatever the batch per device (below
-about 16 images per device that is too kind). communication: a ring moves 2 (W - 1) / W bytes per
-byte averaged, at the slowest link's rate, plus a latency per hop. The decoder's gradients travel
-while the flow draws of the last micro-batch are computed, and count as far as those end earlier;
-nothing else is overlapped. Sharded weights move three times (W - 1) / W bytes per loss term
-instead. Checked on two processes by benchmarks/scaling.py.
+compute: samples per device x FLOPs / (MFU x peak), with the same MFU for every batch size (this is
+too optimistic below about 16 images per device). communication: to average one byte, a ring moves
+2 (W - 1) / W bytes at the rate of the slowest link, plus a latency per hop. The gradients of the
+decoder travel while the flow draws of the last micro-batch are computed; only the part that takes
+longer than those counts. Nothing else overlaps. Sharded weights instead move three times
+(W - 1) / W bytes per loss term. benchmarks/scaling.py checks the model on two processes.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from openunite.training.config import RunConfig
 from openunite.training.optim import partition
 
 _FLOAT = 4
-_NEWTON_SCHULZ_SHARE = 0.3  # of peak, assumed: Gram matrices of width 768 are small
+_NEWTON_SCHULZ_MFU = 0.3  # assumed, because Gram matrices of width 768 are small
 
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator: dense bf16 peak (FLOP/s), memory (bytes), bytes/s to its node mates."""
+    """An accelerator: dense bf16 peak (FLOP/s), memory (bytes), bytes/s within its node."""
 
     peak: float
     memory: float
     link: float
 
 
-# Vendors' data sheets; links as one direction of NVLink, for the 4090 of PCIe 4.0 x16.
+# From the data sheets of the vendors; links are one direction of NVLink (4090: PCIe 4.0 x16).
 DEVICES = {
     "h200": Device(989e12, 141e9, 450e9),
     "h100": Device(989e12, 80e9, 450e9),
@@ -42,7 +42,7 @@ DEVICES = {
 
 @dataclass(frozen=True)
 class Network:
-    """Assumed: eight devices per node, 400 Gbit/s per device between nodes, 80 % of it usable."""
+    """Assumptions: eight devices per node, 400 Gbit/s per device between nodes, 80 % usable."""
 
     per_node: int = 8
     between: float = 50e9
@@ -61,7 +61,7 @@ class Network:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of the parts of one optimizer step; of communication, what computing waits for."""
+    """Seconds for the parts of one optimizer step; communication is the part that is not hidden."""
 
     compute: float
     communication: float
@@ -75,20 +75,20 @@ class StepTime:
 def step_time(
     config: RunConfig, device: Device, world: int, mfu: float, network: Network | None = None
 ) -> StepTime:
-    """Of one global batch on `world` devices."""
+    """Time of an optimizer step on one global batch on `world` devices."""
     network = network or Network()
     draws = config.objective.flow_draws
     encoder, decoder = meta_models(config)
     parts, counted = (_bytes(encoder), _bytes(decoder)), flops(config)
     work = counted.step(draws, perceptual=uses_lpips(config)) * config.batch_size / world
-    newton = muon_flops(config) / (_NEWTON_SCHULZ_SHARE * device.peak)
+    newton = muon_flops(config) / (_NEWTON_SCHULZ_MFU * device.peak)
     micro = config.micro_batch_size or config.batch_size // world
     if config.sharding == "none" or world == 1:
         last, early = (network.all_reduce(size, device, world) for size in parts)
         hidden = config.kind.decodes_first * draws * counted.flow_draw * micro / (mfu * device.peak)
         communication = last + max(0.0, early - hidden)
     else:
-        # Gathered for forward and for backward, gradients scattered: once per term and micro-batch.
+        # Per term and micro-batch: gather for forward and for backward, scatter gradients.
         rounds = max(1, config.batch_size // (micro * world))
         moved = rounds * ((draws + 1) * parts[0] + parts[1]) + sum(parts)  # and Muon's own exchange
         communication = 3 * (world - 1) / world * moved / network.rate(device, world)
@@ -97,7 +97,7 @@ def step_time(
 
 
 def muon_flops(config: RunConfig, steps: int = 5, *, with_decoder: bool = True) -> float:
-    """Newton-Schulz of all hidden matrices (a, b), a <= b: per step 4 a^2 b + 2 a^3."""
+    """FLOPs of Newton-Schulz on all hidden matrices (a, b), a <= b: 4 a^2 b + 2 a^3 per step."""
     encoder, decoder = meta_models(config)
     model = nn.ModuleDict({"encoder": encoder} | ({"decoder": decoder} if with_decoder else {}))
     shapes = [sorted(matrix.shape) for _, matrix in partition(model)["muon"]]

@@ -18,6 +18,9 @@ ADVICE = (
 )
 
 
+MIN_SPREAD = 0.05  # a latent spread below this is collapse
+
+
 class CollapseError(RuntimeError):
     """The latents are constant; going on would only cost time."""
 
@@ -51,10 +54,9 @@ def spread_of(moments: Float[Tensor, "3 r c"]) -> Float[Tensor, ""]:
 
 
 def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]) -> float:
-    """exp of the entropy of the normalized variances along principal axes, at most B - 1.
+    """Effective rank of the latents, flattened to (B, K C) and centered; at most B - 1.
 
-    NaN where the latents are not finite: the step is skipped, the run goes on.
-    Roy and Vetterli, "The effective rank", 2007; on latents flattened to (B, K C), centered.
+    NaN if the latents are not finite: training skips such a step and continues.
     """
     mean = latents.sum(0) / valid.sum(0).clamp_min(1.0)
     flat = ((latents - mean) * valid).flatten(1).float()
@@ -63,11 +65,18 @@ def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"
         products = products.cpu()  # PyTorch finds no eigenvalues on an Apple GPU
     if not bool(products.isfinite().all()):
         return float("nan")
-    variances = torch.linalg.eigvalsh(products).clamp_min(0.0)
-    if float(variances.sum()) <= 1e-12:
+    return rank_of_variances(torch.linalg.eigvalsh(products).clamp_min(0.0))
+
+
+def rank_of_variances(variances: Float[Tensor, " d"]) -> float:
+    """exp of the entropy of the normalized variances along principal axes; 0 if all are 0.
+
+    Roy and Vetterli, "The effective rank", 2007.
+    """
+    total = variances.sum()
+    if float(total) <= 1e-12:
         return 0.0
-    shares = variances / variances.sum()
-    return float(torch.exp(torch.special.entr(shares).sum()))
+    return float(torch.special.entr(variances / total).sum().exp())
 
 
 @dataclass
@@ -79,7 +88,7 @@ class CollapseGuard:
 
     start: int
     patience: int
-    min_spread: float = 0.05
+    min_spread: float = MIN_SPREAD
     low_steps: int = 0
 
     @classmethod
