@@ -3,6 +3,8 @@
 # make quickstart-crystals   train on crystals from two packages; the same
 # make test                  lint, types, import layers, tests
 # make lint                  only the first three
+# make test-lowest           a part of the tests with the lowest versions that pyproject.toml admits;
+#                            TORCH=2.13.0 takes that torch instead of the lowest
 #
 # SEED=1 makes another run, in a folder of its own: runs/quickstart-seed1.
 #
@@ -12,11 +14,12 @@
 PYTHON ?= python3
 PIP_OPTIONS ?=
 SEED ?= 0
+TORCH ?=
 RUN = runs/$@$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart quickstart-molecules quickstart-crystals test lint format clean
+.PHONY: quickstart quickstart-molecules quickstart-crystals test test-lowest lint format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/openunite train fashion --output $(RUN) --seed $(SEED)
@@ -29,6 +32,9 @@ quickstart-crystals: $(VENV)/.installed-atoms
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+test-lowest:
+	OMP_NUM_THREADS=1 TORCH="$(TORCH)" PIP_OPTIONS="$(PIP_OPTIONS)" $(PYTHON) tools/test_lowest.py $(VENV)-lowest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -56,4 +62,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest dist .pytest_cache .mypy_cache .ruff_cache

@@ -39,7 +39,7 @@ def main(home: Path, tests: list[str]) -> int:
     pip += os.environ.get("PIP_OPTIONS", "").split()
     probe = [*pip, "--dry-run", "--no-deps", "--only-binary", ":all:", torch]
     if subprocess.run(probe, capture_output=True).returncode:
-        print(f"skipped: {torch} is not on this index; name a torch with TORCH=, or an index")
+        print(f"skipped: {torch} is not on this index; set TORCH or PIP_OPTIONS")
         return 0
     pins = [torch, *(f"{name}=={version}" for name, version in versions.items())]
     print("testing with", *pins, flush=True)
