@@ -84,7 +84,7 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
         "decode": lambda: pipeline.detokenize(latents),
         "generate, default": generate,
         "generate, branches apart": apart,
-        "generate, as released": lambda: pipeline.detokenize(_released(pipeline, labels, seeds)),
+        "generate, as released": lambda: pipeline.detokenize(_released(pipeline, evidence, seeds)),
     }
     if not pipeline.takes_one_pass(batch, pipeline.latent_shape[0]):
         del calls["generate, branches apart"]  # the default does that already
@@ -133,11 +133,11 @@ def config_of(pipeline: ImagePipeline) -> RunConfig:
 
 
 @torch.no_grad()
-def _released(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
+def _released(pipeline: ImagePipeline, evidence: Evidence, seeds: Tensor) -> Tensor:
     """Both branches at every evaluation of the adaptive solver, plain operations."""
     config: Any = pipeline.config
     denoiser = plain_guide(
-        PlainEncoder(pipeline.encoder), labels, config.guidance_scale, config.guidance_interval[0]
+        PlainEncoder(pipeline.encoder), evidence, config.guidance_scale, config.guidance_interval[0]
     )
     noise = seeded_normal(seeds, *pipeline.latent_shape).to(pipeline.device)
     with pipeline._autocast():

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from openunite.batch import Evidence
 from openunite.planning.cost import flops, num_parameters, sampling_passes, vgg16_flops
 from openunite.recipes import RECIPES
 from openunite.training.build import build_models
@@ -66,7 +67,7 @@ def test_closed_form_equals_the_count_of_a_forward_pass(config: RunConfig) -> No
         encoder, decoder = build_models(config)
         z, t = torch.empty(1, size.num_registers, size.latent_channels), torch.empty(1)
         data = torch.empty(1, image["channels"], image["height"], image["width"])
-        tokenize = count(lambda: encoder(z, t, None, data))
+        tokenize = count(lambda: encoder(z, t, Evidence(observation=data)))
         denoise, decode = count(lambda: encoder(z, t)), count(lambda: decoder(z))
     ours = flops(config, as_released=False)
     # Queries of the last block may be projected for all tokens where only the registers' are used.
