@@ -150,13 +150,12 @@ def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
         mean.mul_(decay).add_(value, alpha=1.0 - decay)
 
 
-def plain_guide(encoder: nn.Module, labels: Tensor, scale: float, low: float) -> Denoiser:
+def plain_guide(encoder: nn.Module, evidence: Evidence, scale: float, low: float) -> Denoiser:
     """Guidance that computes both branches in one doubled batch, at every time."""
 
     def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
         second = torch.arange(2 * len(t), device=t.device) >= len(t)
-        evidence = Evidence.of_classes(labels).repeat(2).drop(second)
-        both = encoder(z_t.repeat(2, 1, 1), t.repeat(2), evidence)
+        both = encoder(z_t.repeat(2, 1, 1), t.repeat(2), evidence.repeat(2).drop(second))
         conditional, unconditional = both.chunk(2)
         inside = (t > low) & (t < 1.0)
         guided = unconditional + scale * (conditional - unconditional)

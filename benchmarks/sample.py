@@ -85,7 +85,7 @@ def speed(pipeline: ImagePipeline, options: argparse.Namespace) -> Any:
         "decode": lambda: pipeline.detokenize(latents),
         "generate, default": generate,
         "generate, branches apart": apart,
-        "generate, as released": lambda: pipeline.detokenize(_released(pipeline, labels, seeds)),
+        "generate, as released": lambda: pipeline.detokenize(_released(pipeline, evidence, seeds)),
     }
     if not pipeline.takes_one_pass(batch, pipeline.latent_shape[0]):
         del calls["generate, branches apart"]  # the default does that already
@@ -134,11 +134,11 @@ def config_of(pipeline: ImagePipeline) -> RunConfig:
 
 
 @torch.no_grad()
-def _released(pipeline: ImagePipeline, labels: Tensor, seeds: Tensor) -> Tensor:
+def _released(pipeline: ImagePipeline, evidence: Evidence, seeds: Tensor) -> Tensor:
     """Both branches at every evaluation of the adaptive solver, plain operations."""
     sampling = pipeline.sampling
     scale, (low, _) = sampling.guidance_scale, sampling.guidance_interval
-    denoiser = plain_guide(PlainEncoder(pipeline.encoder), labels, scale, low)
+    denoiser = plain_guide(PlainEncoder(pipeline.encoder), evidence, scale, low)
     noise = seeded_normal(seeds, *pipeline.latent_shape).to(pipeline.device)
     with pipeline._autocast():
         return solve(denoiser, noise, Sampling("dopri5"))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from openunite.analysis.passes import LATENTS, Activations, compare_passes
 from openunite.analysis.similarity import cknna, linear_cka
+from openunite.batch import Evidence
 from openunite.flow.random import seeded_normal
 
 TIMES = (0.0, 0.5, 1.0)
@@ -78,7 +79,7 @@ def test_an_encoder_gives_every_block_and_figures() -> None:
 
     def activations(z: Tensor, t: Tensor, data: Tensor | None) -> Activations:
         kept: dict[str, Tensor] = {}
-        latents = encoder(z, t, None, data, intermediates=kept)
+        latents = encoder(z, t, Evidence(observation=data), intermediates=kept)
         return kept | {LATENTS: latents}
 
     images = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -59,9 +59,8 @@ def test_losses_and_gradients_agree(tiny_models: Build, context: int) -> None:
 
 def test_both_branches_of_guidance_agree(tiny_models: Build) -> None:
     encoder = tiny_models().encoder.eval()
-    z, labels = torch.randn(4, 4, 6), torch.tensor([0, 1, 2, 3])
-    plain = plain_guide(PlainEncoder(encoder), labels, 2.5, 0.1)
-    evidence = Evidence.of_classes(labels)
+    z, evidence = torch.randn(4, 4, 6), Evidence.of_classes(torch.tensor([0, 1, 2, 3]))
+    plain = plain_guide(PlainEncoder(encoder), evidence, 2.5, 0.1)
     ours = guide(lambda z, t: encoder(z, t, evidence), lambda z, t: encoder(z, t), 2.5)
     for time in (0.05, 0.5, 1.0):
         t = torch.full((4,), time)

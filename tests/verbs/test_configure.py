@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.training.tiny import TinyImages, tiny_config
 
+from openunite.batch import Batch
 from openunite.commands import Train
 from openunite.modalities.image.task import ImageTask
 from openunite.planning.memory import memory
@@ -110,7 +111,7 @@ class Watched(TinyImages):
         super().__init__()
         self.sizes, self.asked = sizes, []
 
-    def batch(self, indices: list[int]) -> dict[str, torch.Tensor]:
+    def batch(self, indices: list[int]) -> Batch:
         self.asked.append(indices)
         return super().batch(indices)
 
