@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from openunite.commands import Train
-from openunite.data.images.dataset import ImageSummary, inspect_images
+from openunite.data.images.look import ImageSummary, inspect_images
 from openunite.flow.random import SlotRandom
 from openunite.modality import Batch, get_modality
 from openunite.planning.cost import num_parameters

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from openunite.commands import Encode, Reconstruct, Sample
 from openunite.data.atoms import write as structures
+from openunite.data.images.folders import image_files
 from openunite.data.images.pixels import BadImage, open_image
-from openunite.data.images.readers import SUFFIXES, image_files
+from openunite.data.images.sources import SUFFIXES
 from openunite.drawing.pictures import image_grid, pair_grid
 from openunite.evaluation.images.metrics import psnr
 from openunite.loading import load_pipeline

@@ -17,10 +17,9 @@ from tests.data.images.samples import (
 
 from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
-    ImageSummary,
-    inspect_images,
     open_images,
 )
+from openunite.data.images.look import ImageSummary, inspect_images
 
 # Built-in sets
 
@@ -155,4 +154,4 @@ def test_npz_errors(tmp_path, arrays, expected):
 def test_npz_that_is_none(tmp_path):
     for content in (b"", b"PK\x03\x04broken", b"\x93NUMPY"):
         (tmp_path / "a.npz").write_bytes(content)
-        assert "cannot read" in message(tmp_path / "a.npz")
+        assert "is no .npz file; save the arrays with np.savez" in message(tmp_path / "a.npz")

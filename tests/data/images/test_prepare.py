@@ -18,7 +18,8 @@ from tests.data.images.samples import assert_same, contents, counted, fill, mess
 from openunite.data.images import prepare as module
 from openunite.data.images.dataset import open_images
 from openunite.data.images.prepare import Prepared, prepare_images
-from openunite.data.images.tars import INDEX, TarItems, read_tars, tar_files
+from openunite.data.images.prepared import INDEX
+from openunite.data.images.tars import TarItems, read_tars, tar_files
 
 SIZE = 8
 SPEC = {"height": SIZE, "width": SIZE, "channels": 3, "progress": False, "holdout_share": 0.2}

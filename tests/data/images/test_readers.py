@@ -6,9 +6,9 @@ import torch
 from tests.data.images.samples import SMALL, fill, message, picture
 
 from openunite.data.images.dataset import (
-    inspect_images,
     open_images,
 )
+from openunite.data.images.look import inspect_images
 
 
 def test_class_folders(tmp_path):

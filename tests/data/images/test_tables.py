@@ -18,10 +18,9 @@ from tests.data.images.samples import (
 )
 
 from openunite.data.images.dataset import (
-    ImageSummary,
-    inspect_images,
     open_images,
 )
+from openunite.data.images.look import ImageSummary, inspect_images
 
 
 def table(path: Path, count: int, first: int = 0, **columns: list) -> Path:

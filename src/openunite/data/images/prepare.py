@@ -22,17 +22,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from openunite.data.images.dataset import (
-    Skipped,
-    cache_folder,
-    inspect_images,
-    refuse_many,
-)
+from openunite.cache import cache_folder
+from openunite.data.images.dataset import Skipped, refuse_many
+from openunite.data.images.look import depth_notes, inspect_images
 from openunite.data.images.pixels import PixelSpec
+from openunite.data.images.prepared import FORMAT_VERSION, INDEX, read_index
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
-from openunite.data.images.tars import FORMAT_VERSION, INDEX, read_index
 from openunite.pretrained import checksum
 
 
@@ -50,12 +47,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a call to `prepare_images` came to; `kept` shards were finished before, and sound."""
+    """What a call to `prepare_images` came to; `kept` shards were finished before, and sound.
+
+    `notes` say what else there is to know of the source.
+    """
 
     num_images: int
     skipped: tuple[Skipped, ...]
     written: int
     kept: int
+    notes: tuple[str, ...] = ()
 
 
 def prepare_images(
@@ -98,9 +99,10 @@ def prepare_images(
             about = {"images": len(arrays["offsets"]), "sha256": str(arrays["sha256"])}
         shards.append({"name": path.name, "bytes": path.stat().st_size, **about})
         refuse_many(found.name, bad, len(found.items), max_bad_share)
-    _write_index(folder, target, True, found.class_names, shards, bad, found.copies)
+    notes = (*map(str, found.left_out), *found.notes, *depth_notes(found))
+    _write_index(folder, target, True, found, shards, bad, notes)
     count = sum(shard["images"] for shard in shards)
-    return Prepared(count, tuple(bad), written, len(shards) - written)
+    return Prepared(count, tuple(bad), written, len(shards) - written, notes)
 
 
 def _check(target: Target) -> None:
@@ -117,7 +119,9 @@ def _claim(folder: Path, target: Target) -> None:
     """Make the folder, or check that it holds a part of this very copy."""
     if (folder / INDEX).is_file():
         held, asked = read_index(folder)["target"], asdict(target)
-        if changed := [f"{k}: {held.get(k)!r} -> {v!r}" for k, v in asked.items() if held[k] != v]:
+        if changed := [
+            f"{k}: {held.get(k)!r} -> {v!r}" for k, v in asked.items() if held.get(k) != v
+        ]:
             raise ValueError(
                 f"{folder} holds a copy made with other settings ({'; '.join(changed)}); choose "
                 "another folder, or repeat those settings"
@@ -126,24 +130,25 @@ def _claim(folder: Path, target: Target) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no prepared images; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_index(folder, target, False, (), [], [])
+    _write_index(folder, target, False, None, [], [])
 
 
 def _write_index(
     folder: Path,
     target: Target,
     finished: bool,
-    class_names: Sequence[str],
+    source: Source | None,
     shards: list[dict[str, Any]],
     bad: Sequence[Skipped],
-    copies: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     index = {
         "format": FORMAT_VERSION,
         "finished": finished,
         "target": asdict(target),
-        "copies": list(copies),
-        "class_names": list(class_names),
+        "copies": list(source.copies) if source else [],
+        "class_names": list(source.class_names) if source else [],
+        "notes": list(notes),
         "skipped": [[item.name, item.reason] for item in bad],
         "shards": shards,
     }
