@@ -87,7 +87,7 @@ def fashion_mnist_mini() -> Source:
     """The embedded set: 6000 and 1000 images, 28 x 28, grey, ten classes."""
     with np.load(_FASHION, allow_pickle=False) as file:
         found = {**file, "class_names": np.array(FASHION_CLASSES)}
-    return _read_splits(found, "fashion-mnist-mini", "")
+    return replace(_read_splits(found, "fashion-mnist-mini", ""), left_out=())
 
 
 def digits() -> Source:
@@ -201,8 +201,8 @@ def _packed(found: Arrays, where: str, version: str) -> PackedItems:
 def _as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
     """uint8 as they are, floats in [0, 1] times 255, rounded."""
     channels = values.shape[3] if values.ndim == 4 else 1
-    # (N, H, 3) is one color image more likely than N of three columns.
-    is_one = values.ndim == 3 and values.shape[2] <= 4
+    # (H, W, 3) is one color image, not H images of three columns.
+    is_one = values.ndim == 3 and values.shape[2] <= 4 < values.shape[1]
     if values.ndim not in (3, 4) or is_one or not 1 <= channels <= 4 or 0 in values.shape[1:]:
         advice = f"; one image is {key}[None]" if is_one or values.ndim == 2 else ""
         if values.ndim == 4 and values.shape[1] <= 4:

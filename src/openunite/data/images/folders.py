@@ -128,8 +128,9 @@ def _read_split(root: Path, ledger: Ledger, fewest: int = 2) -> tuple[list[str],
     if loose:
         return loose, Classes.none(len(loose))
     if not filled:
-        held = ", ".join(f"{item.count} {item.kind}s" for item in ledger.result())
-        advice = next((item.advice for item in ledger.result() if item.advice), "")
+        others = sorted(ledger.result(), key=lambda item: -item.count)
+        held = ", ".join(item.counted for item in others)
+        advice = others[0].advice if others else ""
         raise ValueError(
             f"{root} has no images{f' but {held}' if held else ''}; "
             f"{advice or 'expected images or one folder per class'}"

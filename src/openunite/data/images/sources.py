@@ -51,11 +51,15 @@ class LeftOut:
     examples: tuple[str, ...]
     advice: str = ""
 
+    @property
+    def counted(self) -> str:
+        """The number and the kind."""
+        return f"{self.count} {self.kind}{'s' * (self.count > 1)}"
+
     def __str__(self) -> str:
         """A short sentence."""
         names = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
-        number = f"{self.count} {self.kind}{'s' * (self.count > 1)}"
-        return f"{number} left out ({names})" + (f": {self.advice}" if self.advice else "")
+        return f"{self.counted} left out ({names})" + (f": {self.advice}" if self.advice else "")
 
 
 class Ledger:

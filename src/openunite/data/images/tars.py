@@ -94,7 +94,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     root = source if source.is_dir() else source.parent
     ledger = Ledger()
     shards = [_read(file, ledger) for file in files]
-    rows, notes = _pair_all(shards, files)
+    rows, notes = _pair_all(shards, files, ledger)
     if not rows:
         held = "; ".join(map(str, ledger.result()))
         raise ValueError(f"the tar files in {source} hold no images{f' ({held})' if held else ''}")
@@ -177,28 +177,37 @@ def _label(file: Path, member: tarfile.TarInfo) -> str:
 Row = tuple[str, str | None]  # the member's name and its label
 
 
-def _pair_all(shards: Sequence[_Shard], files: Sequence[Path]) -> tuple[list[Row], tuple[str, ...]]:
+def _pair_all(
+    shards: Sequence[_Shard], files: Sequence[Path], ledger: Ledger
+) -> tuple[list[Row], tuple[str, ...]]:
     """Images with their labels. ValueError names two images, or two classes, of one sample."""
+    lonely = Ledger()
     try:
-        return _pair(shards, files, lambda base: base.partition(".")[0]), ()
+        rows = _pair(shards, files, lambda base: base.partition(".")[0], ledger)
     except ValueError:
-        rows = _pair(shards, files, lambda base: base.rpartition(".")[0])
-        if len({label is None for _, label in rows}) > 1:
+        rows = _pair(shards, files, lambda base: base.rpartition(".")[0], lonely)
+        if lonely.result():  # a class that several images would share
             raise
         return rows, ("names hold dots: each image is a sample of its own",)
+    return rows, ()
 
 
-def _pair(shards: Sequence[_Shard], files: Sequence[Path], key: Callable[[str], str]) -> list[Row]:
+def _pair(
+    shards: Sequence[_Shard], files: Sequence[Path], key: Callable[[str], str], ledger: Ledger
+) -> list[Row]:
     rows: list[Row] = []
     for shard, file in zip(shards, files, strict=True):
         images = _keyed([name for name, *_ in shard.images], key, file)
-        of_key = _keyed([name for name, _ in shard.labels], key, file)
+        names = _keyed([name for name, _ in shard.labels], key, file)
         texts = dict(shard.labels)
-        rows += [(n, texts[of_key[k]] if k in of_key else None) for k, n in images.items()]
+        rows += [(name, texts[names[k]] if k in names else None) for k, name in images.items()]
+        for sample in names.keys() - images.keys():
+            ledger.add("lonely .cls member", f"{file.name}/{names[sample]}")
     return rows
 
 
 def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[str, str]:
+    """The members by sample, in their order."""
     found: dict[str, str] = {}
     for name in names:
         folder, _, base = _clean(name).rpartition("/")
