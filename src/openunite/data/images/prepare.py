@@ -10,8 +10,9 @@ kept, and the rest is made.
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -179,10 +180,12 @@ def _write(
     temporary = path.with_name(f".writing-{path.name}")
     kept: list[tuple[int, int, int, str]] = []  # row, offset, length, digest
     bad: list[tuple[str, str]] = []
-    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for i, (digest, reason, content) in zip(
-            rows, _encoded(source, rows, target, num_threads), strict=True
-        ):
+    with (
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+        # Closed at once after an interrupt, or all images of the shard would be made first.
+        closing(_encoded(source, rows, target, num_threads)) as encoded,
+    ):
+        for i, (digest, reason, content) in zip(rows, encoded, strict=True):
             if reason:
                 bad.append((source.items.name(i), reason))
                 continue
@@ -212,7 +215,7 @@ def _write(
 
 def _encoded(
     source: Source, rows: range, target: Target, num_threads: int | None
-) -> Iterator[tuple[str, str, bytes]]:
+) -> Generator[tuple[str, str, bytes], None, None]:
     """Digest of the original, why it is bad if it is, and the copy's file, in order."""
     spec = PixelSpec(target.size, target.size, target.channels)
 

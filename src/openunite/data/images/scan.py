@@ -10,12 +10,13 @@ import json
 import os
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
+from queue import SimpleQueue
+from threading import Event, Thread
 
 import numpy as np
 import PIL
@@ -107,27 +108,45 @@ def _read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixel
 def _for_each(
     work: Callable[[int], None], indices: list[int], num_threads: int | None, progress: bool
 ) -> None:
-    """Call `work` on every index in a thread pool; Pillow and hashlib release the GIL."""
-    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    """Call `work` on every index in several threads; Pillow and hashlib release the GIL.
+
+    After an error or Ctrl-C nothing new is begun, and no thread is waited for: one image may take
+    seconds.
+    """
+    starts = range(0, len(indices), _CHUNK)
+    chunks = deque(indices[start : start + _CHUNK] for start in starts)
+    done = SimpleQueue[int | BaseException]()
     stopped = Event()
 
-    def run(chunk: list[int]) -> int:
-        for i in chunk:
-            if stopped.is_set():
-                break
-            work(i)
-        return len(chunk)
+    def run() -> None:
+        while not stopped.is_set():
+            try:
+                chunk = chunks.popleft()
+            except IndexError:
+                return
+            try:
+                for i in chunk:
+                    if stopped.is_set():
+                        return
+                    work(i)
+                done.put(len(chunk))
+            except BaseException as error:
+                done.put(error)
 
+    for _ in range(min(len(starts), num_threads or min(8, os.cpu_count() or 1))):
+        Thread(target=run, daemon=True).start()
     # disable=None: no bar unless standard error is a terminal.
-    bar = tqdm(total=len(indices), desc="images", unit="", disable=None if progress else True)
-    with ThreadPoolExecutor(num_threads or min(8, os.cpu_count() or 1)) as pool, bar:
+    with tqdm(
+        total=len(indices), desc="images", unit="", disable=None if progress else True
+    ) as bar:
         try:
-            for done in as_completed([pool.submit(run, chunk) for chunk in chunks]):
-                bar.update(done.result())
-        except BaseException:  # above all Ctrl-C, which would wait for every chunk
+            for _ in starts:
+                result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                bar.update(result)
+        finally:
             stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _index_path(source: Source, spec: PixelSpec, cache_dir: Path) -> Path | None:
