@@ -20,6 +20,8 @@ def prepare(command: Prepare) -> None:
     )
     for item in done.skipped:
         print(printable(f"skipped {item.name}: {item.reason}"), file=sys.stderr)
+    for note in done.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
     print(
         f"{command.output}: {done.num_images} images of {command.size} x {command.size} pixels, "
         f"{len(done.skipped)} skipped; {done.written} shards written, {done.kept} verified"

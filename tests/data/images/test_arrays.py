@@ -2,6 +2,7 @@
 
 import io
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,9 @@ from tests.data.images.samples import (
 from openunite.batch import CLASS
 from openunite.data.images import dataset as data_module
 from openunite.data.images.dataset import (
-    ImageSummary,
-    inspect_images,
     open_images,
 )
+from openunite.data.images.look import ImageSummary, inspect_images
 
 # Built-in sets
 
@@ -156,4 +156,84 @@ def test_npz_errors(tmp_path, arrays, expected):
 def test_npz_that_is_none(tmp_path):
     for content in (b"", b"PK\x03\x04broken", b"\x93NUMPY"):
         (tmp_path / "a.npz").write_bytes(content)
-        assert "cannot read" in message(tmp_path / "a.npz")
+        assert "is no .npz file; save the arrays with np.savez" in message(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1, 2, 3, 1], ("1", "2", "3")),
+        ([0, 500, 1000, 0], ("0", "500", "1000")),
+        ([10**12, 10**12 + 1, 10**12, 10**12], ("1000000000000", "1000000000001")),
+        (np.array([2**63 + 5, 7, 7, 7], np.uint64), ("7", str(2**63 + 5))),
+        ([[0], [1], [2], [0]], ("0", "1", "2")),
+        (["cat", "dog", "cat", "ape"], ("ape", "cat", "dog")),
+        (["10", "9", "9", "1"], ("1", "9", "10")),
+    ],
+)
+def test_labels_that_are_no_ranks_keep_their_value_as_the_name(tmp_path, labels, names):
+    images = np.arange(80, dtype=np.uint8).reshape(4, 4, 5)
+    data = open_images(save(tmp_path / "a.npz", images=images, labels=labels), **SMALL)
+    assert data.class_names == names
+    everything = [item for part in (data.train, data.test) for item in part]
+    both = {int(item["data"][0, 0, 0]) // 20: int(item["label"]) for item in everything}
+    assert [names[both[i]] for i in range(4)] == [str(x) for x in np.ravel(labels).tolist()]
+
+
+def test_new_numbers_and_empty_classes_are_told(tmp_path):
+    images = np.arange(240, dtype=np.uint8).reshape(12, 4, 5)
+    path = save(tmp_path / "a.npz", images=images, labels=np.arange(12) % 3 + 1, more=[1, 2])
+    assert open_images(path, **SMALL).notes == (
+        "1 array left out (more)",
+        "labels 1 to 3 became classes 0 to 2, named by the old numbers",
+    )
+    save(path, images=images, labels=np.arange(12) % 2, class_names=["a", "b", "c"])
+    assert open_images(path, **SMALL).notes == ("1 of 3 classes have no training image (c)",)
+    save(path, images=images, labels=np.arange(12) * 17)
+    assert (
+        "there are 12 classes for 12 images: are they classes?" in open_images(path, **SMALL).notes
+    )
+
+
+def test_labels_from_0_are_what_they_were(tmp_path):
+    """Runs are resumed by the fingerprint."""
+    images = np.arange(240, dtype=np.uint8).reshape(12, 4, 5)
+    path = save(tmp_path / "a.npz", images=images, labels=np.arange(12) % 3)
+    assert open_images(path, **SMALL).fingerprint == (
+        "e42525a9a466322a99a03221a3f707eaad70cee02d889c021512ca1ff6dbdc5b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy"),
+    [
+        (np.zeros((16, 16, 3), np.uint8), "one image is images[None]"),
+        (np.zeros((4, 3, 16, 16), np.uint8), "save images.transpose(0, 2, 3, 1)"),
+        (GOOD.astype(np.int64), "save images.astype('uint8')"),
+        (GOOD * 2.0 - 1.0, "save (images + 1) / 2"),
+        (GOOD.astype(np.uint16) + 4000, "save images / white"),
+    ],
+)
+def test_what_to_do_about_other_arrays_is_said(tmp_path, images, remedy):
+    assert remedy in message(save(tmp_path / "a.npz", images=images))
+
+
+def test_one_hot_labels_name_their_remedy(tmp_path):
+    path = save(tmp_path / "a.npz", images=GOOD, labels=np.eye(4, dtype=int))
+    assert "labels.argmax(1)" in message(path)
+
+
+def test_an_array_that_claims_more_than_there_is(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (2**60, 4, 5)}
+    )
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("images.npy", header.getvalue())
+    assert "needs more memory than there is" in message(tmp_path / "a.npz")
+
+
+def test_npy_under_the_name_of_npz(tmp_path):
+    np.save(tmp_path / "a.npy", GOOD)
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    assert "is no .npz file; save the arrays with np.savez" in message(tmp_path / "a.npz")

@@ -18,12 +18,11 @@ from tests.data.images.samples import (
     save,
 )
 
-from openunite.data.images import dataset as data_module
+from openunite.data.images import look
 from openunite.data.images.dataset import (
-    ImageSummary,
-    inspect_images,
     open_images,
 )
+from openunite.data.images.look import ImageSummary, inspect_images
 from openunite.training.loader import make_loader
 
 # Items
@@ -206,9 +205,9 @@ def test_inspect_channels(tmp_path):
 def test_inspect_looks_at_no_more_than_200(tmp_path, monkeypatch):
     images = np.zeros((3000, 2, 3), np.uint8)
     opened = []
-    original = data_module.open_image
+    original = look.open_image
     monkeypatch.setattr(
-        data_module, "open_image", lambda content: (opened.append(1), original(content))[1]
+        look, "open_image", lambda content: (opened.append(1), original(content))[1]
     )
     path = save(tmp_path / "a.npz", images=images)
     assert inspect_images(path) == ImageSummary(3000, 2, 3, 1, 0)

@@ -18,7 +18,8 @@ from tests.data.images.samples import assert_same, contents, counted, fill, mess
 from openunite.data.images import prepare as module
 from openunite.data.images.dataset import open_images
 from openunite.data.images.prepare import Prepared, prepare_images
-from openunite.data.images.tars import INDEX, TarItems, read_tars, tar_files
+from openunite.data.images.prepared import INDEX
+from openunite.data.images.tars import TarItems, read_tars, tar_files
 
 SIZE = 8
 SPEC = {"height": SIZE, "width": SIZE, "channels": 3, "progress": False, "holdout_share": 0.2}
@@ -230,3 +231,84 @@ def test_tars_of_others(tmp_path: Path) -> None:
     assert "has no .cls member" in message(tmp_path / "tars")
     (tmp_path / "tars" / "train-0.tar").write_bytes(b"no tar")
     assert "train-0.tar is no plain tar file" in message(tmp_path / "tars")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index: index.pop("finished"),
+        lambda index: index.update(format="2"),
+        lambda index: index.update(format=None),
+        lambda index: index["shards"][0].update(name="../../../etc/passwd"),
+        lambda index: index["shards"][0].update(name="/etc/passwd.tar"),
+        lambda index: index["shards"][0].update(bytes="many"),
+        lambda index: index["shards"][0].pop("sha256"),
+        lambda index: index.update(shards=3),
+        lambda index: index.update(class_names=[1, 2]),
+        lambda index: index["target"].pop("channels"),
+        lambda index: index.update(skipped=[["x"]]),
+        lambda index: index.update(target=None),
+    ],
+)
+def test_an_index_that_is_not_as_it_should_be(source: Path, tmp_path: Path, damage) -> None:
+    folder = tmp_path / "copy"
+    prepare(source, folder)
+    index = json.loads((folder / INDEX).read_text())
+    damage(index)
+    (folder / INDEX).write_text(json.dumps(index))
+    assert "prepared.json cannot be read; prepare the data again" in message(folder, **SPEC)
+    with pytest.raises(ValueError, match="cannot be read; prepare the data again"):
+        prepare(source, folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 100_000, '{"format": 1}'])
+def test_an_index_that_is_none(source: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / INDEX).write_text(content)
+    assert "cannot be read; prepare the data again" in message(tmp_path / "copy", **SPEC)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("offsets", [-512, 512, 512, 512, 512]),
+        ("lengths", [10**12] * 5),
+        ("lengths", [-1] * 5),
+        ("labels", [0, 1, 2, 0, 0]),
+        ("labels", [0.0] * 5),
+        ("digests", np.zeros((5, 16), np.uint8)),
+        ("held_out", [False] * 4),
+        ("names", None),
+    ],
+)
+def test_columns_that_do_not_fit_their_shard(
+    source: Path, tmp_path: Path, column: str, values
+) -> None:
+    prepare(source, tmp_path / "copy")
+    path = tmp_path / "copy" / "shard-00000.npz"
+    with np.load(path) as file:
+        arrays = {key: value for key, value in file.items() if key != column}
+    np.savez(path, **arrays, **({} if values is None else {column: np.array(values)}))
+    assert "shard-00000.npz is damaged; delete it" in message(tmp_path / "copy", **SPEC)
+    path.unlink()  # what the sentence says
+    assert prepare(source, tmp_path / "copy").written == 1
+    assert_same(*(open_images(tmp_path / name, **SPEC) for name in ("source", "copy")))
+
+
+def test_what_was_left_out_is_told_by_the_copy_too(source: Path, tmp_path: Path) -> None:
+    (source / "cat" / "a.HEIC").write_bytes(b"x")
+    (source / "cat" / "bad.png").write_bytes(b"")
+    told = "1 .heic file left out (cat/a.HEIC): convert them to PNG or JPEG"
+    assert prepare(source, tmp_path / "copy", max_bad_share=0.1).notes == (told,)
+    assert open_images(tmp_path / "copy", **SPEC).notes == (
+        told,
+        "1 images were bad when the copy was made (cat/bad.png, ...)",
+    )
+
+
+def test_a_copy_inside_its_source_is_no_part_of_it(source: Path, tmp_path: Path) -> None:
+    before = open_images(source, **SPEC)
+    prepare(source, source / "copy")
+    assert prepare(source, source / "copy").kept == 5
+    assert_same(open_images(source, **SPEC), before)
+    assert_same(open_images(source / "copy", **SPEC), before)

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +138,7 @@ def test_each_file_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Path, "read_bytes", lambda self: (names.append(self.name), original(self))[1]
     )
+    monkeypatch.setattr(data_module, "depth_notes", lambda _: ())  # opens up to 200 again
     data = open_images(folder, **SMALL, num_threads=3)
     contents(data)
     assert sorted(names) == sorted(path.name for path in folder.iterdir())
@@ -149,10 +153,10 @@ def test_number_of_threads_changes_nothing(tmp_path):
 
 def test_errors_in_the_scan_are_not_swallowed(tmp_path, monkeypatch):
     def explode(*_: object) -> None:
-        raise MemoryError("no room")
+        raise RuntimeError("a defect")
 
     monkeypatch.setattr(scan_module, "decode", explode)
-    with pytest.raises(MemoryError, match="no room"):
+    with pytest.raises(RuntimeError, match="a defect"):
         open_images(fill(tmp_path / "flat", 3), **SMALL)
 
 
@@ -174,3 +178,55 @@ def test_fingerprint_sees_content_and_labels(tmp_path):
     changed = images.copy()
     changed[0, 0, 0, 0] ^= 1
     assert fingerprint(images=changed, labels=labels) != first
+
+
+def test_an_image_that_needs_too_much_memory_is_one_bad_image(tmp_path, monkeypatch):
+    folder = fill(tmp_path / "flat", 4)
+    original = scan_module.decode
+
+    def decode(content: bytes, spec: object) -> np.ndarray:
+        if content == (folder / "0001.png").read_bytes():
+            raise MemoryError
+        return original(content, spec)
+
+    monkeypatch.setattr(scan_module, "decode", decode)
+    options = {**SMALL, "max_bad_share": 0.5, "memory_limit": 0}
+    data = open_images(folder, **options)
+    assert [(item.name, item.reason) for item in data.skipped] == [
+        ("0001.png", "needs more memory than there is")
+    ]
+    monkeypatch.undo()
+    assert open_images(folder, **options).skipped == ()  # it was not remembered
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
+    folder = fill(tmp_path / "flat", 4)
+    original = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "0001.png":
+            raise OSError("the disk is away")
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    options = {**SMALL, "max_bad_share": 0.5, "memory_limit": 0}
+    assert len(open_images(folder, **options).skipped) == 1
+    monkeypatch.setattr(Path, "read_bytes", original)
+    assert open_images(folder, **options).skipped == ()
+
+
+def test_an_interrupt_ends_the_scan_between_two_images(tmp_path, monkeypatch):
+    """All 64 images of a chunk had to be decoded before."""
+    folder = fill(tmp_path / "flat", 60)
+    begun: list[int] = []
+
+    def slow(*_: object) -> None:
+        begun.append(1)
+        time.sleep(0.05)
+        if len(begun) == 2:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    monkeypatch.setattr(scan_module, "decode", slow)
+    with pytest.raises(KeyboardInterrupt):
+        open_images(folder, **SMALL, num_threads=1)
+    assert len(begun) < 10

@@ -18,10 +18,9 @@ from tests.data.images.samples import (
 )
 
 from openunite.data.images.dataset import (
-    ImageSummary,
-    inspect_images,
     open_images,
 )
+from openunite.data.images.look import ImageSummary, inspect_images
 
 
 def table(path: Path, count: int, first: int = 0, **columns: list) -> Path:
@@ -164,3 +163,88 @@ def test_unknown_hub_id(monkeypatch):
     for path in ("/no/such", "./no", "~/no", "a/b/c", Path("no-such"), "pictures.zip"):
         message(path, FileNotFoundError)
     assert asked == ["no-such-set"]
+
+
+def write(path: Path, **columns: list) -> Path:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_table_of_names_opens_files_of_its_folder_only(tmp_path):
+    fill(tmp_path / "set" / "files", 4)
+    picture(9).save(tmp_path / "private.png")
+    names = [f"files/{i:04}.png" for i in range(4)]
+    names += [str(tmp_path / "private.png"), "../private.png", "none.png", "x" * 5000, "files"]
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "private.png")
+    path = write(tmp_path / "set" / "a.parquet", image=[*names, "link.png"])
+    data = open_images(path, **SMALL, max_bad_share=0.9)
+    assert len(data.train) + len(data.test) == 4
+    reasons = [item.reason for item in data.skipped]
+    assert [("lies outside" in reason) for reason in reasons] == [True, True, *[False] * 3, True]
+    assert "no file none.png in" in reasons[2]
+    assert "text, expected the bytes of an image or the path of one" in reasons[3]
+    pairs = [{"bytes": None, "path": str(tmp_path / "private.png")}] * 4
+    path = write(tmp_path / "set" / "b.parquet", image=pairs)
+    assert "lies outside" in message(path)
+
+
+def test_the_first_reason_is_said_where_nothing_can_be_read(tmp_path):
+    path = write(tmp_path / "a.parquet", image=["none.png", "other.png"])
+    with pytest.raises(ValueError, match=r"the first is train\[0\]: no file none.png in"):
+        inspect_images(path)
+
+
+def test_columns_that_are_no_labels_are_told(tmp_path):
+    path = table(tmp_path / "a.parquet", 4, category=[0, 1, 0, 1], caption=list("abcd"))
+    assert open_images(path, **SMALL).notes == (
+        "2 columns left out (category, caption): "
+        "classes are read from a column label, labels, fine_label, class",
+    )
+
+
+@pytest.mark.parametrize("test", ["test", "Testing", "val"])
+def test_tables_in_split_folders(tmp_path, test):
+    table(tmp_path / "Train" / "0.parquet", 4, label=[0, 1, 0, 1])
+    table(tmp_path / test / "0.parquet", 2, first=50, label=[1, 0])
+    data = open_images(tmp_path, **SMALL)
+    assert (len(data.train), data.test.labels.tolist()) == (4, [1, 0])
+
+
+def test_images_beside_a_table(tmp_path):
+    folder = fill(tmp_path / "flat", 4)
+    write(folder / "captions.parquet", image=["0000.png"], caption=["x"])
+    data = open_images(folder, **SMALL)
+    assert (len(data.train), data.notes) == (3, ("1 .parquet file left out (captions.parquet)",))
+    table(folder / "more.parquet", 4)
+    assert "has images and also more.parquet, which holds images" in message(folder)
+
+
+def test_saved_data_sets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(2)})
+    train, test = (
+        datasets.Dataset.from_dict(rows(first, 4, 1), features=features) for first in (0, 50)
+    )
+    train.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / "two")
+    assert len(open_images(tmp_path / "one", **SMALL).train) == 3
+    data = open_images(tmp_path / "two", **SMALL)
+    assert (len(data.train), data.test.labels.tolist()) == (4, [1, 1, 1, 1])
+    (tmp_path / "one" / "state.json").write_text("{")
+    assert "as a saved data set" in message(tmp_path / "one")
+
+
+def test_labels_of_a_table_are_no_counts(tmp_path):
+    path = table(tmp_path / "a.parquet", 4, label=[10**12, 3, 3, 10**12])
+    assert open_images(path, **SMALL).class_names == ("3", "1000000000000")
+    path = table(tmp_path / "b.parquet", 12, label=[str(i) for i in range(12)])
+    assert open_images(path, **SMALL).class_names == tuple(map(str, range(12)))
+
+
+def test_hub_splits_that_are_not_used_are_told(monkeypatch):
+    splits = {"train": rows(0, 3, 0), "test": rows(5, 2, 0), "dev": rows(8, 1, 0)}
+    hub(monkeypatch, splits)
+    data = open_images("pictures", **SMALL)
+    assert (len(data.test), data.notes[0]) == (2, "1 split left out (dev)")

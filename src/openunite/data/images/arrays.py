@@ -9,7 +9,6 @@ Pixels are uint8, or floats in [0, 1]. Files are read with allow_pickle=False.
 """
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.data.images.sources import Ints, Pixels, Source, check_labels, join
+from openunite.data.images.sources import (
+    Classes,
+    Ints,
+    Items,
+    Ledger,
+    Pixels,
+    Source,
+    check_labels,
+    join,
+    one_per_image,
+)
+from openunite.optional import optional
 
 _FASHION = Path(__file__).parent / "assets" / "fashion_mnist_mini.npz"
 FASHION_CLASSES = (
@@ -26,6 +36,8 @@ FASHION_CLASSES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 Arrays = Mapping[str, NDArray[Any]]
+_KEYS = {"jpeg", "offsets", "images", "labels", "split", "class_names"}
+_KEYS |= {"x_train", "x_test", "y_train", "y_test"}
 
 
 @dataclass(frozen=True)
@@ -75,27 +87,27 @@ def fashion_mnist_mini() -> Source:
     """The embedded set: 6000 and 1000 images, 28 x 28, grey, ten classes."""
     with np.load(_FASHION, allow_pickle=False) as file:
         found = {**file, "class_names": np.array(FASHION_CLASSES)}
-    return _read_splits(found, "fashion-mnist-mini", "")
+    return replace(_read_splits(found, "fashion-mnist-mini", ""), left_out=())
 
 
 def digits() -> Source:
     """1797 digits of scikit-learn, 8 x 8, grey. ImportError if scikit-learn is not installed."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("'digits' needs scikit-learn: pip install 'openunite[digits]'") from error
-    images, labels = load_digits().images, load_digits().target
-    pixels = np.rint(images * (255.0 / 16.0)).astype(np.uint8)
-    labels, names = check_labels(labels, len(pixels), (), "digits")
-    return Source("digits", ArrayItems(pixels, "digits"), labels, names)
+    found = optional("sklearn.datasets", "digits", "the source 'digits'").load_digits()
+    pixels = np.rint(found.images * (255.0 / 16.0)).astype(np.uint8)
+    classes = check_labels(found.target, len(pixels), (), "digits")
+    return Source("digits", ArrayItems(pixels, "digits"), classes.labels, classes.names)
 
 
 def read_npz(path: Path) -> Source:
     """One of the layouts above. ValueError names the array that does not fit and how."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no .npz file; save the arrays with np.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except MemoryError as error:
+        raise ValueError(f"{path} needs more memory than there is ({error}); split it") from error
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged files
         raise ValueError(
             f"cannot read {path} as .npz without pickles ({error}); save plain arrays with np.savez"
         ) from error
@@ -118,9 +130,9 @@ def _read_whole(found: Arrays, where: str, version: str) -> Source:
         items: PackedItems | ArrayItems = _packed(found, where, version)
     else:
         items = ArrayItems(_as_pixels(found["images"], "images", where), "images", version)
-    labels, names = np.zeros(len(items), dtype=np.int64), tuple[str, ...]()
+    classes = Classes.none(len(items))
     if "labels" in found:
-        labels, names = check_labels(found["labels"], len(items), _class_names(found), where)
+        classes = check_labels(found["labels"], len(items), _class_names(found), where)
     held_out = None
     if "split" in found:
         split = found["split"]
@@ -130,7 +142,7 @@ def _read_whole(found: Arrays, where: str, version: str) -> Source:
                 f"images, got shape {split.shape} and values {np.unique(split)[:5].tolist()}"
             )
         held_out = split == 1 if (split == 1).any() else None
-    return Source(where, items, labels, names, held_out)
+    return _source(where, items, classes, held_out, found)
 
 
 def _read_splits(found: Arrays, where: str, version: str) -> Source:
@@ -138,19 +150,35 @@ def _read_splits(found: Arrays, where: str, version: str) -> Source:
     keys = [key for key in ("x_train", "x_test") if key in found]
     parts = [ArrayItems(_as_pixels(found[key], key, where), key, version) for key in keys]
     count = sum(map(len, parts))
-    labels, names = np.zeros(count, dtype=np.int64), tuple[str, ...]()
+    classes = Classes.none(count)
     if any(key.replace("x", "y") in found for key in keys):
         lacking = [key.replace("x", "y") for key in keys if key.replace("x", "y") not in found]
         if lacking:
             raise ValueError(f"{where} has labels for one split only; add {lacking[0]!r}")
-        both = [found[key.replace("x", "y")] for key in keys]
-        for part, values in zip(parts, both, strict=True):
-            check_labels(values, len(part), _class_names(found), f"{where} ({part.key})")
-        labels, names = check_labels(np.concatenate(both), count, _class_names(found), where)
+        both = [
+            one_per_image(found[part.key.replace("x", "y")], len(part), f"{where} ({part.key})")
+            for part in parts
+        ]
+        classes = check_labels(np.concatenate(both), count, _class_names(found), where)
     if len(parts) == 1:
-        return Source(where, parts[0], labels, names)
+        return _source(where, parts[0], classes, None, found)
     items, held_out = join(*parts)
-    return Source(where, items, labels, names, held_out)
+    return _source(where, items, classes, held_out, found)
+
+
+def _source(
+    where: str, items: Items, classes: Classes, held_out: NDArray[np.bool_] | None, found: Arrays
+) -> Source:
+    """With the arrays that no layout has a place for counted as left out."""
+    ledger = Ledger()
+    for key in found:
+        if key not in _KEYS:
+            ledger.add("array", key)
+    return Source(
+        *(where, items, classes.labels, classes.names, held_out),
+        left_out=ledger.result(),
+        notes=classes.notes,
+    )
 
 
 def _packed(found: Arrays, where: str, version: str) -> PackedItems:
@@ -173,17 +201,35 @@ def _packed(found: Arrays, where: str, version: str) -> PackedItems:
 def _as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
     """uint8 as they are, floats in [0, 1] times 255, rounded."""
     channels = values.shape[3] if values.ndim == 4 else 1
-    if values.ndim not in (3, 4) or not 1 <= channels <= 4 or 0 in values.shape[1:]:
+    # (H, W, 3) is one color image, not H images of three columns.
+    is_one = values.ndim == 3 and values.shape[2] <= 4 < values.shape[1]
+    if values.ndim not in (3, 4) or is_one or not 1 <= channels <= 4 or 0 in values.shape[1:]:
+        advice = f"; one image is {key}[None]" if is_one or values.ndim == 2 else ""
+        if values.ndim == 4 and values.shape[1] <= 4:
+            advice = f"; with channels second, save {key}.transpose(0, 2, 3, 1)"
         raise ValueError(
-            f"{key!r} in {where} must have shape (N, H, W) or (N, H, W, 1 to 4), got {values.shape}"
+            f"{key!r} in {where} must have shape (N, H, W) or (N, H, W, 1 to 4), got "
+            f"{values.shape}{advice}"
         )
     if values.dtype == np.uint8:
         return values
+    low, high = (
+        (values.min(initial=0), values.max(initial=0)) if values.dtype.kind in "fiu" else (0, 0)
+    )
     # The negated test also refuses NaN.
-    if values.dtype.kind != "f" or not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
-        got = f"{values.dtype} from {values.min(initial=0)} to {values.max(initial=0)}"
+    if values.dtype.kind != "f" or not (low >= 0 and high <= 1):
+        got = f"{values.dtype} from {low} to {high}{_scale(key, low, high)}"
         raise ValueError(f"{key!r} in {where} must be uint8, or floats in [0, 1], got {got}")
     return np.rint(values * 255.0).astype(np.uint8)
+
+
+def _scale(key: str, low: float, high: float) -> str:
+    """How values of this range become what is accepted."""
+    if low >= 0 and high <= 255:
+        return f"; save {key}.astype('uint8')"
+    if low >= -1 and high <= 1:
+        return f"; save ({key} + 1) / 2"
+    return f"; save {key} / white, with the value of white" if low >= 0 else ""
 
 
 def _class_names(found: Arrays) -> tuple[str, ...]:

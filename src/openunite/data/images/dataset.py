@@ -25,23 +25,11 @@ from torch import Tensor
 from openunite.batch import CLASS, Batch, Given
 from openunite.cache import cache_folder
 from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
-from openunite.data.images.pixels import BadImage, PixelSpec, decode, open_image
+from openunite.data.images.look import depth_notes, overlap_notes
+from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import Record, scan
-from openunite.data.images.sources import Ints, Items, Pixels, Source, describe_copy
-
-_LOOK = 200  # images that `inspect_images` opens
-
-
-@dataclass(frozen=True)
-class ImageSummary:
-    """A cheap look at a source; `num_classes` is 0 for unconditional data."""
-
-    num_images: int
-    height: int
-    width: int
-    channels: int
-    num_classes: int
+from openunite.data.images.sources import Ints, Items, LeftOut, Pixels, Source, describe_copy
 
 
 class _Store(Protocol):
@@ -121,7 +109,8 @@ class ImageData:
 
     `fingerprint` is a sha256 over content, labels, order and split of what can be used (not over
     names or sizes): a resumed run compares it to notice other data. Prepared copies have that of
-    their originals where their pixels are the same.
+    their originals where their pixels are the same. `left_out` lists what the source holds besides
+    the images, by kind; `notes` are sentences on that and on what was decided while reading.
     """
 
     name: str
@@ -131,6 +120,8 @@ class ImageData:
     class_names: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     fingerprint: str
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def open_images(
@@ -176,35 +167,11 @@ def open_images(
     exact = describe_copy(height, width, channels)
     altered = [copy for copy in found.copies if copy != exact]
     fingerprint = _fingerprint(digests, labels, held_out, names, altered)
-    return ImageData(found.name, train, test, len(names), names, skipped, fingerprint)
-
-
-def inspect_images(source: str | Path, *, cache_dir: str | Path | None = None) -> ImageSummary:
-    """Median size of up to 200 evenly spaced images, and the channels they need.
-
-    4 if more than half of them have a pixel that is not opaque, else 1 if all are grey (in
-    content, not only in mode), else 3. Images that cannot be read are passed over; ValueError if
-    that is all of them.
-    """
-    found = read_source(source, cache_folder(cache_dir))
-    count = len(found.items)
-    sizes, grey, clear = [], [], []
-    for i in np.unique(np.linspace(0, count - 1, min(count, _LOOK)).round().astype(int)):
-        try:
-            image = open_image(found.items.read(int(i)))
-        except (OSError, BadImage):
-            continue
-        pixels = np.asarray(image.convert("RGBA"))
-        opaque = pixels[..., 3:] == 255
-        # The color below transparent pixels is often noise: it decides nothing.
-        grey.append(bool((~opaque | (pixels[..., :3] == pixels[..., :1])).all()))
-        clear.append(not opaque.all())
-        sizes.append((image.height, image.width))
-    if not sizes:
-        raise ValueError(f"{source} has no readable image among the {min(count, _LOOK)} looked at")
-    height, width = np.median(np.array(sizes), axis=0).astype(int).tolist()
-    channels = 4 if 2 * sum(clear) > len(clear) else 1 if all(grey) else 3
-    return ImageSummary(count, height, width, channels, len(found.class_names))
+    notes = (*map(str, found.left_out), *found.notes, *depth_notes(found))
+    notes += overlap_notes(found, rows, digests, held_out)
+    return ImageData(
+        *(found.name, train, test, len(names), names, skipped, fingerprint, found.left_out, notes)
+    )
 
 
 def _check_options(bad_share: float, num_threads: int | None) -> None:

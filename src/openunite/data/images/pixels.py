@@ -24,9 +24,12 @@
 A bad image is refused with `BadImage`. A constant image outside its range (rows I, F) becomes 0.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from threading import Condition
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +52,44 @@ _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "J
 
 class BadImage(ValueError):
     """An image that cannot be used; the message is the reason, without the image's name."""
+
+
+class _Room:
+    """Lets threads decode large images together only while they fit into a number of pixels.
+
+    A larger image waits until it is alone. Decoding at a reduced size would not need this, but
+    gives other pixels than the box filter.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._all = self._free = pixels
+        self._changed = Condition()
+
+    @contextmanager
+    def claim(self) -> Iterator[Callable[[int], None]]:
+        """A function that waits for room; what it took is given back at the end."""
+        taken = 0
+
+        def take(pixels: int) -> None:
+            nonlocal taken
+            if pixels < self._all // 64:  # hundreds of those are no matter
+                return
+            wanted = min(pixels, self._all)
+            with self._changed:
+                self._changed.wait_for(lambda: self._free >= wanted)
+                self._free -= wanted
+            taken = wanted
+
+        try:
+            yield take
+        finally:
+            if taken:
+                with self._changed:
+                    self._free += taken
+                    self._changed.notify_all()
+
+
+_ROOM = _Room(2**26)  # about a gigabyte with all copies
 
 
 @dataclass(frozen=True)
@@ -83,13 +124,17 @@ def decode(content: bytes | NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.ui
         if pixels.shape == (spec.height, spec.width, spec.channels):
             _refuse_small(spec.width, spec.height, spec.min_side)
             return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return image_to_array(open_image(content), spec)
+    with _ROOM.claim() as claim:
+        return _fit(open_image(content, claim), spec)
 
 
-def open_image(content: bytes | NDArray[np.uint8]) -> Image.Image:
+def open_image(
+    content: bytes | NDArray[np.uint8], claim: Callable[[int], None] = lambda _: None
+) -> Image.Image:
     """A file's first frame, or pixels (H, W) or (H, W, C), upright, as L, LA, RGB or RGBA.
 
-    Raises BadImage if the content is no image, is damaged or is too large.
+    `claim` is told the number of pixels before they are decoded. Raises BadImage if the content is
+    no image, is damaged or is too large.
     """
     if isinstance(content, np.ndarray):
         # Pillow has no (H, W, 1).
@@ -100,6 +145,7 @@ def open_image(content: bytes | NDArray[np.uint8]) -> Image.Image:
     try:
         with Image.open(BytesIO(content), formats=_known_formats()) as image:
             _refuse_bomb(*image.size)
+            claim(image.width * image.height)
             image.load()
             # After load(): PNG stores EXIF behind the pixels, and TIFF is already upright then.
             turn = _TURNS.get(_orientation(image))
@@ -115,8 +161,32 @@ def open_image(content: bytes | NDArray[np.uint8]) -> Image.Image:
 
 def image_to_array(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
     """A PIL image -> uint8 (channels, height, width). Raises BadImage if a side is too short."""
+    return _fit(_to_eight_bits(image), spec)
+
+
+def deep_range(content: bytes) -> tuple[float, float, bool] | None:
+    """The lowest and the highest value of a file of more than 8 bits, and whether they are floats.
+
+    Integers count from 0 to 65535. None for other files, and for those that cannot be read.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=_known_formats()) as image:
+            is_deep = image.mode[0] in "IF"
+            # Pillow reads color of 16 bits as 8 bits; only the raw mode says what the file has.
+            if not is_deep and ";16" not in str(image.tile):
+                return None
+            _refuse_bomb(*image.size)
+            values = np.asarray(image)
+            scale = 1.0 if is_deep else 257.0
+            return values.min() * scale, values.max() * scale, image.mode == "F"
+    except Exception:  # as in `open_image`, which gives the reason
+        return None
+
+
+def _fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
+    """L, LA, RGB or RGBA -> uint8 (channels, height, width)."""
     _refuse_small(*image.size, spec.min_side)
-    image = resize_and_crop(_to_channels(_to_eight_bits(image), spec.channels), spec)
+    image = resize_and_crop(_to_channels(image, spec.channels), spec)
     pixels = np.asarray(image).reshape(spec.height, spec.width, spec.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -170,7 +240,7 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
     if channels in (1, 3) and image.mode in ("LA", "RGBA"):
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert(_MODES[channels])
+    return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
 
 
 def _orientation(image: Image.Image) -> int:

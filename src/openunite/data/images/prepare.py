@@ -10,8 +10,9 @@ kept, and the rest is made.
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -24,12 +25,12 @@ from tqdm import tqdm
 
 from openunite.cache import cache_folder
 from openunite.data.holdout import Skipped, refuse_many
-from openunite.data.images.dataset import inspect_images
+from openunite.data.images.look import depth_notes, inspect_images
 from openunite.data.images.pixels import PixelSpec
+from openunite.data.images.prepared import FORMAT_VERSION, INDEX, read_index
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
-from openunite.data.images.tars import FORMAT_VERSION, INDEX, read_index
 from openunite.pretrained import checksum
 
 
@@ -47,12 +48,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a call to `prepare_images` came to; `kept` shards were finished before, and sound."""
+    """What a call to `prepare_images` came to; `kept` shards were finished before, and sound.
+
+    `notes` say what else there is to know of the source.
+    """
 
     num_images: int
     skipped: tuple[Skipped, ...]
     written: int
     kept: int
+    notes: tuple[str, ...] = ()
 
 
 def prepare_images(
@@ -95,9 +100,10 @@ def prepare_images(
             about = {"images": len(arrays["offsets"]), "sha256": str(arrays["sha256"])}
         shards.append({"name": path.name, "bytes": path.stat().st_size, **about})
         refuse_many(found.name, bad, len(found.items), max_bad_share, "images")
-    _write_index(folder, target, True, found.class_names, shards, bad, found.copies)
+    notes = (*map(str, found.left_out), *found.notes, *depth_notes(found))
+    _write_index(folder, target, True, found, shards, bad, notes)
     count = sum(shard["images"] for shard in shards)
-    return Prepared(count, tuple(bad), written, len(shards) - written)
+    return Prepared(count, tuple(bad), written, len(shards) - written, notes)
 
 
 def _check(target: Target) -> None:
@@ -114,7 +120,9 @@ def _claim(folder: Path, target: Target) -> None:
     """Make the folder, or check that it holds a part of this very copy."""
     if (folder / INDEX).is_file():
         held, asked = read_index(folder)["target"], asdict(target)
-        if changed := [f"{k}: {held.get(k)!r} -> {v!r}" for k, v in asked.items() if held[k] != v]:
+        if changed := [
+            f"{k}: {held.get(k)!r} -> {v!r}" for k, v in asked.items() if held.get(k) != v
+        ]:
             raise ValueError(
                 f"{folder} holds a copy made with other settings ({'; '.join(changed)}); choose "
                 "another folder, or repeat those settings"
@@ -123,24 +131,25 @@ def _claim(folder: Path, target: Target) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no prepared images; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_index(folder, target, False, (), [], [])
+    _write_index(folder, target, False, None, [], [])
 
 
 def _write_index(
     folder: Path,
     target: Target,
     finished: bool,
-    class_names: Sequence[str],
+    source: Source | None,
     shards: list[dict[str, Any]],
     bad: Sequence[Skipped],
-    copies: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     index = {
         "format": FORMAT_VERSION,
         "finished": finished,
         "target": asdict(target),
-        "copies": list(copies),
-        "class_names": list(class_names),
+        "copies": list(source.copies) if source else [],
+        "class_names": list(source.class_names) if source else [],
+        "notes": list(notes),
         "skipped": [[item.name, item.reason] for item in bad],
         "shards": shards,
     }
@@ -171,10 +180,12 @@ def _write(
     temporary = path.with_name(f".writing-{path.name}")
     kept: list[tuple[int, int, int, str]] = []  # row, offset, length, digest
     bad: list[tuple[str, str]] = []
-    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for i, (digest, reason, content) in zip(
-            rows, _encoded(source, rows, target, num_threads), strict=True
-        ):
+    with (
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+        # Closed at once after an interrupt, or all images of the shard would be made first.
+        closing(_encoded(source, rows, target, num_threads)) as encoded,
+    ):
+        for i, (digest, reason, content) in zip(rows, encoded, strict=True):
             if reason:
                 bad.append((source.items.name(i), reason))
                 continue
@@ -204,7 +215,7 @@ def _write(
 
 def _encoded(
     source: Source, rows: range, target: Target, num_threads: int | None
-) -> Iterator[tuple[str, str, bytes]]:
+) -> Generator[tuple[str, str, bytes], None, None]:
     """Digest of the original, why it is bad if it is, and the copy's file, in order."""
     spec = PixelSpec(target.size, target.size, target.channels)
 

@@ -2,19 +2,21 @@
 
 What the pass found is remembered in an index file, so that a large source that is decoded on
 demand is not read again at every start. The index holds, per item, a stamp (size and time of the
-file), the sha256 of its content, and the reason why it cannot be used, if so. A broken index is
-ignored and rewritten.
+file), the sha256 of its content, and the reason why it cannot be used, if so; items that could not
+be read are left out of it. A broken index is ignored and rewritten.
 """
 
 import json
 import os
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
 
 import numpy as np
 import PIL
@@ -76,16 +78,23 @@ def scan(
     _for_each(take, missing, num_threads, progress)
     complete = [record for record in records if record is not None]
     if index is not None and missing:
-        _save(index, {items.name(i): record for i, record in enumerate(complete)})
+        # What could not be read today may be readable tomorrow.
+        _save(index, {items.name(i): r for i, r in enumerate(complete) if r.digest})
     return Scan(complete, pixels)
 
 
 def read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixels | None]:
     """Digest of the original, reason why it cannot be used ("": it can), and pixels of item i."""
     try:
-        content = source.items.read(i)
+        return _read_item(source, i, spec)
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}", None
+    except MemoryError:
+        return "", "needs more memory than there is", None
+
+
+def _read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixels | None]:
+    content = source.items.read(i)
     if source.digests is not None:
         digest = source.digests[i].tobytes().hex()
     else:
@@ -99,23 +108,45 @@ def read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixels
 def _for_each(
     work: Callable[[int], None], indices: list[int], num_threads: int | None, progress: bool
 ) -> None:
-    """Call `work` on every index in a thread pool; Pillow and hashlib release the GIL."""
-    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    """Call `work` on every index in several threads; Pillow and hashlib release the GIL.
 
-    def run(chunk: list[int]) -> int:
-        for i in chunk:
-            work(i)
-        return len(chunk)
+    After an error or Ctrl-C nothing new is begun, and no thread is waited for: one image may take
+    seconds.
+    """
+    starts = range(0, len(indices), _CHUNK)
+    chunks = deque(indices[start : start + _CHUNK] for start in starts)
+    done = SimpleQueue[int | BaseException]()
+    stopped = Event()
 
+    def run() -> None:
+        while not stopped.is_set():
+            try:
+                chunk = chunks.popleft()
+            except IndexError:
+                return
+            try:
+                for i in chunk:
+                    if stopped.is_set():
+                        return
+                    work(i)
+                done.put(len(chunk))
+            except BaseException as error:
+                done.put(error)
+
+    for _ in range(min(len(starts), num_threads or min(8, os.cpu_count() or 1))):
+        Thread(target=run, daemon=True).start()
     # disable=None: no bar unless standard error is a terminal.
-    bar = tqdm(total=len(indices), desc="images", unit="", disable=None if progress else True)
-    with ThreadPoolExecutor(num_threads or min(8, os.cpu_count() or 1)) as pool, bar:
+    with tqdm(
+        total=len(indices), desc="images", unit="", disable=None if progress else True
+    ) as bar:
         try:
-            for done in as_completed([pool.submit(run, chunk) for chunk in chunks]):
-                bar.update(done.result())
-        except BaseException:  # above all Ctrl-C, which would wait for every chunk
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            for _ in starts:
+                result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                bar.update(result)
+        finally:
+            stopped.set()
 
 
 def _index_path(source: Source, spec: PixelSpec, cache_dir: Path) -> Path | None:
@@ -140,8 +171,7 @@ def _is_sound(record: Record) -> bool:
     fields = (record.stamp, record.digest, record.reason)
     if not all(isinstance(field, str) for field in fields):
         return False
-    is_hash = len(record.digest) == 64 and set(record.digest) <= set("0123456789abcdef")
-    return is_hash or (record.digest == "" and record.reason != "")
+    return len(record.digest) == 64 and set(record.digest) <= set("0123456789abcdef")
 
 
 def _save(path: Path, records: dict[str, Record]) -> None:

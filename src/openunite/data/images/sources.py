@@ -1,8 +1,11 @@
 """What every reader of images returns: a `Source`, before any decoding."""
 
-from collections.abc import Sequence
+import re
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
+SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm"),
+    *(".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
+}
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 TEST_NAMES = ("test", "val", "valid", "validation")
+HELD_OUT = (*TEST_NAMES, "testing", "dev", "eval")  # the first that exists is taken
+_SPLIT = re.compile(rf"(train|training|{'|'.join(HELD_OUT)})[ _-]?(set|split|data|images|\d{{4}})?")
+# What systems leave behind; names that begin with a dot are hidden as well.
+_LITTER = {"__macosx", "lost+found", "$recycle.bin", "system volume information", "@eadir"}
+_LITTER |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+_MOST_BYTES = 2**30  # no image of as many pixels as Pillow accepts takes more
 
 
 class Items(Protocol):
@@ -29,6 +43,55 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Things of one kind that a source holds and that are not used, and what to do about them."""
+
+    kind: str
+    count: int
+    examples: tuple[str, ...]
+    advice: str = ""
+
+    @property
+    def counted(self) -> str:
+        """The number and the kind."""
+        return f"{self.count} {self.kind}{'s' * (self.count > 1)}"
+
+    def __str__(self) -> str:
+        """A short sentence."""
+        names = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
+        return f"{self.counted} left out ({names})" + (f": {self.advice}" if self.advice else "")
+
+
+class Ledger:
+    """Counts what is left out, by kind, and keeps the first names of each kind."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[int, list[str]]] = {}
+
+    def add(self, kind: str, name: str, advice: str = "") -> None:
+        count, names = self._found.get((kind, advice), (0, []))
+        self._found[kind, advice] = count + 1, names if count >= 3 else [*names, name]
+
+    def add_file(self, name: str, what: str = "file", advice: str = "") -> None:
+        """A file, or member of an archive, whose suffix is no image's."""
+        suffix = Path(name).suffix.lower()
+        if suffix in (".heic", ".heif"):
+            advice = "convert them to PNG or JPEG"
+        elif suffix in ARCHIVES:
+            advice = "unpack them to use them"
+        elif suffix in (".csv", ".json", ".jsonl") and not advice:
+            advice = "classes are read from folders, one per class"
+        self.add(f"{suffix or 'suffixless'} {what}", name, advice)
+
+    def count(self, kind: str) -> int:
+        return sum(count for (found, _), (count, _) in self._found.items() if found == kind)
+
+    def result(self) -> tuple[LeftOut, ...]:
+        rows = sorted(self._found.items())
+        return tuple(LeftOut(kind, n, tuple(names), text) for (kind, text), (n, names) in rows)
+
+
+@dataclass(frozen=True)
 class Source:
     """Items with labels int64 (N,); `class_names` is empty for unconditional data.
 
@@ -36,7 +99,8 @@ class Source:
     sources apart between runs; "" where remembering what was read would save nothing. `digests`
     uint8 (N, 32), the sha256 of the originals, says that the source was checked when it was made:
     all its items can be used. `copies` says how they were made of the originals, one
-    `describe_copy` after the other.
+    `describe_copy` after the other. `left_out` and `notes` tell what the source holds besides, and
+    what was decided while it was read.
     """
 
     name: str
@@ -47,6 +111,8 @@ class Source:
     location: str = ""
     digests: Pixels | None = None
     copies: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def describe_copy(height: int, width: int, channels: int, jpeg_quality: int | None = None) -> str:
@@ -87,20 +153,118 @@ def join(train: Items, test: Items) -> tuple[JoinedItems, NDArray[np.bool_]]:
     return JoinedItems(train, test), np.arange(len(train) + len(test)) >= len(train)
 
 
-def check_labels(
-    values: ArrayLike, count: int, class_names: Sequence[str], where: str
-) -> tuple[Ints, tuple[str, ...]]:
-    """Labels int64 (count,) and one name per class, "0", "1", ... where `class_names` is empty.
+def read_file(path: Path) -> bytes:
+    """The bytes of an ordinary file. OSError for others: a pipe or a device may have no end."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError("not an ordinary file")
+    if state.st_size > _MOST_BYTES:
+        raise OSError(f"{state.st_size:,} bytes, more than an image has")
+    return path.read_bytes()
 
-    ValueError if the labels are not `count` whole numbers between 0 and the last class.
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is the system's own, or hidden by a leading dot."""
+    return name.startswith(".") or name.casefold() in _LITTER
+
+
+def split_folders(names: Iterable[str], where: Path) -> tuple[str, ...]:
+    """The train folder among `names` and the test folders, the one to use first; or nothing.
+
+    The case of letters does not matter. ValueError if two folders are called train.
     """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if match := _SPLIT.fullmatch(name.casefold()):
+            kind = "train" if match[1] in ("train", "training") else match[1]
+            found.setdefault(kind, []).append(name)
+    tests = [name for kind in HELD_OUT for name in sorted(found.get(kind, ()))]
+    train = found.get("train", [])
+    if not train or not tests:
+        return ()
+    if len(train) > 1:
+        raise ValueError(
+            f"{where} has two train folders, {' and '.join(sorted(train)[:2])}; keep one of them"
+        )
+    return train[0], *tests
+
+
+def split_of(path: Path, root: Path) -> str:
+    """`train`, or a name of the test split, by the first word of the file's or its folder's name.
+
+    "" if neither says it.
+    """
+    for part in path.relative_to(root).parts:
+        if match := _SPLIT.fullmatch(re.split(r"[^a-z]", part.lower())[0]):
+            return "train" if match[1] == "training" else match[1]
+    return ""
+
+
+def files_below(folder: Path, pattern: str) -> list[Path]:
+    """Ordinary files of a pattern in a folder, or else in its train and test folders."""
+    found = [*folder.glob(pattern)]
+    if not found:
+        splits = split_folders((path.name for path in folder.iterdir() if path.is_dir()), folder)
+        found = [path for name in splits[:2] for path in (folder / name).glob(pattern)]
+    return sorted(path for path in found if not is_hidden(path.name) and path.is_file())
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names in the order of their labels: by value if all are numbers, else as text."""
+    names = sorted(set(names))
+    if all(name.isascii() and name.isdecimal() for name in names):
+        names.sort(key=int)
+    return names
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Labels int64 (N,), one name per class, and what was decided about them."""
+
+    labels: Ints
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def none(cls, count: int) -> "Classes":
+        """Unconditional data."""
+        return cls(np.zeros(count, dtype=np.int64))
+
+
+def one_per_image(values: ArrayLike, count: int, where: str) -> NDArray[Any]:
+    """The values as one row; a column (N, 1) is one too. ValueError for another number of them."""
     labels = np.asarray(values)
+    if labels.shape == (count, 1):
+        return labels[:, 0]
     if labels.shape != (count,):
+        advice = "; numbers from one-hot rows: labels.argmax(1)" if labels.ndim == 2 else ""
         raise ValueError(
             f"{where} has {count} images but labels of shape {labels.shape}; give one per image"
+            f"{advice}"
         )
+    return labels
+
+
+def check_labels(values: ArrayLike, count: int, class_names: Sequence[str], where: str) -> Classes:
+    """Labels of `count` images and the names of their classes.
+
+    Without `class_names`, the classes are the labels that occur: numbers from 0 keep their value,
+    others are ranked, and text is ranked by `in_order`. ValueError if the labels are not `count`
+    whole numbers, none below 0 and none without a name.
+    """
+    labels = one_per_image(values, count, where)
+    if labels.dtype.kind in "US":
+        labels = labels.astype(str)
+        names = [str(name) for name in class_names] or in_order(labels.tolist())
+        if unknown := sorted(set(labels.tolist()) - set(names)):
+            raise ValueError(f"label {unknown[0]!r} in {where} is no class name; add it to them")
+        rank = {name: i for i, name in enumerate(names)}
+        return Classes(np.array([rank[label] for label in labels.tolist()], int), tuple(names))
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels in {where} must be integers from 0, got {labels.dtype}")
+        raise ValueError(
+            f"labels in {where} must be integers from 0, got {labels.dtype}; "
+            "save labels.astype('int64')"
+        )
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     last = len(class_names) - 1 if class_names else high
     if low < 0 or high > last:
@@ -108,5 +272,13 @@ def check_labels(
             f"labels in {where} must lie between 0 and {max(last, 0)}, got {low} to {high}; "
             "correct the labels or the class names"
         )
-    names = tuple(map(str, class_names)) or tuple(str(i) for i in range(high + 1))
-    return labels.astype(np.int64), names
+    if class_names:
+        return Classes(labels.astype(np.int64), tuple(map(str, class_names)))
+    present, ranks = np.unique(labels, return_inverse=True)
+    notes: tuple[str, ...] = ()
+    if len(present) and int(present[-1]) != len(present) - 1:
+        notes = (
+            f"labels {present[0]} to {present[-1]} became classes 0 to {len(present) - 1}, "
+            "named by the old numbers",
+        )
+    return Classes(ranks.astype(np.int64), tuple(map(str, present.tolist())), notes)

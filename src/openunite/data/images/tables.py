@@ -2,12 +2,12 @@
 
 The image column is the first of image, img, pixel_values that exists, else the only column of
 type `Image`; the label column is the first of label, labels, fine_label, class. Text labels are
-ranked by name. A parquet file belongs to the split its name starts with (test, val, valid,
-validation), every other file to train.
+ranked by name. A parquet file belongs to the split its name or its folder's starts with (test, val,
+...), every other file to train. A cell may name a file in or below the folder of the table: others
+are not opened, whatever a table says.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openunite.data.images.sources import (
+    HELD_OUT,
     TEST_NAMES,
-    Ints,
+    Classes,
     Items,
+    Ledger,
     Pixels,
     Source,
     check_labels,
+    files_below,
     join,
+    read_file,
+    split_of,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ class TableItems:
     rows: "Dataset"
     column: str
     split: str
+    roots: tuple[Path, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,40 +57,88 @@ class TableItems:
     def read(self, i: int) -> bytes | Pixels:
         value = self.rows[i][self.column]
         if isinstance(value, dict):
-            value = value["bytes"] or Path(value["path"] or "").read_bytes()
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str):
+            return self._file(value)
         if value is None or isinstance(value, bytes):
             return value or b""
-        pixels = np.asarray(value)
+        try:
+            pixels = np.asarray(value)
+        except ValueError as error:  # rows of several lengths
+            raise OSError("a list that is no picture") from error
         if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "iu":
             raise OSError(f"expected encoded bytes or pixels, got {pixels.dtype} {pixels.shape}")
         if pixels.min() < 0 or pixels.max() > 255:
             raise OSError(f"pixels from {pixels.min()} to {pixels.max()}, expected 0 to 255")
         return pixels.astype(np.uint8)
 
+    def _file(self, name: str) -> bytes:
+        """An image that the table names by its path."""
+        if len(name) > 4096 or "\0" in name:
+            raise OSError("text, expected the bytes of an image or the path of one")
+        path = (self.roots[0] / name).resolve()
+        if not any(path.is_relative_to(root) for root in self.roots):
+            raise OSError(f"{name} lies outside {self.roots[0]}, where the table is")
+        if not path.exists():
+            raise OSError(f"no file {name} in {self.roots[0]}")
+        return read_file(path)
+
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The parquet files in a folder, or else in its `data` folder, as on the hub."""
-    found = [*folder.glob("*.parquet")] or [*folder.glob("data/*.parquet")]
-    return sorted(path for path in found if not path.name.startswith("."))
+    """The parquet files in a folder, in its train and test folders, or in `data`, as on the hub."""
+    return files_below(folder, "*.parquet") or files_below(folder, "data/*.parquet")
+
+
+def holds_images(file: Path) -> bool:
+    """Whether a parquet file has a column of images; False if it cannot be read."""
+    from pyarrow import parquet, types
+
+    try:
+        schema = parquet.read_schema(file)
+    except Exception:  # pyarrow's own kinds of errors
+        return False
+    kinds = [field.type for field in schema if field.name in _IMAGE_COLUMNS]
+    return any(types.is_binary(kind) or types.is_nested(kind) for kind in kinds)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` saved a data set, or several splits of it, in this folder."""
+    single = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return single or (folder / "dataset_dict.json").is_file()
+
+
+def read_saved(folder: Path) -> Source:
+    """A folder of `save_to_disk`. ValueError if it cannot be opened or has no image column."""
+    import datasets
+
+    try:
+        opened = datasets.load_from_disk(str(folder))
+    except Exception as error:  # pyarrow's and datasets' own kinds of errors
+        raise ValueError(
+            f"cannot open {folder} as a saved data set ({_reason(error)}); save it again"
+        ) from error
+    splits = opened if isinstance(opened, dict) else {"train": opened}
+    root = folder.resolve()
+    return _read_table(splits, root.name, str(folder), str(root), (root,))
 
 
 def read_parquet(path: Path, files: list[Path], cache_dir: Path) -> Source:
     """One or more parquet files. ValueError if they cannot be read or have no image column."""
     import datasets
 
+    root = path if path.is_dir() else path.parent
     splits: dict[str, list[str]] = {}
     for file in files:
-        first = re.split(r"[^a-z]", file.name.lower())[0]
-        splits.setdefault(first if first in TEST_NAMES else "train", []).append(str(file.resolve()))
+        splits.setdefault(split_of(file, root) or "train", []).append(str(file.resolve()))
     try:
         # Named as an argument: the default would fill the hub's cache with local files.
         opened = datasets.load_dataset(
             "parquet", data_files=splits, cache_dir=str(cache_dir / "parquet")
         )
     except Exception as error:  # pyarrow's and datasets' own kinds of errors
-        raise ValueError(f"cannot read {path} as parquet ({_first_line(error)})") from error
+        raise ValueError(f"cannot read {path} as parquet ({_reason(error)})") from error
     name = path.stem if path.is_file() else path.resolve().name
-    return _read_table(opened, name, str(path), str(path.resolve()))
+    return _read_table(opened, name, str(path), str(path.resolve()), (root.resolve(),))
 
 
 def read_hub(name: str, built_in: Iterable[str]) -> Source:
@@ -93,37 +147,52 @@ def read_hub(name: str, built_in: Iterable[str]) -> Source:
     FileNotFoundError, which also names the `built_in` sets, if it cannot be opened.
     """
     import datasets
+    from huggingface_hub import constants
 
     try:
         opened = datasets.load_dataset(name)
     except Exception as error:  # network, names, configurations, scripts: all kinds of errors
         raise FileNotFoundError(
             f"{name!r} is neither an existing path nor a hub data set that can be opened "
-            f"({_first_line(error)}); check the spelling and the network "
+            f"({_reason(error)}); check the spelling and the network "
             f"(built in are {', '.join(built_in)})"
         ) from error
-    return _read_table(opened, name, f"hub data set {name}", f"hub:{name}")
+    caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.HF_CACHE_HOME)
+    roots = tuple(Path(cache).resolve() for cache in (*caches, constants.HF_HUB_CACHE))
+    return _read_table(opened, name, f"hub data set {name}", f"hub:{name}", roots)
 
 
-def _read_table(opened: "dict[str, Dataset]", name: str, where: str, location: str) -> Source:
+def _read_table(
+    opened: "Mapping[str, Dataset]", name: str, where: str, location: str, roots: tuple[Path, ...]
+) -> Source:
     """Choose splits and columns. ValueError if there is no train split or no image column."""
     train = opened.get("train") or (next(iter(opened.values())) if len(opened) == 1 else None)
     if train is None or not len(train):
         raise ValueError(f"{where} has no train images, only splits {', '.join(opened) or 'none'}")
     image = _image_column(train.features, where)
     label = next((key for key in _LABEL_COLUMNS if key in train.features), None)
-    tests = [key for key in TEST_NAMES if key in opened and opened[key] is not train]
+    ledger = Ledger()
+    advice = "" if label else f"classes are read from a column {', '.join(_LABEL_COLUMNS)}"
+    for key in train.features:
+        if key not in (image, label):
+            ledger.add("column", key, advice)
+    order = TEST_NAMES if location.startswith("hub:") else HELD_OUT
+    tests = [key for key in order if key in opened and opened[key] is not train]
     # Benchmarks that hide the labels of their test split publish -1 instead.
-    tests = [key for key in tests if label is None or set(opened[key][label][:]) != {-1}]
-    parts = [train, *(opened[key] for key in tests[:1])]
-    names = ["train", *tests[:1]]
-    columns = [_items(part, image, key) for part, key in zip(parts, names, strict=True)]
+    tests = [key for key in tests if label is None or set(opened[key][label][:]) != {-1}][:1]
+    for key in opened:
+        if opened[key] is not train and key not in tests:
+            ledger.add("split", key)
+    parts, names = [train, *(opened[key] for key in tests)], ["train", *tests]
+    columns = [_items(part, image, key, roots) for part, key in zip(parts, names, strict=True)]
     values = [value for part in parts for value in part[label][:]] if label else []
-    labels, classes = _labels(train, label, values, sum(map(len, parts)), where)
-    if len(columns) == 1:
-        return Source(name, columns[0], labels, classes, None, location)
-    items, held_out = join(*columns)
-    return Source(name, items, labels, classes, held_out, location)
+    classes = _labels(train, label, values, sum(map(len, parts)), where)
+    items, held_out = (columns[0], None) if len(columns) == 1 else join(*columns)
+    return Source(
+        *(name, items, classes.labels, classes.names, held_out, location),
+        left_out=ledger.result(),
+        notes=classes.notes,
+    )
 
 
 def _image_column(features: Any, where: str) -> str:
@@ -139,32 +208,32 @@ def _image_column(features: Any, where: str) -> str:
     return (named or typed)[0]
 
 
-def _items(part: "Dataset", column: str, split: str) -> Items:
+def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) -> Items:
     import datasets
 
     part = part.select_columns([column])
     if isinstance(part.features[column], datasets.Image):
         # Undecoded: bytes are needed for their hash, and pixels.py has the rules.
         part = part.cast_column(column, datasets.Image(decode=False))
-    return TableItems(part, column, split)
+    return TableItems(part, column, split, roots)
 
 
 def _labels(
     train: "Dataset", label: str | None, values: list[Any], count: int, where: str
-) -> tuple[Ints, tuple[str, ...]]:
+) -> Classes:
     import datasets
 
     if label is None:
-        return np.zeros(count, dtype=np.int64), ()
+        return Classes.none(count)
     if any(value is None for value in values):
         raise ValueError(f"column {label!r} of {where} has empty entries; label every image")
-    if all(isinstance(value, str) for value in values):
-        classes, ranks = np.unique(values, return_inverse=True)
-        return check_labels(ranks, count, classes.tolist(), where)
     kind = train.features[label]
     names = kind.names if isinstance(kind, datasets.ClassLabel) else ()
     return check_labels(values, count, names, where)
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """The first line of the deepest cause: `datasets` wraps what went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

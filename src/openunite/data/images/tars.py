@@ -1,41 +1,47 @@
 """Images in tar shards as webdataset has them, read by position: nothing is unpacked.
 
 A sample is the members that share a name up to the first dot: one image, perhaps a `.cls` with its
-class as a number. A shard whose name starts with test, val, valid or validation is held out. What
-`openunite prepare` wrote has an index beside the shards; in other folders the headers of all
-members are read once per start. Position i is a shard and a place in it, so a run resumes exactly.
+class as a number or as text. Where names with dots make one sample of several images, each image
+is a sample of its own, with everything before the suffix as its name. Shards are held out by the
+first word of their name or folder (test, val, ...). The headers of all members are read once per
+start; `openunite prepare` writes shards with an index. Position i is a shard and a place in it, so
+a run resumes exactly.
 """
 
-import json
 import re
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.images.sources import (
-    TEST_NAMES,
+    HELD_OUT,
+    SUFFIXES,
+    Classes,
     Ints,
+    Ledger,
     Source,
     check_labels,
-    describe_copy,
+    files_below,
+    is_hidden,
+    split_of,
 )
 
-INDEX = "prepared.json"
-FORMAT_VERSION = 1
+_LONGEST_LABEL = 256
+_LOOK_BEHIND = 2**20  # bytes behind the end mark that must be zero
 
 
 @dataclass(frozen=True)
 class TarItems:
-    """Item i is `lengths[i]` bytes at `offsets[i]` of file `files[shards[i]]`.
+    """Item i is `lengths[i]` bytes at `offsets[i]` of file `files[shards[i]]`, below `root`.
 
     `names` are the members' names as bytes, `stamps` one per file.
     """
 
+    root: Path
     files: tuple[Path, ...]
     stamps: tuple[str, ...]
     shards: Ints
@@ -47,7 +53,8 @@ class TarItems:
         return len(self.offsets)
 
     def name(self, i: int) -> str:
-        return f"{self.files[self.shards[i]].name}/{self.names[i].decode()}"
+        file = self.files[self.shards[i]].relative_to(self.root)
+        return f"{file}/{self.names[i].decode(errors='surrogateescape')}"
 
     def stamp(self, i: int) -> str:
         return self.stamps[self.shards[i]]
@@ -61,108 +68,187 @@ class TarItems:
         return content
 
 
+@dataclass
+class _Shard:
+    """What one tar file holds: name, offset and length of each image, and the text of each .cls."""
+
+    images: list[tuple[str, int, int]] = field(default_factory=list)
+    labels: list[tuple[str, str]] = field(default_factory=list)
+
+
 def tar_files(folder: Path) -> list[Path]:
-    """The tar shards in a folder."""
-    return sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
+    """The tar shards in a folder, or else in its train and test folders."""
+    return files_below(folder, "*.tar")
 
 
-def read_tars(folder: Path, files: Sequence[Path]) -> Source:
-    """Shards with or without an index. ValueError names the shard or the member that is wrong."""
-    if (folder / INDEX).is_file():
-        return _read_prepared(folder)
-    members = [_members(file) for file in files]
-    rows = [row for found in members for row in found]
+def holds_images(file: Path) -> bool:
+    """Whether a tar file has an image among its members; False if it cannot be read."""
+    try:
+        return any(_is_image(member) for member in _members(file))
+    except (tarfile.TarError, ValueError, OSError, OverflowError):
+        return False
+
+
+def read_tars(source: Path, files: Sequence[Path]) -> Source:
+    """A folder's shards, or one file. ValueError names the shard or the member that is wrong."""
+    root = source if source.is_dir() else source.parent
+    ledger = Ledger()
+    shards = [_read(file, ledger) for file in files]
+    rows, notes = _pair_all(shards, files, ledger)
     if not rows:
-        raise ValueError(f"the tar files in {folder} hold no images")
-    labeled = [label is not None for *_, label in rows]
-    if any(labeled) and not all(labeled):
-        name = rows[labeled.index(False)][0]
-        raise ValueError(f"{name} in {folder} has no .cls member as others have; add or drop them")
-    shards = np.repeat(np.arange(len(files)), [len(found) for found in members])
-    names, offsets, lengths, classes = zip(*rows, strict=True)
+        held = "; ".join(map(str, ledger.result()))
+        raise ValueError(f"the tar files in {source} hold no images{f' ({held})' if held else ''}")
+    ends = np.repeat(np.arange(len(files)), [len(shard.images) for shard in shards])
+    names, offsets, lengths = zip(
+        *(image for shard in shards for image in shard.images), strict=True
+    )
     items = TarItems(
+        root,
         tuple(files),
         tuple(_stamp(file) for file in files),
-        shards,
+        ends,
         np.array(offsets, dtype=np.int64),
         np.array(lengths, dtype=np.int64),
-        np.array([name.encode() for name in names]),
+        np.array([name.encode(errors="surrogateescape") for name in names]),
     )
-    labels, class_names = np.zeros(len(rows), dtype=np.int64), tuple[str, ...]()
-    if all(labeled):
-        labels, class_names = check_labels(classes, len(rows), (), str(folder))
-    test = np.array([re.split(r"[^a-z]", f.name.lower())[0] in TEST_NAMES for f in files])[shards]
+    classes = _classes(rows, names, source)
+    test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
-    return Source(folder.name, items, labels, class_names, held_out, str(folder.resolve()))
+    name = source.stem if source.is_file() else source.name
+    return Source(
+        *(name, items, classes.labels, classes.names, held_out, str(source.resolve())),
+        left_out=ledger.result(),
+        notes=(*notes, *classes.notes),
+    )
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """prepared.json of a prepared folder. ValueError if it is damaged or of a newer format."""
-    try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        version = index["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / INDEX} cannot be read; prepare the data again") from error
-    if version > FORMAT_VERSION:
+def _members(file: Path) -> Iterator[tarfile.TarInfo]:
+    """The members, hidden ones apart. ValueError if the file does not end where a tar file ends."""
+    with tarfile.open(file, "r:") as tar:
+        while (member := tar.next()) is not None:
+            # tarfile keeps them all: a gigabyte per million.
+            tar.members.clear()  # type: ignore[attr-defined]
+            if not any(is_hidden(part) for part in _clean(member.name).split("/")):
+                yield member
+        end = tar.offset
+    with file.open("rb") as content:
+        content.seek(end)
+        rest = content.read(_LOOK_BEHIND)
+    mark = rest[: tarfile.BLOCKSIZE]
+    if len(mark) < tarfile.BLOCKSIZE or any(mark):
         raise ValueError(
-            f"{folder} has format {version}, this openunite reads up to {FORMAT_VERSION}; upgrade"
+            "it has no end mark, so it may be cut short; fetch it again, or if it is whole, run "
+            f"`truncate -s +1024 {file.name}`"
         )
-    return index
+    if any(rest):
+        raise ValueError("there is more behind its end mark; join archives by `tar -A`, not `cat`")
 
 
-def _read_prepared(folder: Path) -> Source:
-    index = read_index(folder)
-    if not index["finished"]:
-        raise ValueError(
-            f"{folder} is prepared in part only; run the same `openunite prepare` again to go on"
-        )
-    files = tuple(folder / shard["name"] for shard in index["shards"])
-    parts = []
-    for file, shard in zip(files, index["shards"], strict=True):
-        if not file.is_file() or file.stat().st_size != shard["bytes"]:
-            raise ValueError(
-                f"{file} is missing or has another size than {shard['bytes']} bytes; run the same "
-                "`openunite prepare` again to mend it"
-            )
-        with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
-            parts.append(dict(arrays))
-    joined = {
-        key: np.concatenate([part[key] for part in parts])
-        for key in ("offsets", "lengths", "names", "labels", "held_out", "digests")
-    }
-    shards = np.repeat(np.arange(len(files)), [len(part["offsets"]) for part in parts])
-    stamps = tuple(shard["sha256"] for shard in index["shards"])
-    names = joined["names"]
-    items = TarItems(files, stamps, shards, joined["offsets"], joined["lengths"], names)
-    held_out = joined["held_out"] if joined["held_out"].any() else None
-    classes, labels = tuple(index["class_names"]), joined["labels"]
-    target, earlier = index["target"], index.get("copies", ())
-    size, quality = target["size"], target["jpeg_quality"]
-    copies = (*earlier, describe_copy(size, size, target["channels"], quality))
-    return Source(folder.name, items, labels, classes, held_out, "", joined["digests"], copies)
-
-
-def _members(file: Path) -> list[tuple[str, int, int, int | None]]:
-    """(name, offset, length, class) of every image in one tar file."""
-    from openunite.data.images.readers import SUFFIXES
-
-    images: dict[str, tuple[str, int, int]] = {}
-    classes: dict[str, int] = {}
+def _read(file: Path, ledger: Ledger) -> _Shard:
+    """Images and labels of one tar file."""
+    shard = _Shard()
     try:
-        with tarfile.open(file, "r:") as tar:
-            for member in tar:
-                folder, _, base = member.name.rpartition("/")
-                key, suffix = f"{folder}/{base.split('.')[0]}", Path(base).suffix.lower()
-                if not member.isfile():
-                    continue
-                if suffix in SUFFIXES:
-                    images[key] = (member.name, member.offset_data, member.size)
-                elif suffix == ".cls":
-                    content = tar.extractfile(member)
-                    classes[key] = int(content.read()) if content else 0
-    except (tarfile.TarError, ValueError, OSError) as error:
+        for member in _members(file):
+            suffix = Path(member.name).suffix.lower()
+            name = f"{file.name}/{member.name}"
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse():
+                ledger.add("linked or sparse member", name, "repack them as ordinary files")
+            elif suffix in SUFFIXES:
+                shard.images.append((member.name, member.offset_data, member.size))
+            elif suffix == ".cls":
+                shard.labels.append((member.name, _label(file, member)))
+            else:
+                ledger.add_file(name, "member", "classes are read from .cls members")
+    except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
         raise ValueError(f"{file} is no plain tar file of images and .cls ({error})") from error
-    return [(*found, classes.get(key)) for key, found in images.items()]
+    return shard
+
+
+def _label(file: Path, member: tarfile.TarInfo) -> str:
+    if member.size > _LONGEST_LABEL:
+        raise ValueError(f"{member.name} has {member.size} bytes, expected a class")
+    with file.open("rb") as content:
+        content.seek(member.offset_data)
+        return content.read(member.size).decode(errors="surrogateescape").strip()
+
+
+Row = tuple[str, str | None]  # the member's name and its label
+
+
+def _pair_all(
+    shards: Sequence[_Shard], files: Sequence[Path], ledger: Ledger
+) -> tuple[list[Row], tuple[str, ...]]:
+    """Images with their labels. ValueError names two images, or two classes, of one sample."""
+    lonely = Ledger()
+    try:
+        rows = _pair(shards, files, lambda base: base.partition(".")[0], ledger)
+    except ValueError:
+        rows = _pair(shards, files, lambda base: base.rpartition(".")[0], lonely)
+        if lonely.result():  # a class that several images would share
+            raise
+        return rows, ("names hold dots: each image is a sample of its own",)
+    return rows, ()
+
+
+def _pair(
+    shards: Sequence[_Shard], files: Sequence[Path], key: Callable[[str], str], ledger: Ledger
+) -> list[Row]:
+    rows: list[Row] = []
+    for shard, file in zip(shards, files, strict=True):
+        images = _keyed([name for name, *_ in shard.images], key, file)
+        names = _keyed([name for name, _ in shard.labels], key, file)
+        texts = dict(shard.labels)
+        rows += [(name, texts[names[k]] if k in names else None) for k, name in images.items()]
+        for sample in names.keys() - images.keys():
+            ledger.add("lonely .cls member", f"{file.name}/{names[sample]}")
+    return rows
+
+
+def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[str, str]:
+    """The members by sample, in their order."""
+    found: dict[str, str] = {}
+    for name in names:
+        folder, _, base = _clean(name).rpartition("/")
+        sample = f"{folder}/{key(base)}"
+        if sample in found:
+            raise ValueError(
+                f"{file} has two members of one sample, {found[sample]} and {name}; give each "
+                "sample one image and a name without dots"
+            )
+        found[sample] = name
+    return found
+
+
+def _classes(rows: Sequence[Row], names: Sequence[str], source: Path) -> Classes:
+    """ValueError if a label is missing, or if numbers and text are mixed."""
+    labels = [label for _, label in rows]
+    if all(label is None for label in labels):
+        return Classes.none(len(rows))
+    if None in labels:
+        name = names[labels.index(None)]
+        raise ValueError(f"{name} in {source} has no .cls member as others have; add or drop them")
+    texts = [label or "" for label in labels]
+    is_number = [re.fullmatch(r"-?[0-9]{1,18}", text) is not None for text in texts]
+    if all(is_number):
+        return check_labels([int(text) for text in texts], len(rows), (), str(source))
+    if any(is_number) or "" in texts:
+        wrong = is_number.index(False) if any(is_number) else texts.index("")
+        raise ValueError(
+            f"the class of {names[wrong]} in {source} is {texts[wrong]!r} where others are "
+            f"{'numbers' if any(is_number) else 'text'}; write all of them in one way"
+        )
+    return check_labels(texts, len(rows), (), str(source))
+
+
+def _is_image(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and Path(member.name).suffix.lower() in SUFFIXES
+
+
+def _clean(name: str) -> str:
+    """The name without ./ before it."""
+    return name.removeprefix("./")
 
 
 def _stamp(file: Path) -> str:

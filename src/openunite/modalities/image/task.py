@@ -13,9 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from openunite.batch import Batch
-from openunite.data.images.dataset import ImageData, ImageSummary, inspect_images, open_images
+from openunite.data.images.dataset import ImageData, open_images
+from openunite.data.images.folders import image_files
+from openunite.data.images.look import ImageSummary, inspect_images
 from openunite.data.images.pixels import BadImage, open_image
-from openunite.data.images.readers import SUFFIXES, image_files
+from openunite.data.images.sources import SUFFIXES
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
 from openunite.evaluation.card import find_warnings
 from openunite.evaluation.images.feature_sets import choose
