@@ -3,6 +3,7 @@
 The functions `read` below yield the records of a file, those that cannot be read as `Skipped`.
 """
 
+import codecs
 import gzip
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,9 +22,15 @@ _SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": 
 
 
 def open_text(path: Path) -> TextIO:
-    """A text file, gzipped if its name ends in .gz; what is not UTF-8 becomes a question mark."""
+    """Open a text file, gzipped if its name ends in .gz, in UTF-16 if its first bytes say so.
+
+    What is not UTF-8 becomes a question mark.
+    """
     opened = gzip.open if path.suffix.lower() == ".gz" else open
-    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", errors="replace"))
+    with opened(path, "rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if wide else "utf-8-sig"
+    return cast(TextIO, opened(path, "rt", encoding=encoding, errors="replace"))
 
 
 def kind_of(path: Path) -> str:
