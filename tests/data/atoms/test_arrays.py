@@ -1,6 +1,7 @@
 """Many structures in a few arrays."""
 
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -82,6 +83,35 @@ def test_arrays_that_do_not_fit(tmp_path, change, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         load_arrays(tmp_path / "a.npz")
+
+
+def test_sizes_that_a_file_claims_are_checked_before_they_are_believed(tmp_path, monkeypatch):
+    huge = np.array([2**62, 2**62, 2**62, 2**62 + 3], np.int64)  # their sum wraps to 3
+    np.savez(tmp_path / "a.npz", **(GOOD | {"n_atoms": huge}))
+    with pytest.raises(ValueError, match="'n_atoms' counts 18446744073709551619 atoms"):
+        load_arrays(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }\n" % 10**15
+        archive.writestr(
+            "pos.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+        )
+    with pytest.raises(ValueError, match=r"cannot read .*b\.npz"):
+        load_arrays(tmp_path / "b.npz")
+    monkeypatch.setattr("openunite.data.atoms.arrays._LARGE", 1000)
+    with zipfile.ZipFile(tmp_path / "c.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pos.npy", bytes(10**6))
+    with pytest.raises(ValueError, match="claims to hold 1000000 bytes"):
+        load_arrays(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(
+    "names", [np.array(3.0), np.array(["a", "b"]), np.bytes_("a\nb"), np.ones(5)]
+)
+def test_names_of_any_kind(tmp_path, names):
+    np.savez(tmp_path / "a.npz", **GOOD, names=names)
+    found = list(load_arrays(tmp_path / "a.npz").names)
+    kept = names.dtype.kind in "US"
+    assert found == (["a", "b"] if kept else ["a.npz, record 1", "a.npz, record 2"])
 
 
 def test_no_npz(tmp_path):

@@ -24,6 +24,18 @@ def test_sound():
     assert faults() == []
 
 
+def test_extents_that_would_set_the_scale_of_all():
+    far = make("H C", [[0, 0, 0], [0, 1e30, 0]])
+    assert faults(far, make(*WATER)) == ["extends over more than 10000 Angstrom", ""]
+    moved = make(WATER[0], np.array(WATER[1]) + 2e4)
+    assert faults(moved) == [""]
+    long = make("Na Cl", [[0, 0, 0], [1.5, 0, 0]], np.diag([3.0, 3.0, 1e30]))
+    assert faults(long) == ["has a cell with an edge of more than 10000 Angstrom"]
+    assert faults(make("Na Cl", [[0, 0, 0], [1.5, 1e9, 0]], CUBE)) == [
+        "extends over more than 10000 Angstrom"
+    ]
+
+
 def test_counts():
     one = make("H", [[0, 0, 0]])
     assert faults(one, make(*METHANE), make(*HCL), max_atoms=4) == [

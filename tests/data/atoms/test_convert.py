@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from tests.data.atoms.samples import HCL, METHANE, WATER, make, rock_salt, same
@@ -70,6 +71,10 @@ def test_rdkit_molecules_that_are_incomplete():
     AllChem.EmbedMolecule(molecule, randomSeed=1)
     with pytest.raises(ValueError, match="4 hydrogens are implicit"):
         from_rdkit(molecule)
+    drawing = Chem.MolFromSmiles("CO")
+    AllChem.Compute2DCoords(drawing)
+    with pytest.raises(ValueError, match="no coordinates"):
+        from_rdkit(drawing)
     whole = Chem.AddHs(molecule, addCoords=True)
     assert len(from_rdkit(whole)) == 6
 
@@ -96,13 +101,16 @@ def test_pymatgen_sites_without_one_element():
 def test_sdf(tmp_path):
     Chem = pytest.importorskip("rdkit.Chem")
     items = [*ITEMS, radical()]
-    write_sdf(tmp_path / "a.sdf", items)
+    assert write_sdf(tmp_path / "a.sdf", items) == 1  # the radical has no bonds
     for found, expected in zip(read_sdf(tmp_path / "a.sdf"), items, strict=True):
         same(found, expected, 6e-5)
     molecules = list(Chem.SDMolSupplier(str(tmp_path / "a.sdf"), removeHs=False))
     assert [molecule.GetProp("_Name") for molecule in molecules] == [item.name for item in items]
     assert [molecule.GetNumBonds() for molecule in molecules] == [2, 4, 1, 0]
     assert [molecule.GetNumAtoms() for molecule in molecules] == [3, 5, 2, 2]
+    write_sdf(tmp_path / "b.sdf", [replace(ITEMS[0], name="two\n$$$$\nlines")])
+    (found,) = read_sdf(tmp_path / "b.sdf")
+    same(found, ITEMS[0], 6e-5)
 
 
 def test_nothing_heavy_is_imported():

@@ -1,6 +1,7 @@
 """SDF and mol files as other programs write them."""
 
 import gzip
+import time
 
 import pytest
 from tests.data.atoms.samples import METHANE, WATER, make, same, write
@@ -71,7 +72,7 @@ def test_touching_columns(tmp_path):
     assert found.positions[0] == pytest.approx([-1000.1234, -2000.5678, 0.1173])
     hundred = "\n\n\n" + "100 99  0     V2000\n"
     hundred = hundred.replace("100 99", "100100")
-    atoms = "".join(f"{1.5 * i:10.4f}    0.0000    0.0000 C   0\n" for i in range(100))
+    atoms = "".join(f"{1.5 * i:10.4f}    0.0000    0.1000 C   0\n" for i in range(100))
     (found,) = read_text(tmp_path, hundred + atoms)
     assert len(found) == 100
 
@@ -115,8 +116,42 @@ def test_drawings_are_refused(tmp_path):
     flat = V2000.replace("0.1173 O", "0.0000 O").replace("-0.4692 H", " 0.0000 H")
     (kept,) = read_text(tmp_path, flat)
     assert isinstance(kept, Structure)  # flat in space, as a program says that measured it
-    (drawing,) = read_text(tmp_path, flat.replace("003D", "002D"))
-    assert "a drawing" in drawing.reason
+    for header in ("  program 01012600002D", "  program 0101262D", "Prog04180922312D"):
+        (drawing,) = read_text(tmp_path, flat.replace("  program 01012600003D", header))
+        assert "a drawing" in drawing.reason, header
+    unmarked = flat.replace("  program 01012600003D", "")
+    (kept,) = read_text(tmp_path, unmarked)  # it has its hydrogens
+    assert isinstance(kept, Structure)
+    wedge = unmarked.replace("  1  2  1  0", "  1  2  1  1")
+    carbon = unmarked.replace(" O ", " C ").replace(" H ", " F ")
+    for text in (wedge, carbon):
+        (drawing,) = read_text(tmp_path, text)
+        assert "a drawing" in drawing.reason
+    in_space = carbon.replace("    0.0000    0.7572    0.0000", "    0.0000    0.7572    0.1000")
+    assert isinstance(read_text(tmp_path, in_space)[0], Structure)
+
+
+def test_joined_mol_files_are_records_of_their_own(tmp_path):
+    mol = V2000[: V2000.index("> <energy>")]
+    found = read_text(tmp_path, mol * 3)
+    assert [item.name.split(", ")[1] for item in found] == ["record 1", "record 2", "record 3"]
+    for item in found:
+        same(item, make(*WATER))
+    assert len(read_text(tmp_path, mol + V2000 + mol + V3000.replace("$$$$\n", "") + V2000)) == 5
+
+
+def test_a_count_that_is_too_small_costs_the_record(tmp_path):
+    broken, good = read_text(tmp_path, V2000.replace("  3  2  0", "  2  2  0") + V2000)
+    assert "line 4: has more atoms than the 2 that it announces" in broken.reason
+    same(good, make(*WATER))
+
+
+def test_continued_lines_are_read_in_linear_time(tmp_path):
+    text = V3000.replace("M  V30 MASS=2\n", "M  V30 -\n" * 200_000 + "M  V30 MASS=2\n")
+    start = time.perf_counter()
+    (found,) = read_text(tmp_path, text)
+    assert time.perf_counter() - start < 10.0
+    same(found, make(*WATER))
 
 
 def test_gzip(tmp_path):

@@ -1,6 +1,7 @@
 """xyz and extended xyz, as this library and other programs write them."""
 
 import gzip
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.data.atoms.samples import (
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import element_of, read_xyz, to_number, write_xyz
 from openunite.data.holdout import Skipped
+from openunite.data.molecules.readers import read_molecules
 
 
 def read_text(tmp_path, text: str) -> list[Structure | Skipped]:
@@ -61,13 +63,18 @@ def test_extended(tmp_path):
     atoms = "0.5 0.5 0.5 9 Na\n1.5 0.5 0.5 9 Cl\n"
     columns = "Properties=pos:R:3:tag:I:1:species:S:1"
     expected = make("Na Cl", [[0.5, 0.5, 0.5], [1.5, 0.5, 0.5]], np.diag([2, 3, 4]))
-    for pbc in ("", ' pbc="T T T"', ' pbc="T F F"'):
+    for pbc in ("", ' pbc="T T T"', " pbc=T", ' pbc="1 1 1"'):
         (found,) = read_text(tmp_path, f"2\n{lattice} {columns} energy=-1.0{pbc}\n{atoms}")
         same(found, expected)
     (found,) = read_text(tmp_path, f"2\n{lattice} {columns} pbc='F F F'\n{atoms}")
     assert found.cell is None
     (found,) = read_text(tmp_path, f"2\nenergy=1.0 name=x {columns}\n{atoms}")
     assert found.cell is None
+    for pbc in ("T F F", "1 1 0"):
+        (found,) = read_text(tmp_path, f"2\n{lattice} {columns} pbc='{pbc}'\n{atoms}")
+        assert f"some directions only (pbc {pbc})" in found.reason
+    (found,) = read_text(tmp_path, f"2\nLattice=[[2,0,0],[0,3,0],[0,0,4]] {columns}\n{atoms}")
+    same(found, expected)
 
 
 def test_broken_frames_are_named_and_the_rest_is_read(tmp_path):
@@ -91,6 +98,70 @@ def test_a_wrong_count_costs_one_frame(tmp_path):
     same(found[1], make(*HCL))
     huge = read_text(tmp_path, xyz_text(HCL).replace("2\n", "999999999\n"))
     assert "after 2 of 999999999 atoms" in huge[0].reason
+
+
+def test_a_count_that_is_too_small_costs_one_frame(tmp_path):
+    for before in ("", xyz_text(HCL)):
+        text = before + xyz_text(WATER).replace("3\n", "2\n") + xyz_text(WATER)
+        *first, broken, good = read_text(tmp_path, text)
+        assert len(first) == bool(before)
+        assert "has more atoms than the 2 that it announces" in broken.reason
+        same(good, make(*WATER))
+
+
+def test_counts_that_no_file_can_have_cost_one_frame(tmp_path):
+    for count in ("1" + 30 * "0", "9" * 5000):
+        broken, good = read_text(tmp_path, f"{count}\n\nH 0 0 0\n" + xyz_text(HCL))
+        assert "expected a number of atoms, got '" in broken.reason
+        assert len(broken.reason) < 100
+        same(good, make(*HCL))
+    (broken,) = read_text(tmp_path, f"1\nProperties=species:S:{'9' * 5000}:pos:R:3\nH 0 0 0\n")
+    assert "expected a number of columns" in broken.reason
+    (broken,) = read_text(tmp_path, f"1\n\n{'9' * 5000} 0 0 0\n")
+    assert "unknown element" in broken.reason
+
+
+def test_rows_that_begin_with_their_index_are_refused(tmp_path):
+    rows = "1 8 0.0 0.0 0.1\n2 1 0.0 0.7 -0.4\n3 1 0.0 -0.7 -0.4\n"
+    broken, good = read_text(tmp_path, f"3\n\n{rows}" + xyz_text(HCL))
+    assert "its first column counts the atoms" in broken.reason
+    same(good, make(*HCL))
+    charges = "1 0.0 0.0 0.1 7\n2 0.0 0.7 -0.4 8\n"  # hydrogen and helium
+    (found,) = read_text(tmp_path, f"2\n\n{charges}")
+    assert found.numbers.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["a", "a={ ", "a=[ ", 'a="', "a ", " ", "a=' "])
+def test_comments_are_read_in_linear_time(tmp_path, text):
+    start = time.perf_counter()
+    (found,) = read_text(tmp_path, f"1\n{text * (300_001 // len(text))}\nH 0 0 0\n")
+    assert time.perf_counter() - start < 5.0
+    assert len(found) == 1
+
+
+def test_bad_frames_are_passed_in_linear_time(tmp_path):
+    start = time.perf_counter()
+    found = read_text(tmp_path, "2\n\nH 0 0 0\nX y z 0\n" * 40_000)
+    assert time.perf_counter() - start < 20.0
+    assert len(found) == 40_000
+    assert all(isinstance(item, Skipped) for item in found)
+
+
+def test_a_line_without_end_is_refused_before_it_is_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("openunite.data.atoms.files._LONGEST_LINE", 1000)
+    path = tmp_path / "a.xyz.gz"
+    path.write_bytes(gzip.compress(xyz_text(HCL).encode() + b" " * 5000))
+    found = read_molecules(path)
+    same(found.structures[0], make(*HCL))
+    assert "a line of more than 1000 characters" in found.skipped[0].reason
+
+
+def test_what_is_no_element_is_not_written_and_leaves_the_old_file(tmp_path):
+    path = write(tmp_path / "a.xyz", "old")
+    ghost = Structure(np.array([0]), np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="atomic number from 1 to 118, got 0"):
+        write_xyz(path, [make(*HCL), ghost])
+    assert path.read_text() == "old"
 
 
 def test_a_lost_count_line_costs_one_frame(tmp_path):

@@ -2,6 +2,9 @@
 
 import csv
 import gzip
+import json
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from openunite.data.atoms.convert import to_ase, to_pymatgen
 from openunite.data.atoms.lattice import parameters_from_cell
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import write_xyz
+from openunite.data.crystals.dataset import open_crystals
 from openunite.data.crystals.readers import read_crystals
 
 
@@ -66,8 +70,8 @@ def test_a_broken_row_is_named(tmp_path):
 
 
 def test_csv_without_the_column(tmp_path):
-    path = write(tmp_path / "a.csv", "id,structure\n1,x\n")
-    with pytest.raises(ValueError, match=r"a\.csv: expected a column 'cif', got id, structure"):
+    path = write(tmp_path / "a.csv", "id,text\n1,x\n")
+    with pytest.raises(ValueError, match=r"a\.csv: expected a column 'cif', got id, text"):
         read_crystals(path)
     with pytest.raises(ValueError, match="expected a column 'cif', got none"):
         read_crystals(write(tmp_path / "b.csv", ""))
@@ -80,11 +84,107 @@ def test_energies(tmp_path):
     path = write_csv(tmp_path / "a.csv", cifs, e_above_hull=["0.0", "0.09", "", "0.08"])
     found = read_crystals(path, max_e_above_hull=0.08)
     assert len(found.structures) == 2
-    assert found.skipped == ()
+    (unknown,) = found.skipped
+    assert unknown.reason == "has no e_above_hull"
+    assert "a.csv, line " in unknown.name
     with pytest.raises(ValueError, match="expected a column 'e_above_hull'"):
         read_crystals(write_csv(tmp_path / "b.csv", cifs), max_e_above_hull=0.08)
     with pytest.raises(ValueError, match="a list has no e_above_hull"):
         read_crystals(sizes(2), max_e_above_hull=0.08)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("column", ["cif", "CIF", "cif_str", "structure"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_tables_of_other_programs(tmp_path, delimiter, column, encoding):
+    with (tmp_path / "a.csv").open("w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["material_id", column])
+        writer.writerow(["mp-1", cif_text(rock_salt(), "x")])
+    (found,) = read_crystals(tmp_path / "a.csv").structures
+    same(found, in_axes(rock_salt()), 1e-6)
+    assert found.name == "a.csv, line 2 (mp-1)"
+
+
+def test_cells_with_escaped_line_breaks_and_json(tmp_path):
+    pymatgen = {
+        "lattice": {"matrix": rock_salt().cell.tolist()},
+        "sites": [
+            {"species": [{"element": name, "occu": 1}], "abc": [place] * 3}
+            for name, place in (("Na", 0.0), ("Cl", 0.5))
+        ],
+    }
+    jarvis = {
+        "lattice_mat": rock_salt().cell.tolist(),
+        "elements": ["Na", "Cl"],
+        "coords": [[0, 0, 0], [0.5, 0.5, 0.5]],
+        "cartesian": False,
+    }
+    mixed = json.loads(json.dumps(pymatgen))
+    mixed["sites"][0]["species"][0]["occu"] = 0.5
+    cells = [cif_text(rock_salt(), "x").replace("\n", "\\n"), *map(json.dumps, (pymatgen, jarvis))]
+    bad = [json.dumps(mixed), "{", '{"a": 1}', '{"a":' * 100_000, '{"lattice": 3}']
+    found = read_crystals(write_csv(tmp_path / "a.csv", cells + bad))
+    same(found.structures[0], in_axes(rock_salt()), 1e-6)
+    for item in found.structures[1:]:
+        same(item, rock_salt(), 1e-9)
+    assert len(found.structures) == 3
+    assert len(found.skipped) == len(bad)
+    assert "site 0 is occupied by" in found.skipped[0].reason
+    assert "a structure as pymatgen or JARVIS write it" in found.skipped[2].reason
+
+
+def test_zip_archives(tmp_path):
+    with zipfile.ZipFile(tmp_path / "generated.zip", "w") as archive:
+        for i, item in enumerate(sizes(2)):
+            archive.writestr(f"gen_{i}.cif", cif_text(item, "x"))
+        archive.writestr("../outside.cif", cif_text(rock_salt(7.0), "x"))
+    found = read_crystals(tmp_path / "generated.zip", progress=False)
+    assert found.name == "generated"
+    assert list(found.structures.names) == ["gen_0.cif", "gen_1.cif", "outside.cif"]
+    assert not (tmp_path / "outside.cif").exists()
+    with pytest.raises(ValueError, match=r"cannot read .*b\.zip as \.zip"):
+        read_crystals(write(tmp_path / "b.zip", "nothing"))
+
+
+def test_archives_are_refused_by_the_size_they_claim(tmp_path, monkeypatch):
+    monkeypatch.setattr("openunite.data.atoms.files._LARGEST_ARCHIVE", 100)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.cif", " " * 1000)
+    with pytest.raises(ValueError, match="holds 1000 bytes; unpack it"):
+        read_crystals(tmp_path / "a.zip")
+
+
+def test_sources_in_which_nothing_can_be_read_say_why(tmp_path):
+    path = write(tmp_path / "a.csv", "cif\nrubbish\n")
+    for read in (read_crystals, open_crystals):
+        with pytest.raises(ValueError, match=r"no crystals that can be read: a\.csv, line 2 \(exp"):
+            read(path)
+
+
+def test_texts_that_are_too_large_cost_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("openunite.data.atoms.files._LONGEST_TEXT", 2000)
+    monkeypatch.setattr("openunite.data.crystals.readers._LONGEST_FIELD", 2000)
+    write(tmp_path / "a.cif", cif_text(rock_salt(), "x"))
+    (tmp_path / "b.cif.gz").write_bytes(gzip.compress(b" " * 5000))
+    found = read_crystals(tmp_path, progress=False)
+    assert [item.name for item in found.structures] == ["a.cif"]
+    assert "a text of more than 2000 characters" in found.skipped[0].reason
+    write_csv(tmp_path / "table" / "c.csv", [cif_text(rock_salt(), "x"), " " * 5000])
+    found = read_crystals(tmp_path / "table", progress=False)
+    assert len(found.structures) == 1
+    assert "field larger than field limit" in found.skipped[0].reason
+
+
+def test_entries_that_are_no_files_cost_only_themselves(tmp_path):
+    write(tmp_path / "a.cif", cif_text(rock_salt(), "x"))
+    (tmp_path / "b.cif").symlink_to("/dev/zero")
+    (tmp_path / "c.cif").symlink_to("c.cif")
+    os.mkfifo(tmp_path / "d.cif")
+    found = read_crystals(tmp_path, progress=False)
+    assert len(found.structures) == 1
+    assert [item.name for item in found.skipped] == ["b.cif", "c.cif", "d.cif"]
+    assert {item.reason for item in found.skipped} == {"is no file"}
 
 
 def test_folder_of_cifs(tmp_path):
@@ -188,9 +288,13 @@ def test_arrays_that_do_not_fit(tmp_path, change, options, message):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("a.poscar", ValueError, r"expected crystals as \.cif.*a\.poscar"),
+        (
+            "a.poscar",
+            ValueError,
+            r"expected crystals as \.cif.*ase convert .*a\.poscar .*a\.ext",
+        ),
         ("", FileNotFoundError, "no crystals at .*or one of jarvis, prototypes"),
-        ("folder/a.txt", ValueError, "has no crystals"),
+        ("folder/a.txt", ValueError, r"has no crystals: expected files of \.cif.*, got 1 of \.txt"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path, name, error, message):

@@ -88,9 +88,11 @@ def test_lists():
     assert list(found.structures.names) == ["molecule 0", "molecule 1"]
     periodic = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5], pbc=True)
     mixed = read_molecules([make(*WATER, name="w"), periodic])
-    assert [(item.name, item.reason) for item in mixed.skipped] == [
-        ("molecule 1", "has a periodic cell, expected a molecule")
-    ]
+    assert [item.name for item in mixed.skipped] == ["molecule 1"]
+    assert "has a periodic cell, expected a molecule" in mixed.skipped[0].reason
+    slab = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5], pbc=[True, True, False])
+    (skipped,) = read_molecules([make(*WATER), slab]).skipped
+    assert "is periodic in some directions only" in skipped.reason
     assert list(mixed.structures.names) == ["w"]
     with pytest.raises(TypeError, match="expected ASE Atoms, got int"):
         read_molecules([1, 2])
@@ -100,7 +102,14 @@ def test_crystals_are_skipped(tmp_path):
     from openunite.data.atoms.xyz import write_xyz
 
     write_xyz(tmp_path / "a.xyz", [rock_salt()])
-    assert "periodic" in read_molecules(tmp_path / "a.xyz").skipped[0].reason
+    with pytest.raises(ValueError, match=r"no molecules that can be read.*periodic.*pbc=.F F F"):
+        read_molecules(tmp_path / "a.xyz")
+    write_xyz(tmp_path / "a.xyz", [rock_salt(), make(*WATER)])
+    (skipped,) = read_molecules(tmp_path / "a.xyz").skipped
+    assert skipped.name == "a.xyz, record 1, line 1"
+    pack([rock_salt()]).save(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="expected molecules, got crystals"):
+        read_molecules(tmp_path / "a.npz")
 
 
 def test_a_broken_gzip_is_named(tmp_path):
@@ -135,7 +144,7 @@ def test_empty_list_and_empty_arrays(tmp_path):
     with pytest.raises(ValueError, match="molecules in memory has no molecules"):
         read_molecules([])
     pack([]).save(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match="has no molecules"):
+    with pytest.raises(ValueError, match="expected molecules, got none"):
         read_molecules(tmp_path / "a.npz")
 
 

@@ -14,6 +14,8 @@ from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
 
 TRAIN, VAL, TEST = 0, 1, 2
+_LARGE, _DENSEST = 1 << 30, 100  # bytes, and how many times its size a larger file may hold
+_BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +127,13 @@ def load_arrays(path: str | Path) -> StructureArrays:
 def open_npz(path: str | Path) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz, read without pickles; ValueError if that cannot be done."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > max(_LARGE, _DENSEST * Path(path).stat().st_size):
+            raise ValueError(f"it claims to hold {size} bytes")
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError) as error:
+    except (*_BROKEN, MemoryError) as error:
         raise ValueError(
             f"cannot read {path} as .npz without pickles ({error}); save plain arrays with np.savez"
         ) from error
@@ -142,10 +148,10 @@ def atom_counts(
             got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
             raise ValueError(f"{path} needs {key!r}, one row of integers, got {got}")
     sizes, numbers = found["n_atoms"].astype(np.int64), found["z"]
-    if (sizes < 0).any() or sizes.sum() != len(numbers):
+    total = sum(sizes.tolist())  # in whole numbers, which do not overflow
+    if (sizes < 0).any() or total != len(numbers):
         raise ValueError(
-            f"{path}: 'n_atoms' counts {sizes.sum()} atoms but 'z' has {len(numbers)}; "
-            "they must agree"
+            f"{path}: 'n_atoms' counts {total} atoms but 'z' has {len(numbers)}; they must agree"
         )
     # Numbers that do not fit become 0, which the check of elements refuses by record.
     return sizes, np.where((numbers < 0) | (numbers > 255), 0, numbers).astype(np.uint8)
@@ -165,8 +171,11 @@ def stored_names(
     found: Mapping[str, NDArray[Any]], count: int, path: str | Path
 ) -> tuple[str, ...]:
     """The names saved with the structures, else "file, record i"."""
-    if "names" in found:
-        names = tuple(bytes(found["names"].item()).decode().split("\n"))
+    stored = found.get("names")
+    if stored is not None and stored.shape == () and stored.dtype.kind == "S":
+        names = tuple(bytes(stored.item()).decode(errors="replace").split("\n"))
         if len(names) == count:
             return names
+    if stored is not None and stored.shape == (count,) and stored.dtype.kind == "U":
+        return tuple(stored.tolist())
     return tuple(f"{Path(path).name}, record {i}" for i in range(1, count + 1))

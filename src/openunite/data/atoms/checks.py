@@ -11,6 +11,7 @@ from openunite.data.atoms.structure import Floats, Ints
 
 MIN_DISTANCE = 0.4  # Angstrom; closer atoms overlap
 MIN_VOLUME = 0.1  # cubic Angstrom
+MAX_EXTENT = 1e4  # Angstrom between atoms; one such record would set the scale of all
 _ATOMS = 20_000  # that are looked at in one go
 _THIN = 0.8  # Angstrom between lattice planes below which images beyond the nearest count
 
@@ -25,8 +26,9 @@ def find_faults(
     """One sentence on each structure, "" if there is nothing wrong.
 
     A fault is a wrong number of atoms, an element that is not in `elements` (None: any of 1 to
-    118), coordinates or a cell that are not finite, a cell with almost no volume, or two atoms
-    less than `MIN_DISTANCE` apart, periodic images included.
+    118), coordinates or a cell that are not finite, a cell with almost no volume or huge edges,
+    atoms more than `MAX_EXTENT` apart along an axis, or two less than `MIN_DISTANCE` apart,
+    periodic images included.
     """
     faults = [_count_fault(size, min_atoms, max_atoms) for size in structures.sizes.tolist()]
     _mark(faults, structures, _wrong_elements(structures, elements), elements)
@@ -35,6 +37,8 @@ def find_faults(
             faults[i] = faults[i] or fault
     for i in np.flatnonzero(~_finite(structures)).tolist():
         faults[i] = faults[i] or "has coordinates that are not finite numbers"
+    for i in np.flatnonzero(_extents(structures) > MAX_EXTENT).tolist():
+        faults[i] = faults[i] or f"extends over more than {MAX_EXTENT:g} Angstrom"
     rows = np.flatnonzero([not fault for fault in faults])
     distances = closest(structures, rows)
     for i in np.flatnonzero(distances < MIN_DISTANCE).tolist():
@@ -116,12 +120,26 @@ def _finite(structures: StructureArrays) -> NDArray[np.bool_]:
     return sound
 
 
+def _extents(structures: StructureArrays) -> Floats:
+    """The largest range of a coordinate of each structure (S,); 0 where it is not finite."""
+    filled = np.flatnonzero(structures.sizes)
+    found, starts = np.zeros(len(structures)), structures.offsets[filled]
+    if len(filled):
+        with np.errstate(invalid="ignore", over="ignore"):
+            upper = np.maximum.reduceat(structures.positions, starts, axis=0)
+            lower = np.minimum.reduceat(structures.positions, starts, axis=0)
+            found[filled] = np.nan_to_num(upper - lower, posinf=0.0).max(axis=1)
+    return found
+
+
 def _cell_faults(cells: Floats) -> list[str]:
     finite = np.isfinite(cells).reshape(-1, 9).all(axis=1)
     volumes = np.abs(np.linalg.det(np.where(finite.reshape(-1, 1, 1), cells, 0.0)))
     faults = [""] * len(cells)
     for i in np.flatnonzero(volumes < MIN_VOLUME):
         faults[i] = f"has a cell of {volumes[i]:.3g} cubic Angstrom, expected {MIN_VOLUME} or more"
+    for i in np.flatnonzero((np.abs(cells) > MAX_EXTENT).any(axis=(1, 2))):
+        faults[i] = f"has a cell with an edge of more than {MAX_EXTENT:g} Angstrom"
     for i in np.flatnonzero(~finite):
         faults[i] = "has a cell that is not finite or cannot be reduced"
     return faults

@@ -1,53 +1,31 @@
-"""CIF: a fast reader for cells that list all atoms (P1), pymatgen for the rest, and a writer."""
+"""CIF: crystals with the symmetry that the file states applied, and a writer.
 
+Files are parsed by gemmi; `sites.py` decides what is an atom and `symmetry.py` what is symmetry.
+"""
+
+import math
 import re
-import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from openunite.data.atoms.convert import from_pymatgen
-from openunite.data.atoms.elements import SYMBOLS, atomic_number
+from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.lattice import cell_from_parameters, parameters_from_cell, wrap
-from openunite.data.atoms.structure import Floats, Structure
+from openunite.data.atoms.sites import Values, expand, list_sites, stated_formula, to_value
+from openunite.data.atoms.structure import Structure
+from openunite.data.atoms.symmetry import find_settings
 from openunite.data.holdout import Skipped
+from openunite.files import write_text
+from openunite.optional import optional
 
-_TOKEN = re.compile(
-    r"""^;(?P<text>.*?)^;|'(?P<single>(?:[^'\n]|'(?=\S))*)'|"(?P<double>(?:[^"\n]|"(?=\S))*)"|"""
-    r"""\#[^\n]*|(?P<bare>\S+)""",
-    re.MULTILINE | re.DOTALL,
+_CELL = tuple(f"_cell_length_{axis}" for axis in "abc") + tuple(
+    f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")
 )
-_CELL = tuple(f"_cell_{key}" for key in ("length_a", "length_b", "length_c")) + tuple(
-    f"_cell_angle_{key}" for key in ("alpha", "beta", "gamma")
-)
-_OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
-_GROUP_NAMES = (
-    *("_symmetry_space_group_name_h-m", "_space_group_name_h-m_alt"),
-    *("_symmetry_space_group_name_hall", "_space_group_name_hall"),
-)
-_GROUP_NUMBERS = ("_symmetry_int_tables_number", "_space_group_it_number")
-
-
-@dataclass
-class _Block:
-    """A data block: single values, and the columns of its loops, by name in lower case.
-
-    It begins at character `start` of the text.
-    """
-
-    title: str
-    start: int = 0
-    values: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, list[str]] = field(default_factory=dict)
-
-    def column(self, name: str) -> list[str]:
-        """A loop's column; a single value is a column of one."""
-        if name in self.columns:
-            return self.columns[name]
-        return [self.values[name]] if name in self.values else []
+_READ = ("_cell", "_atom_site", "_symmetry", "_space_group", "_chemical_formula_sum")
+_HAS_CELL = re.compile(r"_cell[._](length|angle)_", re.IGNORECASE)
+_HEADER = re.compile(r"^;.*?^;|^[ \t]*data_(\S*)", re.MULTILINE | re.DOTALL | re.IGNORECASE)
+_UNQUOTED = re.compile(r"^([ \t]*_\S+[ \t]+)([^\s'\";#][^\n'\";#]*)$", re.MULTILINE)
 
 
 def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
@@ -56,20 +34,15 @@ def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
     Blocks without a cell (publication data) are passed over. Occupancies must be 1. Of several
     crystals each is named by the line at which it begins.
     """
-    blocks = _blocks(text)
-    ends = [*(block.start for block in blocks[1:]), len(text)]
-    found = [pair for pair in zip(blocks, ends, strict=True) if set(_CELL) & pair[0].values.keys()]
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    found = [block for block in _blocks(text) if _HAS_CELL.search(block[2])]
     if not found:
-        yield Skipped(name, "expected a CIF with _cell_length_a, got none")
-    line, at = 1, 0
-    for block, end in found:
-        line, at = line + text.count("\n", at, block.start), block.start
-        where = name if len(found) == 1 else f"{name}, line {line} (data_{block.title})"
+        kind = "JSON" if text.lstrip()[:1] in ("{", "[") else "none"
+        yield Skipped(name, f"expected a CIF with _cell_length_a, got {kind}")
+    for line, title, block in found:
+        where = name if len(found) == 1 else f"{name}, line {line} (data_{title})"
         try:
-            if _lists_all_atoms(block):
-                yield _structure(block, where)
-            else:
-                yield _expanded(text[at:end], where)
+            yield _crystal(_values(block), where)
         except ValueError as error:
             yield Skipped(where, str(error))
 
@@ -77,7 +50,7 @@ def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
 def write_cif(path: str | Path, structures: Iterable[Structure]) -> None:
     """One block each, in P1. ValueError as from `cif_text`, before anything is written."""
     blocks = [cif_text(item, f"{i}") for i, item in enumerate(structures)]
-    Path(path).write_text("".join(blocks), encoding="ascii", errors="replace")
+    write_text(Path(path), "".join(blocks))
 
 
 def cif_text(structure: Structure, title: str) -> str:
@@ -106,128 +79,69 @@ def cif_text(structure: Structure, title: str) -> str:
     for i, (number, (x, y, z)) in enumerate(
         zip(structure.numbers, wrap(structure.fractional), strict=True)
     ):
-        symbol = SYMBOLS[number - 1]
+        symbol = symbol_of(int(number))
         lines.append(f"  {symbol} {symbol}{i} 1.0 {x:.8f} {y:.8f} {z:.8f}")
     return "\n".join(lines) + "\n\n"
 
 
-def _blocks(text: str) -> list[_Block]:
-    """A small CIF parser. Values keep neither quotes nor line breaks at their ends."""
-    blocks = [_Block("")]
-    header: list[str] = []
-    values: list[str] = []
-    key = ""
-    for token, bare, start in _tokens(text):
-        lower = token.lower() if bare else ""
-        if lower.startswith(("data_", "_")) or lower == "loop_":
-            if values:
-                _close_loop(blocks[-1], header, values)
-                header, values = [], []
-            if lower.startswith("data_"):
-                blocks.append(_Block(token[5:], start))
-                header, key = [], ""
-            elif lower == "loop_":
-                header, key = ["loop_"], ""
-            elif header:
-                header.append(lower)
-            else:
-                key = lower
-        elif header:
-            values.append(token)
-        elif key:
-            blocks[-1].values[key] = token
-            key = ""
-    _close_loop(blocks[-1], header, values)
-    return blocks
+def _blocks(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line, title and text of each data block; what precedes the first is a block without title.
+
+    They are parsed one by one, so that a broken one does not cost the others.
+    """
+    starts = [match for match in _HEADER.finditer(text) if match[1] is not None]
+    if not starts:
+        yield 1, "", f"data_\n{text}"
+        return
+    line, at = 1, 0
+    for match, end in zip(starts, [*(m.start() for m in starts[1:]), len(text)], strict=True):
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        yield line, match[1], "data_" + text[match.end() : end]
 
 
-def _tokens(text: str) -> Iterator[tuple[str, bool, int]]:
-    """Tokens without quotes and comments, whether they were bare words, and where they start."""
-    for match in _TOKEN.finditer(text):
-        if match["bare"] is not None:
-            yield match["bare"], True, match.start()
-        elif match.lastgroup is not None:
-            yield match[match.lastgroup].strip(), False, match.start()
+def _values(block: str) -> Values:
+    """What is read of a block, by key in lower case with underscores for dots (DDLm)."""
+    cif = optional("gemmi.cif", "crystals", "reading a CIF")
+    plain = block.encode("ascii", "backslashreplace")
+    try:
+        parsed = cif.read_string(plain, 0).sole_block()
+    except (ValueError, RuntimeError):
+        try:  # values of several words without quotes
+            parsed = cif.read_string(_UNQUOTED.sub(r"\1'\2'", plain.decode()), 0).sole_block()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"is not a sound CIF ({error})") from error
+    found: dict[str, list[str]] = {}
+    for item in parsed:
+        if item.pair:
+            columns = [(item.pair[0], [item.pair[1]])]
+        elif item.loop:
+            tags, values = item.loop.tags, item.loop.values
+            columns = [(tag, values[i :: len(tags)]) for i, tag in enumerate(tags)]
+        else:
+            continue
+        for tag, column in columns:
+            key = tag.lower().replace(".", "_")
+            if key.startswith(_READ):
+                if key in found:
+                    raise ValueError(f"gives {tag} twice; leave one of them out")
+                found[key] = [
+                    cif.as_string(text) if text[:1] in "'\";" else text for text in column
+                ]
+    return found
 
 
-def _close_loop(block: _Block, header: list[str], values: list[str]) -> None:
-    names = header[1:]
-    for i, name in enumerate(names):
-        block.columns[name] = values[i :: len(names)]
-
-
-def _lists_all_atoms(block: _Block) -> bool:
-    """Whether the only symmetry is the identity."""
-    operations = [op for key in _OPERATIONS for op in block.column(key)]
-    if operations:
-        return all("".join(op.lower().split()) in ("x,y,z", "+x,+y,+z") for op in operations)
-    names = [block.values[key] for key in _GROUP_NAMES if key in block.values]
-    numbers = [block.values[key] for key in _GROUP_NUMBERS if key in block.values]
-    return all("".join(group.split()).upper() in ("P1", "?", ".") for group in names) and all(
-        number in ("1", "?", ".") for number in numbers
-    )
-
-
-def _structure(block: _Block, name: str) -> Structure:
-    """The atoms as they are listed. ValueError says what is missing or wrong."""
-    lacking = [key for key in _CELL if key not in block.values]
+def _crystal(values: Values, name: str) -> Structure:
+    """The atoms of the whole cell. ValueError says what is missing or wrong."""
+    lacking = [key for key in _CELL if not values.get(key)]
     if lacking:
         raise ValueError(f"has no {lacking[0]}")
-    parameters = [_number(block.values[key], key) for key in _CELL]
-    axes = [block.column(f"_atom_site_fract_{axis}") for axis in "xyz"]
-    labels = block.column("_atom_site_type_symbol") or block.column("_atom_site_label")
-    if not labels or any(len(axis) != len(labels) for axis in axes):
-        counts = [len(axis) for axis in axes]
-        raise ValueError(
-            f"expected _atom_site_ columns of one length, got {len(labels)} elements and {counts} "
-            "fractional coordinates"
-        )
-    for label, text in zip(labels, block.column("_atom_site_occupancy"), strict=False):
-        if text not in ("?", ".") and abs(_number(text, "occupancy") - 1.0) > 1e-3:
-            raise ValueError(f"site {label} has occupancy {text}, expected 1")
-    numbers = np.array([_element(label) for label in labels], dtype=np.int64)
-    rows = [[_number(text, "coordinate") for text in axis] for axis in axes]
+    parameters = [to_value(values[key][0], key) for key in _CELL]
+    for key, value, limit in zip(_CELL, parameters, [math.inf] * 3 + [180.0] * 3, strict=True):
+        if not 0.0 < value < limit:
+            below = f" and below {limit:g}" if limit < math.inf else ""
+            raise ValueError(f"has {key} {value:g}, expected a number above 0{below}")
     cell = cell_from_parameters(np.array(parameters))
-    fractional: Floats = np.array(rows, dtype=np.float64).T
-    return Structure(numbers, fractional @ cell, cell, name)
-
-
-def _number(text: str, what: str) -> float:
-    """ "5.431(2)" -> 5.431."""
-    try:
-        return float(text.split("(")[0])
-    except ValueError:
-        raise ValueError(f"expected a number for {what}, got {text!r}") from None
-
-
-def _element(label: str) -> int:
-    """ "Na", "Fe3+", "O12A" or "OW1" -> atomic number."""
-    letters = re.match(r"[A-Za-z]*", label)
-    name = letters[0] if letters else ""
-    for length in (2, 1):
-        try:
-            return atomic_number(name[:length].capitalize())
-        except ValueError:
-            continue
-    raise ValueError(f"unknown element {label!r}")
-
-
-def _expanded(text: str, name: str) -> Structure:
-    """A block with symmetry, by pymatgen, in the cell of the file."""
-    try:
-        from pymatgen.io.cif import CifParser
-    except ImportError as error:
-        raise ImportError(
-            f"{name} has symmetry, which needs pymatgen: pip install 'openunite[crystals]'"
-        ) from error
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always")
-        try:
-            found: list[Any] = CifParser.from_str(text).parse_structures(primitive=False)
-        except Exception as error:  # whatever a broken file may set off in there
-            raise ValueError(f"pymatgen cannot read it ({error})") from error
-    if any("Defaulting to P1" in str(note.message) for note in notes):
-        raise ValueError("has a space group that pymatgen does not know; list its operations")
-    if len(found) != 1:
-        raise ValueError(f"expected one crystal, got {len(found)}")
-    return from_pymatgen(found[0], name)
+    formula = stated_formula(values)
+    settings = find_settings(values, parameters[3:])
+    numbers, places = expand(list_sites(values, formula), settings, cell, formula)
+    return Structure(numbers, places @ cell, cell, name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openunite.data.atoms.elements import atomic_number
 from openunite.data.atoms.structure import Structure
 
 if TYPE_CHECKING:
@@ -36,19 +37,21 @@ def to_ase(structure: Structure) -> "Atoms":
 
 
 def from_ase(atoms: Any) -> Structure:
-    """ASE Atoms -> Structure; the cell is dropped unless some direction is periodic.
+    """ASE Atoms -> Structure; the cell is dropped if no direction is periodic.
 
-    TypeError if `atoms` is something else.
+    ValueError if only some directions are; TypeError if `atoms` is something else.
     """
     try:
         numbers, positions = atoms.get_atomic_numbers(), atoms.get_positions()
-        cell = np.array(atoms.get_cell()) if atoms.get_pbc().any() else None
+        periodic, cell = atoms.get_pbc(), np.array(atoms.get_cell())
     except AttributeError as error:
         raise TypeError(f"expected ASE Atoms, got {type(atoms).__name__}") from error
+    if periodic.any() and not periodic.all():
+        raise ValueError("is periodic in some directions only; set pbc to True or False")
     return Structure(
         np.asarray(numbers, dtype=np.int64),
         np.array(positions, dtype=np.float64),
-        cell,
+        cell if periodic.all() else None,
         str(atoms.info.get("name", "")),
     )
 
@@ -75,7 +78,7 @@ def to_rdkit(structure: Structure) -> "Mol":
         conformer.SetAtomPosition(i, Point3D(*position))
     editable.AddConformer(conformer, assignId=True)
     bare = editable.GetMol()
-    bare.SetProp("_Name", structure.name)
+    bare.SetProp("_Name", " ".join(structure.name.split()))  # a line of the file
     bonded = Chem.Mol(bare)
     silence = BlockLogs()
     try:
@@ -89,8 +92,11 @@ def to_rdkit(structure: Structure) -> "Mol":
 
 
 def from_rdkit(molecule: Any) -> Structure:
-    """The atoms of the first conformer. ValueError without one, or with implicit hydrogens."""
-    if not molecule.GetNumConformers():
+    """The atoms of the first conformer. ValueError without one, or with implicit hydrogens.
+
+    A conformer of two dimensions is a drawing and no conformer.
+    """
+    if not molecule.GetNumConformers() or not molecule.GetConformer().Is3D():
         raise ValueError("the molecule has no coordinates; embed it first (EmbedMolecule)")
     implicit = sum(atom.GetNumImplicitHs() for atom in molecule.GetAtoms())
     if implicit:
@@ -132,12 +138,45 @@ def from_pymatgen(found: Any, name: str = "") -> Structure:
     )
 
 
-def write_sdf(path: str | Path, structures: Iterable[Structure]) -> None:
-    """One record each, with the bonds that `to_rdkit` perceives; the title is the name."""
+def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
+    """One record each, with the bonds that `to_rdkit` perceives; the title is the name.
+
+    Returns how many molecules are written without any bond.
+    """
     Chem, _ = _rdkit()
+    bare = 0
     with Chem.SDWriter(str(path)) as writer:
         for item in structures:
-            writer.write(to_rdkit(item))
+            molecule = to_rdkit(item)
+            bare += len(item) > 1 and molecule.GetNumBonds() == 0
+            writer.write(molecule)
+    return bare
+
+
+def from_dict(found: Any, name: str = "") -> Structure:
+    """What pymatgen (`Structure.as_dict`) or JARVIS (`Atoms.to_dict`) writes as JSON -> Structure.
+
+    ValueError for another layout, and for a site that is not exactly one element.
+    """
+    try:
+        if "lattice_mat" in found:
+            cell = np.array(found["lattice_mat"], dtype=np.float64)
+            symbols, places = found["elements"], np.array(found["coords"], dtype=np.float64)
+            positions = places if found["cartesian"] else places @ cell
+        else:
+            cell = np.array(found["lattice"]["matrix"], dtype=np.float64)
+            species = [site["species"] for site in found["sites"]]
+            for i, each in enumerate(species):
+                if len(each) != 1 or abs(each[0]["occu"] - 1.0) > 1e-3:
+                    raise ValueError(f"site {i} is occupied by {each}, expected one element")
+            symbols = [each[0]["element"] for each in species]
+            positions = np.array([site["abc"] for site in found["sites"]], dtype=np.float64) @ cell
+        numbers = np.array([atomic_number(symbol) for symbol in symbols], dtype=np.int64)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"expected a structure as pymatgen or JARVIS write it, got other JSON ({error!r})"
+        ) from error
+    return Structure(numbers, positions, cell, name)
 
 
 def _rdkit() -> tuple[Any, Any]:

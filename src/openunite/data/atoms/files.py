@@ -3,8 +3,14 @@
 The functions `read` below yield the records of a file, those that cannot be read as `Skipped`.
 """
 
+import codecs
 import gzip
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
@@ -17,13 +23,57 @@ from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, pack
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Skipped
 
+UNREADABLE = (OSError, EOFError, zlib.error)  # what a broken file may set off
+_LONGEST_LINE = 1 << 24  # characters
+_LONGEST_TEXT = 1 << 28
+_LARGEST_ARCHIVE = 1 << 32  # bytes
 _SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
 
 def open_text(path: Path) -> TextIO:
-    """A text file, gzipped if its name ends in .gz; what is not UTF-8 becomes a question mark."""
+    """Open a text file, gzipped if its name ends in .gz, in UTF-16 if its first bytes say so.
+
+    What is not UTF-8 becomes a question mark.
+    """
     opened = gzip.open if path.suffix.lower() == ".gz" else open
-    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", errors="replace"))
+    with opened(path, "rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if wide else "utf-8-sig"
+    return cast(TextIO, opened(path, "rt", encoding=encoding, errors="replace"))
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """The lines of a file; OSError for one that is too long to be text."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise OSError(f"a line of more than {_LONGEST_LINE} characters, the rest is not read")
+        yield line
+
+
+def text_of(path: Path) -> str:
+    """A whole text file. OSError for one that is too large."""
+    with open_text(path) as file:
+        text = file.read(_LONGEST_TEXT + 1)
+    if len(text) > _LONGEST_TEXT:
+        raise OSError(f"a text of more than {_LONGEST_TEXT} characters, divide it")
+    return text
+
+
+@contextmanager
+def unzipped(path: Path) -> Iterator[Path]:
+    """A folder with the files of a zip archive, for as long as it is needed.
+
+    ValueError for what is no archive or too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            size = sum(info.file_size for info in archive.infolist())
+            if size > _LARGEST_ARCHIVE:
+                raise ValueError(f"{path} holds {size} bytes; unpack it and give the folder")
+            archive.extractall(folder)  # no member leaves the folder or exceeds its stated size
+            yield Path(folder)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *UNREADABLE) as error:
+        raise ValueError(f"cannot read {path} as .zip ({error}); unpack it") from error
 
 
 def kind_of(path: Path) -> str:
@@ -66,13 +116,19 @@ def collect(
             found.append(item)
         else:
             skipped.append(item)
-    if not found and not skipped:
-        raise ValueError(f"{name} has no {what}; give a source that has some")
+    if not found:
+        bad = ", ".join(f"{item.name} ({item.reason})" for item in skipped[:5])
+        raise ValueError(
+            f"{name} has no {what} that can be read: {bad}{', ...' * (len(skipped) > 5)}"
+            if skipped
+            else f"{name} has no {what}; give a source that has some"
+        )
     return Reading(name, pack(found, dtype), tuple(skipped), split)
 
 
 def collect_files(
     folder: Path,
+    kinds: Sequence[str],
     files: Sequence[Path],
     read: Callable[[Path], Iterable[Structure | Skipped]],
     what: str,
@@ -83,12 +139,22 @@ def collect_files(
 
     Names, which begin with that of the file, get its path below the folder.
     """
+    if not files:
+        others = Counter(kind_of(path) or "no suffix" for path in _walk(folder))
+        got = ", ".join(f"{count} of {kind}" for kind, count in others.most_common(3)) or "none"
+        raise ValueError(
+            f"{folder} has no {what}: expected files of {', '.join(kinds)}, got {got}; rename "
+            "them if they are of one of these kinds"
+        )
     parts = split_of(files, folder)
     items: list[Structure | Skipped] = []
     split: list[int] = []
     for i, path in enumerate(tqdm(files, "files", disable=None if progress else True)):
         below = path.relative_to(folder).as_posix()
-        found = [_renamed(item, path.name, below) for item in read(path)]
+        # What is no regular file may never end.
+        lost: Iterable[Structure | Skipped] = [Skipped(below, "is no file")]
+        records = read(path) if path.is_file() else lost
+        found = [_renamed(item, path.name, below) for item in records]
         items += found
         if parts is not None:
             split += [parts[i]] * sum(isinstance(item, Structure) for item in found)

@@ -1,7 +1,7 @@
 """Molecules and crystals into files."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openunite.data.atoms.cif import write_cif
@@ -9,7 +9,12 @@ from openunite.data.atoms.convert import write_sdf
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import write_xyz
 
-WRITERS = {".xyz": write_xyz, ".extxyz": write_xyz, ".sdf": write_sdf, ".cif": write_cif}
+WRITERS: dict[str, Callable[[Path, Sequence[Structure]], int | None]] = {
+    ".xyz": write_xyz,
+    ".extxyz": write_xyz,
+    ".sdf": write_sdf,
+    ".cif": write_cif,
+}
 
 
 def write_structures(path: Path, structures: Sequence[Structure]) -> int:
@@ -21,13 +26,15 @@ def write_structures(path: Path, structures: Sequence[Structure]) -> int:
     suffix = path.suffix.lower()
     fit = [item for item in structures if _fits(item, suffix)]
     finite = [item for item in fit if item.is_finite]
-    WRITERS[suffix](path, finite)
+    bare = WRITERS[suffix](path, finite) or 0
     for count, what in (
         (len(structures) - len(fit), "came out as the other kind"),
         (len(fit) - len(finite), "have an impossible cell or place (not a finite number)"),
     ):
         if count:
             print(f"{count} of {len(structures)} {what}: left out of {path}", file=sys.stderr)
+    if bare:
+        print(f"{bare} of {len(finite)} are in {path} without bonds (ions?)", file=sys.stderr)
     return len(finite)
 
 

@@ -2,18 +2,23 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain, dropwhile, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from openunite.data.atoms.elements import SYMBOLS, atomic_number
-from openunite.data.atoms.files import open_text
+from openunite.data.atoms.elements import SYMBOLS, atomic_number, symbol_of
+from openunite.data.atoms.files import UNREADABLE, lines_of, open_text
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.holdout import Skipped
+from openunite.files import write_text
 
-_PAIR = re.compile(r"""([\w:-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
+# Brackets hold no bracket: whatever the text, it is read in one pass.
+_PAIR = re.compile(
+    r"""(?<![\w:-])([\w:-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\](?!\S)|\S+)"""
+)
 _LABEL = re.compile(r"([A-Za-z]{1,2})\d*\Z")
+_MOST_DIGITS = 9  # of a number of atoms
 
 
 def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
@@ -24,28 +29,34 @@ def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
     1.0*^-3), and the three lines that the raw files of QM9 put below the atoms.
     """
     with open_text(path) as file:
-        lines, frame, lost = _Lines(enumerate(file, 1)), 0, False
+        lines, frame, lost = _Lines(enumerate(lines_of(file), 1)), 0, False
         for start, line in lines:
-            if line.strip().isdecimal():
-                frame, lost = frame + 1, False
-                yield _frame(int(line), lines, f"{path.name}, record {frame}, line {start}")
+            name = f"{path.name}, record {frame + 1}, line {start}"
+            if _counts(line):
+                frame += 1
+                found = _frame(int(line), lines, name)
+                lost = isinstance(found, Skipped)  # up to the next count
+                yield found
             elif line.strip() and not lost:
-                frame, lost = frame + 1, True  # and so are all lines to the next count
-                reason = f"expected a number of atoms, got {_shown(line)}"
-                yield Skipped(f"{path.name}, record {frame}, line {start}", reason)
+                frame, lost = frame + 1, True
+                yield Skipped(name, f"expected a number of atoms, got {_shown(line)}")
 
 
 def write_xyz(path: str | Path, structures: Iterable[Structure]) -> None:
-    """One frame each; with a cell extended xyz (Lattice, Properties, pbc), else plain xyz."""
-    with Path(path).open("w", encoding="ascii", errors="replace") as file:
-        for item in structures:
-            comment = " ".join(item.name.split())
-            if item.cell is not None:
-                cell = " ".join(f"{value:.10g}" for value in item.cell.ravel())
-                comment = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
-            file.write(f"{len(item)}\n{comment}\n")
-            for number, (x, y, z) in zip(item.numbers, item.positions, strict=True):
-                file.write(f"{SYMBOLS[number - 1]:<2} {x:15.8f} {y:15.8f} {z:15.8f}\n")
+    """One frame each; with a cell extended xyz (Lattice, Properties, pbc), else plain xyz.
+
+    ValueError for what is no element, before anything is written.
+    """
+    rows: list[str] = []
+    for item in structures:
+        comment = " ".join(item.name.split())
+        if item.cell is not None:
+            cell = " ".join(f"{value:.10g}" for value in item.cell.ravel())
+            comment = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
+        rows += [str(len(item)), comment.encode("ascii", "replace").decode()]
+        for number, (x, y, z) in zip(item.numbers.tolist(), item.positions, strict=True):
+            rows.append(f"{symbol_of(number):<2} {x:15.8f} {y:15.8f} {z:15.8f}")
+    write_text(Path(path), "".join(f"{row}\n" for row in rows))
 
 
 def to_number(text: str) -> float:
@@ -59,7 +70,7 @@ def to_number(text: str) -> float:
 def element_of(label: str) -> int:
     """ "C", "c", "CL", "C12" or "6" -> atomic number. ValueError for what is no element."""
     if label.isdecimal():
-        if not 1 <= int(label) <= len(SYMBOLS):
+        if len(label) > 3 or not 1 <= int(label) <= len(SYMBOLS):
             raise ValueError(f"unknown element {label!r}")
         return int(label)
     match = _LABEL.match(label)
@@ -67,48 +78,92 @@ def element_of(label: str) -> int:
 
 
 class _Lines:
-    """Numbered lines of which some may be given back."""
+    """Numbered lines of which the last may be given back, and the next be looked at."""
 
     def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
         self._lines = lines
+        self._returned: list[tuple[int, str]] = []
+        self._error: Exception | None = None
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         return self
 
     def __next__(self) -> tuple[int, str]:
-        return next(self._lines)
+        if self._error:
+            raise self._error
+        return self._returned.pop() if self._returned else next(self._lines)
 
-    def give_back(self, rows: list[tuple[int, str]]) -> None:
-        self._lines = chain(rows, self._lines)
+    def peek(self) -> str:
+        """The next line, "" for none; what cannot be read stops the next reader, not this one."""
+        try:
+            row = next(self, None)
+        except UNREADABLE as error:
+            self._error = error
+            return ""
+        if row is None:
+            return ""
+        self._returned.append(row)
+        return row[1]
+
+    def give_back(self, row: tuple[int, str]) -> None:
+        self._returned.append(row)
+
+
+def _counts(line: str) -> bool:
+    """Whether a line is a number of atoms."""
+    text = line.strip()
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _frame(count: int, lines: _Lines, name: str) -> Structure | Skipped:
     """The comment and the `count` atoms that follow a count line, consumed from `lines`."""
     _, comment = next(lines, (0, ""))
-    rows = list(islice(lines, count))
     options = {key.lower(): value.strip("\"'{}[]") for key, value in _PAIR.findall(comment)}
-    numbers, positions = np.zeros(len(rows), dtype=np.int64), np.zeros((len(rows), 3))
+    numbers, positions, indexed = [], [], "properties" not in options
     try:
-        species, xyz = _columns(options.get("properties", ""))
+        columns = _columns(options.get("properties", ""))
         cell = _cell(options)
     except ValueError as error:
         return Skipped(name, str(error))
-    for i, (at, row) in enumerate(rows):
-        fields = row.split()
+    for row in islice(lines, count):
         try:
-            if len(fields) < max(species + 1, xyz + 3):
-                raise ValueError("expected an element and three coordinates")
-            numbers[i] = element_of(fields[species])
-            positions[i] = [to_number(field) for field in fields[xyz : xyz + 3]]
+            number, place = _atom(row[1].split(), columns)
         except ValueError as error:
-            # A count that is too large must not cost the next frames.
-            lines.give_back(list(dropwhile(lambda pair: not pair[1].strip().isdecimal(), rows[i:])))
-            return Skipped(name, f"line {at}: {error}, got {_shown(row)}")
-    if len(rows) < count:
-        return Skipped(name, f"the file ends after {len(rows)} of {count} atoms")
+            lines.give_back(row)  # it may be the next count
+            return Skipped(name, f"line {row[0]}: {error}, got {_shown(row[1])}")
+        numbers.append(number)
+        positions.append(place)
+        indexed &= _is_indexed(row[1].split(), len(numbers))
+    if len(numbers) < count:
+        return Skipped(name, f"the file ends after {len(numbers)} of {count} atoms")
+    if indexed and numbers:
+        return Skipped(name, "its first column counts the atoms, expected elements; remove it")
     if comment.startswith("gdb "):  # the raw files of QM9: frequencies, SMILES, InChI
         list(islice(lines, 3))
-    return Structure(numbers, positions, cell, name)
+    elif _is_atom(lines.peek(), columns):
+        return Skipped(name, f"has more atoms than the {count} that it announces")
+    return Structure(np.array(numbers, np.int64), np.array(positions).reshape(-1, 3), cell, name)
+
+
+def _atom(fields: list[str], columns: tuple[int, int]) -> tuple[int, list[float]]:
+    species, xyz = columns
+    if len(fields) < max(species + 1, xyz + 3):
+        raise ValueError("expected an element and three coordinates")
+    return element_of(fields[species]), [to_number(field) for field in fields[xyz : xyz + 3]]
+
+
+def _is_indexed(fields: list[str], index: int) -> bool:
+    """Whether a plain row is "index number x y z"."""
+    digits = len(fields) > 4 and fields[1].isdecimal() and len(fields[1]) < 4
+    return digits and fields[0] == str(index) and 1 <= int(fields[1]) <= len(SYMBOLS)
+
+
+def _is_atom(line: str, columns: tuple[int, int]) -> bool:
+    try:
+        _atom(line.split(), columns)
+    except ValueError:
+        return False
+    return True
 
 
 def _columns(properties: str) -> tuple[int, int]:
@@ -119,20 +174,28 @@ def _columns(properties: str) -> tuple[int, int]:
     found: dict[str, int] = {}
     for key, _, width in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         found[key.lower()] = at
+        if not _counts(width):
+            raise ValueError(f"expected a number of columns in Properties, got {_shown(width)}")
         at += int(width)
     species = found.get("species", found.get("z", found.get("numbers")))
     if species is None or "pos" not in found:
-        raise ValueError(f"expected Properties with species and pos, got {properties}")
+        raise ValueError(f"expected Properties with species and pos, got {_shown(properties)}")
     return species, found["pos"]
 
 
 def _cell(options: dict[str, str]) -> Floats | None:
     """The lattice of extended xyz, None without one or if no direction is periodic."""
-    if "lattice" not in options or not set(options.get("pbc", "T").upper()) & {"T", "1"}:
+    periodic = re.findall(r"[TF10]", options.get("pbc", "T").upper())
+    if "lattice" not in options or not {"T", "1"} & set(periodic):
         return None
+    if {"F", "0"} & set(periodic):
+        raise ValueError(
+            f"is periodic in some directions only (pbc {' '.join(periodic)}), expected a crystal "
+            '(pbc="T T T") or a molecule (pbc="F F F")'
+        )
     values = options["lattice"].replace(",", " ").replace("[", " ").replace("]", " ").split()
     if len(values) != 9:
-        raise ValueError(f"expected nine numbers in Lattice, got {options['lattice']!r}")
+        raise ValueError(f"expected nine numbers in Lattice, got {_shown(options['lattice'])}")
     return np.array([to_number(value) for value in values]).reshape(3, 3)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from openunite.data.atoms.arrays import TEST, TRAIN, Reading, pack
+from openunite.data.atoms.convert import from_dict
 from openunite.data.atoms.dataset import content_digests, split_by_content
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.structure import Ints, Structure
@@ -37,16 +38,8 @@ def read_jarvis() -> Reading:
         entries = json.loads(archive.read("mineral_name_prototype.json"))
     found: dict[str, Structure] = {}
     for _, _, identifier, atoms in (entry for group in entries.values() for entry in group):
-        if identifier in found:
-            continue
-        cell = np.array(atoms["lattice_mat"], dtype=np.float64)
-        positions = np.array(atoms["coords"], dtype=np.float64)
-        found[identifier] = Structure(
-            np.array([atomic_number(symbol) for symbol in atoms["elements"]], dtype=np.int64),
-            positions if atoms["cartesian"] else positions @ cell,
-            cell,
-            identifier,
-        )
+        if identifier not in found:
+            found[identifier] = from_dict(atoms, identifier)
     return Reading("jarvis", pack(found.values()))
 
 

@@ -1,6 +1,7 @@
 """Crystals from any source: CSV with CIFs, CIF folders, xyz, npz, lists, packaged sets."""
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,13 +23,16 @@ from openunite.data.atoms.arrays import (
     rows_of,
 )
 from openunite.data.atoms.cif import read_cif
-from openunite.data.atoms.convert import from_ase, from_pymatgen
+from openunite.data.atoms.convert import from_ase, from_dict, from_pymatgen
 from openunite.data.atoms.files import (
+    UNREADABLE,
     collect,
     collect_files,
     files_in,
     kind_of,
     open_text,
+    text_of,
+    unzipped,
 )
 from openunite.data.atoms.lattice import cell_from_parameters
 from openunite.data.atoms.structure import Structure
@@ -38,6 +42,7 @@ from openunite.data.holdout import Skipped
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
 CrystalSource = str | Path | Sequence[Any]
+_COLUMNS = ("cif", "cif_str", "structure")  # of a table, the first that it has; any case
 _LONGEST_FIELD = 1 << 27  # characters in a field of a CSV file; the default is too short for CIFs
 
 
@@ -46,13 +51,14 @@ def read_crystals(
 ) -> Reading:
     """All crystals of a source, cells as they are in it.
 
-    A source is an .npz (see below), a CSV file with a column `cif`, a CIF or extended xyz file
-    (perhaps .gz), a folder of these, a list of pymatgen Structures, periodic ASE Atoms or
+    A source is an .npz (see below), a table (.csv, divided by comma, semicolon or tab) whose column
+    `cif`, `cif_str` or `structure` holds CIFs or the JSON of pymatgen, a CIF or extended xyz file
+    (perhaps .gz), a folder or .zip of these, a list of pymatgen Structures, periodic ASE Atoms or
     `Structure`s, or "jarvis", "prototypes" or "quickstart-crystals" (see `packaged.py`). A folder
     with train and test (and val) files or folders keeps that split. Of CSV and .npz files with
     `e_above_hull` (eV per atom), `max_e_above_hull` leaves out the rows above it. Records that
-    cannot be read are in `skipped`. ValueError, FileNotFoundError or ImportError say in one
-    sentence why a source cannot be used.
+    cannot be read, and rows that do not tell it, are in `skipped`. ValueError, FileNotFoundError or
+    ImportError say in one sentence why a source cannot be used.
 
     An .npz holds `n_atoms` (S,), `z` (A,), `lattice` (S, 6) as a, b, c (Angstrom), alpha, beta,
     gamma (degrees), `frac` (A, 3) and perhaps `ids` and `e_above_hull` (S,); or it was written by
@@ -74,9 +80,13 @@ def read_crystals(
         )
     if kind_of(path) == ".npz":
         return _read_npz(path, max_e_above_hull)
+    if kind_of(path) == ".zip":
+        with unzipped(path) as folder:
+            return replace(_read_folder(folder, max_e_above_hull, progress), name=path.stem)
     if kind_of(path) not in KINDS:
         raise ValueError(
-            f"expected crystals as {', '.join(KINDS)} or .npz, got {path}; convert the file first"
+            f"expected crystals as {', '.join(KINDS)}, .npz or .zip, got {path}; convert the file "
+            f"first, for instance: ase convert {path} {path.with_suffix('.extxyz')}"
         )
     records = _read_file(path, max_e_above_hull, progress)
     return collect(path.name.split(".")[0], records, "crystals", np.float64)
@@ -97,7 +107,7 @@ def without_tables(files: list[Path]) -> list[Path]:
 def _read_folder(folder: Path, limit: float | None, progress: bool) -> Reading:
     files = without_tables(files_in(folder, KINDS))
     read = partial(_read_file, limit=limit, progress=False)
-    return collect_files(folder, files, read, "crystals", np.float64, progress)
+    return collect_files(folder, KINDS, files, read, "crystals", np.float64, progress)
 
 
 def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
@@ -108,40 +118,60 @@ def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Stru
             return
         _refuse_limit(str(path), limit)
         if kind == ".cif":
-            with open_text(path) as file:
-                found: Iterable[Structure | Skipped] = read_cif(file.read(), path.name)
+            found: Iterable[Structure | Skipped] = read_cif(text_of(path), path.name)
         else:
             found = read_xyz(path)
         for item in found:
             yield _with_cell(item)
-    except (OSError, EOFError) as error:
+    except (*UNREADABLE, csv.Error) as error:
         yield Skipped(path.name, f"cannot be read: {error}")
 
 
 def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
-    """The column `cif` of a table such as those of MP-20; names give the line a row begins at."""
+    """A table such as those of MP-20; names give the line at which a row begins."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_text(path) as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        for column in ("cif", *(["e_above_hull"] if limit is not None else [])):
-            if column not in columns:
+        reader = csv.DictReader(file, delimiter=_delimiter(path))
+        columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
+        column = next((columns[key] for key in _COLUMNS if key in columns), "")
+        for key, found in (("cif", column), ("e_above_hull", columns.get("e_above_hull", ""))):
+            if not found and (key == "cif" or limit is not None):
                 raise ValueError(
-                    f"{path}: expected a column {column!r}, got {', '.join(columns) or 'none'}; "
+                    f"{path}: expected a column {key!r}, got {', '.join(columns) or 'none'}; "
                     "rename the one that holds it"
                 )
         line = reader.line_num + 1
         for row in tqdm(reader, path.name, disable=None if progress else True):
-            name = f"{path.name}, line {line}"
-            line = reader.line_num + 1
-            if limit is not None and not _number(row["e_above_hull"]) <= limit:
-                continue
             label = row.get("material_id")
-            found = list(read_cif(row["cif"] or "", f"{name} ({label})" if label else name))
-            if len(found) != 1:
-                yield Skipped(name, f"expected one crystal in the CIF, got {len(found)}")
-            else:
-                yield found[0]
+            name = f"{path.name}, line {line}" + (f" ({label})" if label else "")
+            line = reader.line_num + 1
+            energy = 0.0 if limit is None else _number(row[columns["e_above_hull"]])
+            if np.isnan(energy):
+                yield Skipped(name, "has no e_above_hull")
+            elif limit is None or energy <= limit:
+                yield _cell(row[column] or "", name)
+
+
+def _delimiter(path: Path) -> str:
+    """What divides the first line of a table most often."""
+    with open_text(path) as file:
+        header = file.readline(_LONGEST_FIELD)
+    return max(",;\t", key=header.count)
+
+
+def _cell(text: str, name: str) -> Structure | Skipped:
+    """The crystal in a cell of a table: CIF, perhaps with escaped line breaks, or JSON."""
+    if text.lstrip().startswith("{"):
+        try:
+            return from_dict(json.loads(text), name)
+        except (ValueError, RecursionError) as error:
+            return Skipped(name, str(error))
+    if "\n" not in text.strip():
+        text = text.replace("\\n", "\n")
+    found = list(read_cif(text, name))
+    if len(found) != 1:
+        return Skipped(name, f"expected one crystal in the CIF, got {len(found)}")
+    return found[0]
 
 
 def _number(text: str | None) -> float:
@@ -156,12 +186,15 @@ def _read_npz(path: Path, limit: float | None) -> Reading:
     arrays = _from_parameters(found, path) if "frac" in found else load_arrays(path)
     if arrays.cells is None:
         raise ValueError(f"{path} needs 'lattice' and 'frac', or 'cell' and 'pos', for crystals")
+    skipped: tuple[Skipped, ...] = ()
     if limit is not None:
         energies = rows_of(found, "e_above_hull", (len(arrays),), path)
+        unknown = np.flatnonzero(np.isnan(energies)).tolist()
+        skipped = tuple(Skipped(arrays.names[i], "has no e_above_hull") for i in unknown)
         arrays = pack([arrays[i] for i in np.flatnonzero(energies <= limit).tolist()])
     if not len(arrays):
         raise ValueError(f"{path} has no crystals; give a file that has some")
-    return Reading(path.stem, arrays)
+    return Reading(path.stem, arrays, skipped)
 
 
 def _from_parameters(found: dict[str, NDArray[Any]], path: Path) -> StructureArrays:

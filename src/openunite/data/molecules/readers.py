@@ -11,6 +11,7 @@ from openunite.cache import cache_folder
 from openunite.data.atoms.arrays import Reading, load_arrays
 from openunite.data.atoms.convert import from_ase
 from openunite.data.atoms.files import (
+    UNREADABLE,
     collect,
     collect_files,
     files_in,
@@ -45,18 +46,19 @@ def read_molecules(
     path = Path(source).expanduser()
     if path.is_dir():
         files = files_in(path, KINDS)
-        return collect_files(path, files, _read_file, "molecules", np.float32, progress)
+        return collect_files(path, KINDS, files, _read_file, "molecules", np.float32, progress)
     if not path.is_file():
         raise FileNotFoundError(f"no molecules at {path}; give an existing file or folder, or qm9")
     if kind_of(path) == ".npz":
         arrays = load_arrays(path)
-        if not len(arrays):
-            raise ValueError(f"{path} has no molecules; give a file that has some")
-        positions = arrays.positions.astype(np.float32)
-        return Reading(path.stem, replace(arrays, positions=positions, cells=None))
+        if not len(arrays) or arrays.cells is not None:
+            other = "crystals (it has 'cell')" if arrays.cells is not None else "none"
+            raise ValueError(f"{path}: expected molecules, got {other}; give a file that has some")
+        return Reading(path.stem, replace(arrays, positions=arrays.positions.astype(np.float32)))
     if kind_of(path) not in KINDS:
         raise ValueError(
-            f"expected molecules as {', '.join(KINDS)} or .npz, got {path}; convert the file first"
+            f"expected molecules as {', '.join(KINDS)} or .npz, got {path}; convert the file "
+            f"first, for instance: ase convert {path} {path.with_suffix('.xyz')}"
         )
     return collect(path.name.split(".")[0], _read_file(path), "molecules", np.float32)
 
@@ -66,17 +68,23 @@ def _read_file(path: Path) -> Iterable[Structure | Skipped]:
         found = read_xyz(path) if kind_of(path) in (".xyz", ".extxyz") else read_sdf(path)
         for item in found:
             yield _without_cell(item)
-    except (OSError, EOFError) as error:
+    except UNREADABLE as error:
         yield Skipped(path.name, f"cannot be read: {error}")
 
 
 def _without_cell(item: Structure | Skipped) -> Structure | Skipped:
     if isinstance(item, Structure) and item.cell is not None:
-        return Skipped(item.name, "has a periodic cell, expected a molecule")
+        return Skipped(
+            item.name,
+            'has a periodic cell, expected a molecule; if it is only a box, write pbc="F F F"',
+        )
     return item
 
 
 def _molecule(item: Any, i: int) -> Structure | Skipped:
     """Item i of a list of ASE Atoms or Structures."""
-    found = item if isinstance(item, Structure) else from_ase(item)
+    try:
+        found = item if isinstance(item, Structure) else from_ase(item)
+    except ValueError as error:
+        return Skipped(f"molecule {i}", str(error))
     return _without_cell(replace(found, name=found.name or f"molecule {i}"))
