@@ -13,7 +13,7 @@ from tests.training.tiny import tiny_trainer
 
 from openunite.objective import LossTerm, UniteObjective
 from openunite.training.collapse import CollapseError
-from openunite.training.trainer import MAX_BAD_STEPS
+from openunite.training.trainer import MAX_BAD_STEPS, check_agreement
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -33,15 +33,13 @@ def test_the_first_gradients_agree_under_accumulation(tmp_path: Path) -> None:
     gradients = []
     for name, micro in (("one", 16), ("four", 4)):
         trainer = tiny_trainer(tmp_path / name, micro_batch_size=micro)
-        kept = {}
-        trainer._update = lambda row, t=trainer, kept=kept: kept.update(  # type: ignore[method-assign]
-            {n: p.grad.clone() for p, n in t.names.items()}
-        )
         with torch.no_grad():
             for parameter in trainer.names:
                 parameter.add_(0.02)  # away from the zero initialization, where gradients vanish
-        trainer._train_step(iter(trainer.batches()))
-        gradients.append(kept)
+        trainer.train_step.accumulate(0, iter(trainer.batches()))
+        gradients.append(
+            {n: p.grad.clone() for p, n in trainer.names.items() if p.grad is not None}
+        )
     for name, one in gradients[0].items():
         torch.testing.assert_close(one, gradients[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
@@ -92,7 +90,7 @@ class Poisoned(UniteObjective):
 
 def poison(trainer: Any, bad: tuple[int, ...], kind: str) -> None:
     fields = dict(vars(trainer.objective))
-    trainer.objective = Poisoned(**fields, bad=bad, kind=kind)
+    trainer.train_step.objective = Poisoned(**fields, bad=bad, kind=kind)
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
@@ -101,7 +99,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
     poison(trainer, (3,), kind)
     batches = iter(trainer.batches())
     for _ in range(3):
-        trainer._train_step(batches)
+        trainer.advance(batches)
     weights = {n: p.detach().clone() for p, n in trainer.names.items()}
     averages = [p.clone() for p in trainer.ema.model.parameters()]
     moments = {
@@ -110,7 +108,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
         for n, s in enumerate(o.state.values())
         for k, v in s.items()
     }
-    row = trainer._train_step(batches)
+    row = trainer.advance(batches)
     assert row["skipped"] == 1.0
     assert all(torch.equal(p, weights[n]) for p, n in trainer.names.items())
     assert all(
@@ -123,7 +121,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
         for k, v in s.items()
     }
     assert moments.keys() == after.keys()
-    assert "skipped" not in trainer._train_step(batches)
+    assert "skipped" not in trainer.advance(batches)
     assert any(not torch.equal(p, weights[n]) for p, n in trainer.names.items())
 
 
@@ -181,7 +179,7 @@ def test_an_unknown_tracker_is_refused_before_training(tmp_path: Path) -> None:
 
 
 def test_processes_that_found_different_checkpoints_do_not_start(tmp_path: Path) -> None:
-    trainer = tiny_trainer(tmp_path)
-    trainer.accelerator.gather = lambda steps: torch.tensor([3, -1])  # type: ignore[method-assign]
+    accelerator = tiny_trainer(tmp_path).accelerator
+    accelerator.gather = lambda steps: torch.tensor([3, -1])  # type: ignore[method-assign]
     with pytest.raises(ValueError, match=r"steps \[-1, 3\].*one folder"):
-        trainer._agree(3)
+        check_agreement(accelerator, tmp_path, 3)

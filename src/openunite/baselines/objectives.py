@@ -118,9 +118,7 @@ class PosteriorAutoencoderObjective(BaselineObjective):
         yield LossTerm("total", total, 1.0, shown, z0.detach())
 
 
-def draw_latents(
-    unite: UniteObjective, batch: Batch, random: SlotRandom
-) -> Float[Tensor, "b k c"]:
+def draw_latents(unite: UniteObjective, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
     """Latents to denoise: those of the tokenizer, or samples of its posterior if it has one."""
     if isinstance(unite.encoder, PosteriorEncoder):
         return _sample(unite, *_posterior(unite, batch, random), batch, random)

@@ -141,7 +141,7 @@ class Trainer:
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Take one optimizer step; returns its row of the log."""
-        row, verdict = self.train_step(self.step, batches, stop=self.signals.asked)
+        row, verdict = self.train_step(self.step, batches, lambda: self.signals.asked)
         self.agreed = verdict.stop
         self.bad_steps = 0 if verdict.finite else self.bad_steps + 1
         if self.bad_steps >= MAX_BAD_STEPS:
