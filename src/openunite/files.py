@@ -1,19 +1,106 @@
-"""Files of a run folder that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and checksums of files."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write bytes into; at the end it is flushed to disk and takes the place of `path`.
+
+    After an error `path` is as it was. The unfinished file has a name of this process's own.
+    """
+    final = path.resolve()  # a link stays a link
+    temporary = final.with_name(f".{final.name}.writing-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, under another name first."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write UTF-8; the file appears whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Indented, with a newline at the end."""
+    """Write indented JSON with a newline at the end; the file appears whole or not at all."""
     write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote. ValueError names a file that is damaged or holds no mapping."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"{path} is damaged: it is no JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: expected a mapping, got {type(values).__name__}")
+    return values
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A folder beside `final` to write into; at the end it is flushed to disk and takes its place.
+
+    After an error `final` is as it was. What else stood in an earlier `final` is kept, except in
+    subfolders that are written anew.
+    """
+    final = final.resolve()
+    temporary = final.with_name(f".{final.name}.writing-{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
+            flush(path)
+        _take_place(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _take_place(temporary: Path, final: Path) -> None:
+    """Rename; an earlier `final` is `.NAME.before-PID` for the moment between two renames."""
+    before = final.with_name(f".{final.name}.before-{os.getpid()}")
+    if not final.exists():
+        os.rename(temporary, final)
+    else:
+        os.rename(final, before)
+        try:
+            os.rename(temporary, final)
+        except BaseException:
+            os.rename(before, final)
+            raise
+        for entry in before.iterdir():
+            if not (final / entry.name).exists():
+                os.rename(entry, final / entry.name)
+        shutil.rmtree(before)
+    flush(final.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's contents, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
