@@ -1,6 +1,5 @@
 """Finding the model behind a name: a run, a pipeline folder, or a hub id."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from openunite.evaluation.images.features.base import module_checksum
+from openunite.files import read_json
 from openunite.flow.guidance import NO_GUIDANCE
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
@@ -80,8 +80,7 @@ def _from_checkpoint(run: Path, weights: str = "ema") -> UnitePipeline:
 def _record(run: Path) -> dict[str, Any]:
     """data.json, which `train` writes; empty in a folder that holds settings alone."""
     record = run / "data.json"
-    found: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
-    return found
+    return read_json(record) if record.is_file() else {}
 
 
 def make_pipeline(

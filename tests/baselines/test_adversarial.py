@@ -12,10 +12,14 @@ from tests.training.tiny import TinyImages, tiny_config
 from torch import nn
 
 from openunite import ImagePipeline
-from openunite.baselines.adversarial import AdversarialDecoderObjective, Discriminator
+from openunite.baselines.adversarial import (
+    AdversarialDecoderObjective,
+    Discriminator,
+    adversarial_decoder,
+)
 from openunite.batch import Evidence
 from openunite.flow.random import SlotRandom
-from openunite.objective import LossTerm
+from openunite.objective import LossTerm, UniteObjective
 from openunite.training.build import build_models, build_objective
 from openunite.training.trainer import Trainer
 
@@ -25,12 +29,11 @@ DECODER: dict[str, Any] = {"init_from": "elsewhere", "objective__stage": "decode
 
 def objective_of(tiny_models: Build, **settings: Any) -> tuple[AdversarialDecoderObjective, Any]:
     models = tiny_models()
-    discriminator = Discriminator(models.encoder)
-    perturb(discriminator.head)
+    weight = settings.pop("adversarial_weight", 0.1)
+    unite = UniteObjective(models.encoder, models.decoder, models.modality, **settings)
+    objective = adversarial_decoder(unite, weight)
+    perturb(objective.discriminator.head)
     models.encoder.requires_grad_(False)
-    objective = AdversarialDecoderObjective(
-        models.encoder, models.decoder, models.modality, discriminator=discriminator, **settings
-    )
     return objective, models.batch
 
 
@@ -55,7 +58,7 @@ def test_the_decoder_follows_both_gradients_in_the_given_proportion(tiny_models:
     objective, batch = objective_of(tiny_models, adversarial_weight=0.3, recon_noise_share=0.0)
     term, other = objective.terms(batch, STEP, slots())
     data = objective.modality.prepare(batch, slots())
-    output = objective.decoder(objective.tokenize(data, slots()))
+    output = objective.decoder(objective.unite.tokenize(data, slots()))
     real, fake = (objective.discriminator(x) for x in (data.data, output))
     l1 = (output - data.data).abs().mean()
     torch.testing.assert_close(term.value, l1)
@@ -87,7 +90,8 @@ def test_a_part_of_the_batch_gets_its_part_of_the_gradient(tiny_models: Build) -
 
 def test_the_discriminator_learns_first(tiny_models: Build) -> None:
     objective, _ = objective_of(tiny_models, adversarial_weight=0.2, flow_ramp_steps=10)
-    assert [objective.flow_weight_at(s) for s in (0, 9, 10, 99)] == [0.0, 0.0, 0.2, 0.2]
+    weights = [objective.weights(step) for step in (0, 9, 10, 99)]
+    assert weights == [{"adversarial_weight": w} for w in (0.0, 0.0, 0.2, 0.2)]
 
 
 def test_the_discriminator_starts_from_the_encoder_and_is_its_own(tiny_models: Build) -> None:
@@ -136,10 +140,9 @@ def test_latents_and_what_is_generated_in_them_stay_bit_for_bit(tmp_path: Path) 
 def test_it_resumes_with_its_discriminator(tmp_path: Path) -> None:
     whole, first = trainer_of(tmp_path / "whole", steps=8), trainer_of(tmp_path / "parts", steps=8)
     whole.fit()
-    first.config = tiny_config(**DECODER, steps=8, checkpoint_every=3)
     iterator = iter(first.batches())
     for _ in range(3):
-        first._train_step(iterator)
+        first.advance(iterator)
     first.save()
     second = trainer_of(tmp_path / "parts", steps=8)
     second.fit()
@@ -149,5 +152,7 @@ def test_it_resumes_with_its_discriminator(tmp_path: Path) -> None:
 
 
 def test_it_is_for_images_and_needs_a_run() -> None:
-    with pytest.raises(ValueError, match="stage decoder needs modality image and init_from"):
+    with pytest.raises(ValueError, match="stage decoder needs init_from, the run it starts from"):
         tiny_config(objective__stage="decoder")
+    with pytest.raises(ValueError, match="stage decoder needs modality image, got 'molecule'"):
+        tiny_config(modality="molecule", **DECODER)

@@ -9,7 +9,7 @@ from tests.baselines.test_objectives import build
 from tests.test_objective import slots
 
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
-from openunite.baselines.objectives import DenoiserObjective
+from openunite.baselines.objectives import DenoiserObjective, draw_latents
 from openunite.baselines.staged import standardize
 from openunite.batch import Evidence
 
@@ -24,10 +24,10 @@ def test_latents_get_mean_0_and_deviation_1_and_pixels_stay(
 
     objective, batch = build(models, encoder_class, DenoiserObjective)
     data = objective.modality.prepare(batch, None)
-    before = objective.tokenize(data, slots())
+    before = draw_latents(objective.unite, data, slots())
     pixels = objective.decoder(before)
     standardize(objective, batch, slots())
-    after = objective.tokenize(data, slots())
+    after = draw_latents(objective.unite, data, slots())
     torch.testing.assert_close(after.mean((0, 1)), torch.zeros(6), rtol=0, atol=1e-4)
     torch.testing.assert_close(after.flatten(0, 1).std(0), torch.ones(6), rtol=1e-4, atol=0)
     assert not torch.allclose(before, after, atol=0.05)
@@ -40,7 +40,7 @@ def test_the_log_variances_follow(tiny_models: Callable[..., Any]) -> None:
     prepared = objective.modality.prepare(batch, None)
     given = torch.zeros(6, 4, 6), torch.zeros(6), Evidence(observation=prepared.data)
     mean, log_variance = objective.encoder.posterior(*given)
-    scale = objective.tokenize(prepared, slots()).flatten(0, 1).std(0)
+    scale = draw_latents(objective.unite, prepared, slots()).flatten(0, 1).std(0)
     standardize(objective, batch, slots())
     mean_after, log_variance_after = objective.encoder.posterior(*given)
     torch.testing.assert_close(
@@ -55,9 +55,9 @@ def test_norms_without_a_bias_keep_pixels_too(tiny_models: Callable[..., Any], k
         lambda **_: tiny_models(latent_norm=kind), SeparateEncoder, DenoiserObjective
     )
     data = objective.modality.prepare(batch, None)
-    pixels = objective.decoder(objective.tokenize(data, slots()))
+    pixels = objective.decoder(draw_latents(objective.unite, data, slots()))
     standardize(objective, batch, slots())
-    after = objective.tokenize(data, slots())
+    after = draw_latents(objective.unite, data, slots())
     torch.testing.assert_close(objective.decoder(after), pixels, rtol=1e-4, atol=1e-4)
     if kind == "rmsnorm":
         torch.testing.assert_close(after.flatten(0, 1).std(0), torch.ones(6), rtol=1e-4, atol=0)

@@ -136,15 +136,15 @@ def train(here: Trainer) -> int:
         assert_that_places_matter()
         there = Trainer(here.objective, here.dataset, here.config, here.folder)
         counts: list[int] = []
-        step = there._train_step
+        step = there.train_step
 
-        def counting(given: Any) -> dict[str, Any]:
+        def counting(*given: Any, **how: Any) -> Any:
             counts.append(len(asked))
-            return step(given)
+            return step(*given, **how)
 
-        there._train_step, there.batches = counting, lambda: batches  # type: ignore
+        there.train_step, there.batches = counting, lambda: batches  # type: ignore
         with pytest.raises(StopIteration):  # the loop itself, until there is no more data
-            there._loop(MetricsLog(None, 0, []), ProgressBar(0, 9, shown=False), GUARD)
+            there.run(MetricsLog(None, 0, []), ProgressBar(0, 9, shown=False), GUARD)
         places = {p.device.type for m in (there.model, there.ema.model) for p in m.parameters()}
         assert places == {AWAY}, places
         sample(there)

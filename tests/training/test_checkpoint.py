@@ -20,6 +20,7 @@ from openunite.training.checkpoint import (
     FORMAT_VERSION,
     CheckpointError,
     Loaded,
+    NewerFormatError,
     list_checkpoints,
     load_checkpoint,
     load_newest,
@@ -133,11 +134,16 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
-    leftover = tmp_path / ".writing-00000003-1"
-    leftover.mkdir()
-    (leftover / "model.safetensors").write_bytes(b"half")
+    """Of a process that has ended; what another one is writing stays."""
+    ended = multiprocessing.get_context("fork").Process(target=str)
+    ended.start()
+    ended.join()
+    for process in (ended.pid, os.getppid()):
+        leftover = tmp_path / f".writing-00000003-{process}"
+        leftover.mkdir()
+        (leftover / "model.safetensors").write_bytes(b"half")
     save(tmp_path, 4)
-    assert names(tmp_path) == ["step-00000004"]
+    assert names(tmp_path) == [f".writing-00000003-{os.getppid()}", "step-00000004"]
 
 
 # ---- whole or not at all --------------------------------------------------------------------
@@ -282,16 +288,64 @@ def test_an_unreadable_manifest_is_passed_over(tmp_path: Path, text: str | None)
     assert "no readable manifest.json" in complaints[0]
 
 
-def test_a_newer_format_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
+def test_a_newer_format_is_neither_passed_over_nor_replaced(tmp_path: Path) -> None:
+    """An older version must not destroy the newest state of a run."""
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
     manifest = json.loads((path / "manifest.json").read_text())
     newer = FORMAT_VERSION + 1
     (path / "manifest.json").write_text(json.dumps({**manifest, "format_version": newer}))
-    with pytest.raises(CheckpointError, match=rf"has format {newer}, .*up to {FORMAT_VERSION}"):
-        load_checkpoint(path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    message = rf"step-00000002 has format {newer}, .*up to {FORMAT_VERSION} .*upgrade it"
+    for attempt in (
+        lambda: load_checkpoint(path),
+        lambda: load_newest(tmp_path),
+        lambda: save(tmp_path, 2),
+    ):
+        with pytest.raises(NewerFormatError, match=message):
+            attempt()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format_version": "1"},
+        {"format_version": None},
+        {"format_version": True, "sha256": {"state.json": 3}},
+        {"format_version": 0},
+        {"sha256": []},
+        {"sha256": {}},
+        {"sha256": "state.json"},
+        {"sha256": {"state.json": []}},
+        {"sha256": {"../step-00000001/state.json": "0"}},
+    ],
+)
+def test_a_manifest_of_another_form_is_passed_over(tmp_path: Path, changes: dict) -> None:
+    older, newer = save(tmp_path, 1), save(tmp_path, 2)
+    manifest = json.loads((newer / "manifest.json").read_text())
+    (newer / "manifest.json").write_text(json.dumps({**manifest, **changes}))
     loaded, complaints = load_newest(tmp_path)
-    assert loaded is None
-    assert "upgrade it" in complaints[0]
+    assert loaded is not None
+    assert loaded.path == older
+    assert len(complaints) == 1
+    assert str(newer) in complaints[0]
+
+
+def test_only_what_the_manifest_names_is_loaded(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    shutil.copy(path / "ema.safetensors", path / "other.safetensors")
+    assert newest(tmp_path).tensors.keys() == {"model", "ema"}
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_passed_over_and_replaced(tmp_path: Path) -> None:
+    older = save(tmp_path, 1)
+    (tmp_path / "step-00000002").write_bytes(b"no folder")
+    loaded, complaints = load_newest(tmp_path)
+    assert loaded is not None
+    assert loaded.path == older
+    assert "step-00000002 has no readable manifest.json" in complaints[0]
+    assert_holds(save(tmp_path, 2), 2)
 
 
 @pytest.mark.parametrize("keep", [1, 2])

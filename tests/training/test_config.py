@@ -210,15 +210,19 @@ def test_an_added_and_a_removed_setting_of_the_modality_are_reported(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective.stage": "denoiser"}, "needs a tokenizer of its own and init_from"),
+        ({"objective.stage": "denoiser"}, "stage denoiser needs tokenizer separate/posterior with"),
         (
             {"objective.stage": "denoiser", "model.tokenizer": "separate"},
-            "needs a tokenizer of its own and init_from",
+            "stage denoiser needs init_from, the run of the autoencoder; got none",
         ),
-        ({"model.tokenizer": "posterior"}, "needs two stages and latent_norm none"),
+        ({"model.tokenizer": "posterior"}, "stage joint needs .*; got tokenizer posterior with"),
+        (
+            {"objective.stage": "autoencoder", "model.tokenizer": "posterior"},
+            "tokenizer posterior needs latent_norm none, got 'layernorm'",
+        ),
         (
             {"objective.stage": "autoencoder", "objective.stop_gradient": False},
-            "stop_gradient false needs stage joint",
+            "needs .* stop_gradient true.*; got tokenizer shared with stop_gradient false",
         ),
     ],
 )

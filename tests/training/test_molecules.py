@@ -101,13 +101,14 @@ def test_eight_molecules_are_learned_by_heart(tmp_path: Path) -> None:
         known,
         settings={"rotate": False},
         batch_size=8,
+        steps=400,
         objective__flow_draws=1,
+        objective__flow_ramp=0.01,
         objective__recon_noise_start=0.95,
         model__width=64,
         model__decoder_width=64,
         model__latent_channels=12,
     )
-    run.config = replace(run.config, steps=400)
     run.fit()
     pipeline = MoleculePipeline(run.ema.model.encoder, run.ema.model.decoder)
     outputs = pipeline.reconstruct(known)

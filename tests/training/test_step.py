@@ -136,9 +136,9 @@ def test_a_compiled_step_has_fused_draws_and_a_compiled_loss(
 
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: None)
     monkeypatch.setattr(ImageModality, "compile", lambda self: losses.append(self))
-    monkeypatch.setattr("openunite.training.trainer.SlotRandom", drawing)
+    monkeypatch.setattr("openunite.training.step.SlotRandom", drawing)
     trainer = tiny_trainer(tmp_path, compile=compiled)
-    trainer._train_step(iter(trainer.batches()))
+    trainer.advance(iter(trainer.batches()))
     assert asked == [compiled]
     assert losses == [trainer.objective.modality] * compiled
 
@@ -225,11 +225,11 @@ def test_forward_and_backward_never_wait(perceptual: bool, monkeypatch: pytest.M
 
 def test_a_step_waits_once_to_see_that_it_is_finite(tmp_path: Path) -> None:
     trainer, batches = ready(tmp_path, flow_draws=3)
-    trainer._train_step(batches)
+    trainer.advance(batches)
     trainer.optimizers["adamw"].step = lambda: None  # type: ignore[method-assign]  see below
     loaded = iter([next(batches)])  # the loader's own work is on the host
     with Waits() as waits:
-        trainer._train_step(loaded)
+        trainer.advance(loaded)
     # AdamW's fused step reads its counter on a CPU; on a GPU the counter stays there.
     assert waits.seen == ["aten::_local_scalar_dense"]
 
@@ -237,12 +237,12 @@ def test_a_step_waits_once_to_see_that_it_is_finite(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_on_a_gpu_waits_once(tmp_path: Path) -> None:
     trainer, batches = ready(tmp_path, flow_draws=3)
-    trainer._train_step(batches)
+    trainer.advance(batches)
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")  # a line that waits twice counts twice
-            trainer._train_step(batches)
+            trainer.advance(batches)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert sum("synchroniz" in str(w.message) for w in found) <= 1
@@ -273,13 +273,13 @@ def test_only_what_goes_through_wide_is_float64(
     trainer, log = tiny_trainer(tmp_path, log_every=1), MetricsLog(None, 0, [])
     batches = iter(trainer.batches())
     with Doubles() as doubles:
-        log.add(trainer._train_step(batches))
+        log.add(trainer.advance(batches))
         log.flush()
     assert doubles.seen
-    for module in ("trainer", "collapse", "log"):
+    for module in ("step", "collapse", "log"):
         monkeypatch.setattr(f"openunite.training.{module}.wide", torch.Tensor.float)
     with Doubles() as doubles:
-        log.add(trainer._train_step(batches))
+        log.add(trainer.advance(batches))
         rows = log.flush()
     assert doubles.seen == []
     assert rows[0]["latent_spread"] > 0.0
@@ -296,8 +296,8 @@ def ready(folder: Path, **objective: Any) -> tuple[Trainer, Iterator[Any]]:
 
 def peak(folder: Path, draws: int) -> int:
     trainer, batches = ready(folder, flow_draws=draws)
-    trainer._train_step(batches)  # optimizer state
-    return peak_bytes(lambda: trainer._train_step(batches), trainer.accelerator.device)
+    trainer.advance(batches)  # optimizer state
+    return peak_bytes(lambda: trainer.advance(batches), trainer.accelerator.device)
 
 
 def test_peak_memory_does_not_grow_with_the_number_of_draws(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_the_decoded_image_is_gone_when_flow_draws_are_computed(tmp_path: Path) 
 
     decoder.register_forward_hook(note)
     object.__setattr__(trainer.objective, "flow_loss", counted)
-    trainer._train_step(batches)
+    trainer.advance(batches)
     assert len(kept) == 2
     assert alive == [0, 0]
 
@@ -331,8 +331,8 @@ def test_the_decoded_image_is_gone_when_flow_draws_are_computed(tmp_path: Path) 
 def test_memory_of_a_step_sees_what_is_kept(tmp_path: Path) -> None:
     """The measure itself: terms held until the last is computed take more."""
     trainer, batches = ready(tmp_path, flow_draws=14)
-    trainer._train_step(batches)
+    trainer.advance(batches)
     lazy, device = trainer.objective.terms, trainer.accelerator.device
-    flat = peak_bytes(lambda: trainer._train_step(batches), device)
+    flat = peak_bytes(lambda: trainer.advance(batches), device)
     object.__setattr__(trainer.objective, "terms", lambda *given: iter(list(lazy(*given))))
-    assert peak_bytes(lambda: trainer._train_step(batches), device) > 1.5 * flat
+    assert peak_bytes(lambda: trainer.advance(batches), device) > 1.5 * flat

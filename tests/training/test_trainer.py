@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from tests.training.tiny import tiny_trainer
 
 from openunite.objective import LossTerm, UniteObjective
 from openunite.training.collapse import CollapseError
-from openunite.training.trainer import MAX_BAD_STEPS
+from openunite.training.trainer import MAX_BAD_STEPS, check_agreement
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -33,15 +35,13 @@ def test_the_first_gradients_agree_under_accumulation(tmp_path: Path) -> None:
     gradients = []
     for name, micro in (("one", 16), ("four", 4)):
         trainer = tiny_trainer(tmp_path / name, micro_batch_size=micro)
-        kept = {}
-        trainer._update = lambda row, t=trainer, kept=kept: kept.update(  # type: ignore[method-assign]
-            {n: p.grad.clone() for p, n in t.names.items()}
-        )
         with torch.no_grad():
             for parameter in trainer.names:
                 parameter.add_(0.02)  # away from the zero initialization, where gradients vanish
-        trainer._train_step(iter(trainer.batches()))
-        gradients.append(kept)
+        trainer.train_step.accumulate(0, iter(trainer.batches()))
+        gradients.append(
+            {n: p.grad.clone() for p, n in trainer.names.items() if p.grad is not None}
+        )
     for name, one in gradients[0].items():
         torch.testing.assert_close(one, gradients[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
@@ -92,7 +92,7 @@ class Poisoned(UniteObjective):
 
 def poison(trainer: Any, bad: tuple[int, ...], kind: str) -> None:
     fields = dict(vars(trainer.objective))
-    trainer.objective = Poisoned(**fields, bad=bad, kind=kind)
+    trainer.train_step.objective = Poisoned(**fields, bad=bad, kind=kind)
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
@@ -101,7 +101,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
     poison(trainer, (3,), kind)
     batches = iter(trainer.batches())
     for _ in range(3):
-        trainer._train_step(batches)
+        trainer.advance(batches)
     weights = {n: p.detach().clone() for p, n in trainer.names.items()}
     averages = [p.clone() for p in trainer.ema.model.parameters()]
     moments = {
@@ -110,7 +110,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
         for n, s in enumerate(o.state.values())
         for k, v in s.items()
     }
-    row = trainer._train_step(batches)
+    row = trainer.advance(batches)
     assert row["skipped"] == 1.0
     assert all(torch.equal(p, weights[n]) for p, n in trainer.names.items())
     assert all(
@@ -123,7 +123,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, kind: str)
         for k, v in s.items()
     }
     assert moments.keys() == after.keys()
-    assert "skipped" not in trainer._train_step(batches)
+    assert "skipped" not in trainer.advance(batches)
     assert any(not torch.equal(p, weights[n]) for p, n in trainer.names.items())
 
 
@@ -133,7 +133,7 @@ def test_a_step_with_latents_that_are_not_finite_is_skipped(tmp_path: Path) -> N
     assert trainer.fit().finished
     found = rows(tmp_path)
     assert [row["step"] for row in found if "skipped" in row] == [5]
-    assert math.isnan(found[4]["effective_rank"])
+    assert found[4]["effective_rank"] is None
     assert found[9]["effective_rank"] > 0.0
 
 
@@ -141,9 +141,64 @@ def test_a_step_with_latents_that_are_not_finite_is_skipped(tmp_path: Path) -> N
 def test_a_run_of_bad_steps_stops_with_advice(tmp_path: Path, kind: str) -> None:
     trainer = tiny_trainer(tmp_path, steps=60)
     poison(trainer, tuple(range(2, 60)), kind)
-    with pytest.raises(FloatingPointError, match="not finite for 20 steps"):
+    message = "not finite for 20 steps .* up to step 22; .*No checkpoint is known to be good"
+    with pytest.raises(FloatingPointError, match=message):
         trainer.fit()
     assert len(rows(tmp_path)) >= MAX_BAD_STEPS
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_bad_steps_are_not_saved_and_the_good_checkpoint_is_named(tmp_path: Path) -> None:
+    changes = {"steps": 60, "checkpoint_every": 4, "keep_checkpoints": 1}
+    trainer = tiny_trainer(tmp_path, **changes)
+    poison(trainer, tuple(range(10, 60)), "loss")  # the 11th step is the first bad one
+    with pytest.raises(FloatingPointError, match=r"good is .*step-00000008; .*resumes there"):
+        trainer.fit()
+    assert checkpoints(tmp_path) == ["step-00000008"]
+    again = tiny_trainer(tmp_path, **changes)
+    again.fit()  # whatever it was is gone
+    assert again.step == 60
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 61))
+
+
+def test_a_checkpoint_that_only_bad_steps_followed_is_set_aside(tmp_path: Path) -> None:
+    """The same command must not begin with it for ever."""
+    trainer = tiny_trainer(tmp_path, steps=60, checkpoint_every=4)
+    poison(trainer, tuple(range(8, 60)), "loss")
+    with pytest.raises(FloatingPointError, match=r"known to be good is .*step-00000004;"):
+        trainer.fit()
+    assert checkpoints(tmp_path) == ["step-00000004", "useless-step-00000008"]
+
+
+def test_a_single_bad_step_costs_no_checkpoint_but_its_own(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, steps=12, checkpoint_every=4, keep_checkpoints=9)
+    poison(trainer, (3,), "loss")
+    trainer.fit()
+    assert checkpoints(tmp_path) == ["step-00000008", "step-00000012"]
+
+
+def test_a_run_that_ends_with_a_bad_step_is_finished_and_keeps_a_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    trainer = tiny_trainer(tmp_path, steps=12, checkpoint_every=4, keep_checkpoints=1)
+    poison(trainer, (11,), "loss")
+    result = trainer.fit()
+    assert (result.finished, result.steps_done) == (True, 12)
+    assert checkpoints(tmp_path) == ["step-00000008", "step-00000012"]
+
+
+def test_a_stop_among_bad_steps_goes_on_from_the_last_good_checkpoint(tmp_path: Path) -> None:
+    def stop(model: object, step: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = tiny_trainer(tmp_path, stop, steps=12, checkpoint_every=4, preview_every=6)
+    poison(trainer, (5,), "loss")
+    result = trainer.fit()
+    assert (result.finished, result.steps_done) == (False, 4)
+    assert checkpoints(tmp_path) == ["step-00000004"]
 
 
 def test_indivisible_batches_are_refused(tmp_path: Path) -> None:
@@ -181,7 +236,7 @@ def test_an_unknown_tracker_is_refused_before_training(tmp_path: Path) -> None:
 
 
 def test_processes_that_found_different_checkpoints_do_not_start(tmp_path: Path) -> None:
-    trainer = tiny_trainer(tmp_path)
-    trainer.accelerator.gather = lambda steps: torch.tensor([3, -1])  # type: ignore[method-assign]
+    accelerator = tiny_trainer(tmp_path).accelerator
+    accelerator.gather = lambda steps: torch.tensor([3, -1])  # type: ignore[method-assign]
     with pytest.raises(ValueError, match=r"steps \[-1, 3\].*one folder"):
-        trainer._agree(3)
+        check_agreement(accelerator, tmp_path, 3)

@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 from tests.training.tiny import tiny_config, tiny_trainer
 from torch.distributed.tensor import DTensor
 
+from openunite.flow.random import SlotRandom
 from openunite.objective import LossTerm
 from openunite.training.config import ModelConfig
 from openunite.training.sharding import whole
+from openunite.training.step import Verdict
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -52,25 +54,20 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
     fetch = trainer.dataset.batch
     trainer.dataset.batch = lambda indices: (seen.extend(indices), fetch(indices))[1]  # type: ignore
     gradients: dict[str, torch.Tensor] = {}
-    update = trainer._update
+    update, terms = trainer.train_step.update, trainer.objective.terms
 
-    def record(row: dict) -> None:
-        if trainer.step == 3:
+    def record(step: int, verdict: Verdict) -> float:
+        if step == 3:
             used = {n: p.grad for p, n in trainer.names.items() if p.grad is not None}
             gradients.update({f"grad.{n}": whole(grad).clone() for n, grad in used.items()})
-        update(row)
-
-    def signalled(*given: object) -> None:
-        if trainer.step + 1 == steps and rank == world - 1 and not trainer.signals.asked:
-            os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes one machine back
-        accumulate(*given)
+        return update(step, verdict)
 
     def counted(tensor: torch.Tensor, how: str) -> torch.Tensor:
         reductions.append(how)
         return reduce(tensor, how)
 
     events: list[str] = []  # loss terms, and messages of gradients, as they happen
-    following, all_reduce = trainer._next, torch.distributed.all_reduce
+    all_reduce = torch.distributed.all_reduce
 
     def message(tensor: torch.Tensor, *given: Any, **how: Any) -> Any:
         work = all_reduce(tensor, *given, **how)
@@ -79,16 +76,19 @@ def main(folder: Path, micro_batch_size: int, sharding: str, steps: int) -> None
         events.append(f"message of {tensor.numel()}")
         return Awaited(work, events)
 
-    def term(terms: Iterator[LossTerm]) -> LossTerm | None:
-        found = following(terms)
-        events.extend(["term"] if found is not None else [])
-        return found
+    def watched(batch: Any, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+        if step + 1 == steps and rank == world - 1 and not trainer.signals.asked:
+            os.kill(os.getpid(), signal.SIGTERM)  # like a cluster that takes one machine back
+        for term in terms(batch, step, random):
+            events.append("term")
+            yield term
 
-    torch.distributed.all_reduce, trainer._next = message, term  # type: ignore
+    torch.distributed.all_reduce = message  # type: ignore
+    object.__setattr__(trainer.objective, "terms", watched)
     reductions: list[str] = []
-    accumulate, reduce = trainer._accumulate, trainer.accelerator.reduce
-    trainer._accumulate, trainer.accelerator.reduce = signalled, counted  # type: ignore
-    trainer._update = record  # type: ignore[method-assign]
+    reduce = trainer.accelerator.reduce
+    trainer.accelerator.reduce = counted  # type: ignore
+    trainer.train_step.update = record  # type: ignore[method-assign]
     trainer.accelerator.end_training = lambda: None  # it ends the processes' group
     trainer.fit()
     weights = {f"weight.{n}": whole(p.detach()).clone() for p, n in trainer.names.items()}
@@ -110,7 +110,7 @@ def default_loss(folder: Path, micro_batch_size: int, sharding: str) -> dict[str
     trainer = tiny_trainer(folder / "absolute", steps=3, optimizer__warmup_steps=1, **changes)
     batches, rows = iter(trainer.batches()), []
     for _ in range(3):
-        row = trainer._train_step(batches)
+        row = trainer.advance(batches)
         rows.append(torch.stack([row["loss"], row["grad_norm"].double()]))
     found = {f"absolute.{n}": whole(p.detach()).clone() for p, n in trainer.names.items()}
     return {"absolute.rows": torch.stack(rows), **found}

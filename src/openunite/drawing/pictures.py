@@ -237,13 +237,16 @@ def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """All complete rows, ordered by step; if a step was logged twice, the later row counts."""
+    """All complete rows, ordered by step; if a step was logged twice, the later row counts.
+
+    null stands for a number that was not finite, and is read as NaN.
+    """
     rows: dict[float, dict[str, float]] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             continue  # a run that is killed while writing leaves half a line
         if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
-            rows[row["step"]] = row
+            rows[row["step"]] = {k: math.nan if v is None else v for k, v in row.items()}
     return [rows[step] for step in sorted(rows)]

@@ -23,10 +23,15 @@ from openunite.training.sharding import shard_like
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8})")
+_FILE = re.compile(r"\w+\.(safetensors|json)")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or of a newer format."""
+    """A checkpoint is missing or damaged; another one may do."""
+
+
+class NewerFormatError(ValueError):
+    """A checkpoint was written by a newer version: nothing may be passed over or replaced."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ def save_checkpoint(
 
     Afterwards only the `keep` newest checkpoints up to this step are left. A sound checkpoint of
     the same step stays as it is: a step determines its contents, and no file is ever missing.
-    OSError if the disk is full or cannot be written; earlier checkpoints are then untouched.
+    OSError if the disk is full or cannot be written, NewerFormatError where a newer version has
+    saved this step; earlier checkpoints are then untouched.
     """
     final, temporary = folder / checkpoint_name(step), folder / f".writing-{step:08d}-{os.getpid()}"
     if is_sound(final):
@@ -59,7 +65,7 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         _write(temporary, step, tensors, state)
-        shutil.rmtree(final, ignore_errors=True)
+        _remove(final)
         os.rename(temporary, final)
         flush(folder)
     except BaseException as error:
@@ -104,10 +110,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
 
 
+def set_aside(folder: Path, step: int) -> None:
+    """Rename the checkpoint of a step, if there is one, so that no run goes on from it."""
+    path = folder / checkpoint_name(step)
+    if path.exists():
+        aside = path.with_name(f"useless-{path.name}")
+        _remove(aside)
+        os.rename(path, aside)
+
+
 def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
     """The newest sound checkpoint, each file hashed once, and complaints about newer ones.
 
-    None if there is no sound one; the complaints then say why.
+    None if there is no sound one; the complaints then say why. NewerFormatError if this version
+    cannot read one of the newer ones.
     """
     complaints: list[str] = []
     for path in list_checkpoints(folder):
@@ -121,16 +137,20 @@ def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The manifest, once every checksum fits. CheckpointError otherwise."""
+    """The manifest, once every checksum fits. CheckpointError or NewerFormatError otherwise."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         version, sums = manifest["format_version"], manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} has no readable manifest.json; it is ignored") from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format {version}, this openunite reads up to {FORMAT_VERSION}; upgrade it"
+    if type(version) is int and version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{path} has format {version}, this openunite reads up to {FORMAT_VERSION} and touches "
+            "nothing: upgrade it, or move that folder away to go on from an earlier checkpoint"
         )
+    named = isinstance(sums, dict) and all(_FILE.fullmatch(name) for name in sums)
+    if version != FORMAT_VERSION or not named or "state.json" not in sums:
+        raise CheckpointError(f"{path} has a damaged manifest.json; it is ignored")
     for name, expected in sums.items():
         if not (path / name).is_file() or sha256_of(path / name) != expected:
             raise CheckpointError(f"{path / name} is missing or damaged (sha256 differs)")
@@ -148,9 +168,13 @@ def is_sound(path: Path) -> bool:
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors by file and the state that `save_checkpoint` was given."""
-    verify(path)
-    tensors = {p.stem: load_file(p) for p in sorted(path.glob("*.safetensors"))}
-    return tensors, json.loads((path / "state.json").read_text())
+    names = sorted(verify(path)["sha256"])
+    try:
+        state: dict[str, Any] = json.loads((path / "state.json").read_text())
+        files = [path / name for name in names if name.endswith(".safetensors")]
+        return {file.stem: load_file(file) for file in files}, state
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); it is ignored") from error
 
 
 def optimizer_tensors(
@@ -179,6 +203,28 @@ def restore_optimizer(
 def _prune(folder: Path, keep: int, newest: Path) -> None:
     """Later steps than `newest` are damaged, since the run fell back behind them: not counted."""
     for old in [p for p in list_checkpoints(folder) if p.name <= newest.name][keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     for leftover in folder.glob(".writing-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if not _is_running(leftover.name.rpartition("-")[2]):
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """A folder, or a file in the place of one; nothing if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process of this machine, other than this one, has the number; True if unknown."""
+    if os.name != "posix":  # elsewhere asking by a signal would end it
+        return process != str(os.getpid())
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return int(process) != os.getpid()

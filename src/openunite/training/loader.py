@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from openunite.batch import Batch
 from openunite.training.config import RunConfig
 from openunite.training.schedule import SampleOrder
+from openunite.training.signals import stop_signals
 
 
 class TrainingData(Protocol):
@@ -64,11 +65,11 @@ class _Fetch(Dataset[Batch]):
 
 
 def _leave_signals(worker: int) -> None:
-    """SIGTERM and Ctrl-C often go to all processes at once, and PyTorch ends a run that loses one.
+    """Signals often go to all processes at once, and PyTorch ends a run that loses one.
 
     A worker ends with the process it works for.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 
 

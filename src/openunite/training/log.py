@@ -1,7 +1,12 @@
-"""Scalars of a run: kept on the device, written in bulk to metrics.jsonl, shown in a bar."""
+"""Scalars of a run: kept on the device, written in bulk to metrics.jsonl, shown in a bar.
+
+A line is one optimizer step as JSON; a number that is not finite is null there.
+"""
 
 import json
-from collections.abc import Callable, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,7 @@ from accelerate.tracking import get_available_trackers
 from torch import Tensor
 from tqdm import tqdm
 
-from openunite.files import write_text
+from openunite.files import whole_file
 from openunite.training.device import wide
 
 Row = dict[str, float]
@@ -26,19 +31,20 @@ class MetricsLog:
         self.path, self.sinks = path, sinks
         self._pending: list[dict[str, Any]] = []
         if path is not None:
-            _truncate(path, first_step)
+            for complaint in _resume(path, first_step):
+                print(f"warning: {complaint}", file=sys.stderr)
 
     def add(self, row: dict[str, Any]) -> None:
         """`row` holds "step" and numbers or 0-dim tensors."""
         self._pending.append(row)
 
     def flush(self) -> list[Row]:
-        """Write what was added since the last flush; returns it as numbers."""
+        """Write what was added since the last flush; returns it as numbers, NaN among them."""
         rows = _numbers(self._pending)
         self._pending = []
         if self.path is not None and rows:
-            with self.path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(map(_line, rows))
         for sink in self.sinks:
             for row in rows:
                 sink(row)
@@ -97,15 +103,51 @@ def _numbers(rows: list[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def _truncate(path: Path, first_step: int) -> None:
-    """Drop rows of steps that will be computed again after a resume, and a torn last line."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= first_step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            break
-    write_text(path, "".join(kept))
+def _line(row: Row) -> str:
+    """JSON knows neither NaN nor infinity."""
+    plain = {name: value if math.isfinite(value) else None for name, value in row.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def _resume(path: Path, first_step: int) -> list[str]:
+    """Drop rows of steps that will be computed again after a resume, and what is no row.
+
+    Returns a complaint if rows of steps that are not computed again are missing.
+    """
+    kept: dict[int, bytes] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        step = _step_of(line)
+        if step is not None and 1 <= step <= first_step:
+            kept[step] = line + b"\n"
+    if path.exists():
+        with whole_file(path) as file:
+            file.writelines(kept[step] for step in sorted(kept))
+    missing = [step for step in range(1, first_step + 1) if step not in kept]
+    if not missing:
+        return []
+    return [
+        f"{path} is damaged: the rows of {len(missing)} of {first_step} steps are missing "
+        f"({spans(missing)}); the run goes on, its curves will lack them"
+    ]
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a row; None for a line that is none, such as half of one after a kill."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # of JSON or of UTF-8
+        return None
+    step = row.get("step") if isinstance(row, dict) else None
+    return step if type(step) is int else None
+
+
+def spans(numbers: Iterable[int], most: int = 5) -> str:
+    """Ascending numbers in words, such as "3, 5 to 9", at most so many parts."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    parts = [f"{a} to {b}" if b > a else str(a) for a, b in found[:most]]
+    return ", ".join(parts + ["..."] * (len(found) > most))

@@ -1,21 +1,37 @@
-"""Asking a run to stop: SIGTERM from a cluster, Ctrl-C from a person."""
+"""Asking a run to stop: by a cluster, by a terminal that closes, or by a person."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
+# SIGTERM ends a job, SIGUSR1 is Slurm's warning before that, SIGHUP a connection that is lost.
+# Those that the platform lacks are left out.
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+_INSISTENT = ("SIGTERM", "SIGINT")  # a second one of these ends the process at once
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals of this platform that ask for a stop."""
+    return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
 
 class StopSignals:
-    """While active, SIGTERM and Ctrl-C ask for a stop after the running step; again kills."""
+    """While active, a signal asks for a stop after the running step; SIGTERM or Ctrl-C again kills.
+
+    SIGHUP stays ignored under nohup.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._insisted = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in stop_signals():
+                if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -24,6 +40,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
         self.asked = True
+        if signal.Signals(number).name in _INSISTENT:
+            if self._insisted:
+                raise KeyboardInterrupt
+            self._insisted = True

@@ -6,7 +6,7 @@ times. Those of a part that no later term reaches (the decoder's) travel while t
 computed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -90,14 +90,14 @@ class TrainStep:
     sharded: bool = False
 
     def __call__(
-        self, step: int, batches: Iterator[Batch], *, stop: bool = False
+        self, step: int, batches: Iterator[Batch], asked_to_stop: Callable[[], bool] = lambda: False
     ) -> tuple[dict[str, Any], Verdict]:
         """The scalars of optimizer step `step`, counted from 0, and whether to go on.
 
-        `stop` says that this process was asked to stop; the verdict says whether any was.
+        This process is asked once its gradients are there; the verdict is that of all processes.
         """
         totals = self.accumulate(step, batches)
-        row, stops = self._reduce(step, totals, stop)
+        row, stops = self._reduce(step, totals, asked_to_stop())
         row["grad_norm"] = clip_gradients(self.model.parameters(), self.config.optimizer.clip_norm)
         verdict = Verdict.read(row["loss"], row["grad_norm"], stops)
         row["learning_rate"] = self.update(step, verdict)

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from openunite.batch import Batch
 from openunite.training.checkpoint import (
+    checkpoint_name,
+    list_checkpoints,
     load_newest,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    set_aside,
 )
 from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
@@ -33,7 +36,10 @@ MAX_BAD_STEPS = 20
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a call to `fit` ended; `finished` is False after SIGTERM or Ctrl-C."""
+    """How a call to `fit` ended; `finished` is False after SIGTERM or Ctrl-C.
+
+    `steps_done` are saved: the next call goes on from there.
+    """
 
     steps_done: int
     finished: bool
@@ -85,7 +91,7 @@ class Trainer:
             optimizers=self.optimizers,
             sharded=sharded,
         )
-        self.step, self.seconds, self.bad_steps = 0, 0.0, 0
+        self.step, self.seconds, self.bad_steps, self.saved_step = 0, 0.0, 0, 0
         self.signals, self.agreed = StopSignals(), False
 
     def _compile(self, *, whole_graphs: bool) -> None:
@@ -101,7 +107,11 @@ class Trainer:
     # ---- the loop -------------------------------------------------------------------------
 
     def fit(self) -> TrainResult:
-        """Train to `config.steps`, or until a signal asks to stop; saves before it returns."""
+        """Train to `config.steps`, or until a signal asks to stop; saves before it returns.
+
+        After steps that are not finite only a finished run is saved: a checkpoint of such a state
+        could be useless, and would push out one that is not.
+        """
         self._resume()
         main = self.accelerator.is_main_process
         log = MetricsLog(self.folder / "metrics.jsonl" if main else None, self.step, self._track())
@@ -114,12 +124,13 @@ class Trainer:
             finally:
                 bar.advance(log.flush())
                 bar.close()
-        if self.step > first:
+        finished = self.step >= self.config.steps
+        if self.step > first and (finished or not self.bad_steps):
             self.save()
         self.average = gathered(self.ema.model)
         self.accelerator.end_training()
         rate = (self.step - first) * self.config.batch_size / max(1e-9, self.seconds - before)
-        return TrainResult(self.step, self.step >= self.config.steps, self.seconds, rate)
+        return TrainResult(self.saved_step, finished, self.seconds, rate)
 
     def run(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
         """Take steps up to the last one, or until a signal asks to stop."""
@@ -134,24 +145,42 @@ class Trainer:
                 rows = log.flush()
                 bar.advance(rows)
                 guard.check(rows)
-            if self._due(self.config.checkpoint_every) and self.step < self.config.steps:
+            saves = self._due(self.config.checkpoint_every) and self.step < self.config.steps
+            if saves and not self.bad_steps:
                 self.save()
             if self.preview and self.config.preview_every and self._due(self.config.preview_every):
                 self._draw(self.preview)
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Take one optimizer step; returns its row of the log."""
-        row, verdict = self.train_step(self.step, batches, stop=self.signals.asked)
+        row, verdict = self.train_step(self.step, batches, lambda: self.signals.asked)
         self.agreed = verdict.stop
         self.bad_steps = 0 if verdict.finite else self.bad_steps + 1
-        if self.bad_steps >= MAX_BAD_STEPS:
-            raise FloatingPointError(
-                f"losses or gradients were not finite for {MAX_BAD_STEPS} steps in a row, up "
-                f"to step {self.step + 1}; no such step touched the weights. Look for NaN in "
-                "the data, lower the learning rates, or set precision to 'no' (float32)"
-            )
         self.step += 1
+        if self.bad_steps >= MAX_BAD_STEPS:
+            raise FloatingPointError(self._give_up())
         return {"step": self.step, **row}
+
+    def _give_up(self) -> str:
+        """What to say after too many bad steps.
+
+        A checkpoint that nothing but bad steps followed is set aside: it may be useless.
+        """
+        last = self.step - self.bad_steps  # the last step that was finite
+        folder = self.folder / "checkpoints"
+        if self.accelerator.is_main_process:
+            set_aside(folder, last)
+        good = [path for path in list_checkpoints(folder) if path.name < checkpoint_name(last)]
+        return (
+            f"losses or gradients were not finite for {self.bad_steps} steps in a row, up to step "
+            f"{self.step}; no such step touched the weights. Look for NaN in the data, or start "
+            "another run folder with lower learning rates or precision 'no' (float32). "
+            + (
+                f"The last checkpoint known to be good is {good[0]}; the same command resumes there"
+                if good
+                else "No checkpoint is known to be good"
+            )
+        )
 
     def batches(self) -> Iterable[Batch]:
         """The micro-batches of this process from the present step to the last."""
@@ -184,9 +213,10 @@ class Trainer:
         tensors = {name: whole_on_cpu(group, keep=main) for name, group in groups.items()}
         if main:
             state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
-            path = save_checkpoint(
-                self.folder / "checkpoints", self.step, tensors, state, self.config.keep_checkpoints
-            )
+            keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # one that is good remains
+            folder = self.folder / "checkpoints"
+            path = save_checkpoint(folder, self.step, tensors, state, keep)
+        self.saved_step = self.step
         self.accelerator.wait_for_everyone()
         return path
 
@@ -205,6 +235,7 @@ class Trainer:
             restore_optimizer(optimizer, self.names, loaded.tensors[f"optimizer_{name}"])
         names = ("step", "seconds", "bad_steps")
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
+        self.saved_step = self.step
         self.accelerator.print(f"resuming {self.folder} at step {self.step}")
 
     def _track(self) -> list[Callable[[Row], None]]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
 from openunite.commands import Train
 from openunite.drawing.pictures import draw_curves
-from openunite.files import write_json
+from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
 from openunite.loading import load_pipeline, make_pipeline
 from openunite.task import Data, Task, get_task
@@ -25,6 +26,7 @@ from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkp
 from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
+from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.configure import configure, fit_to_minutes
 from openunite.verbs.info import describe_config
@@ -46,6 +48,13 @@ def train(command: Train) -> None:
     with state.main_process_first():
         data: Data = task.open(config, progress=state.is_main_process)
     config = _timed(task.resolve(config, data), command, folder, data, state)
+    folder.mkdir(parents=True, exist_ok=True)
+    with run_lock(folder) if state.is_main_process else nullcontext():
+        _train(config, folder, task, data, state)
+
+
+def _train(config: RunConfig, folder: Path, task: Task, data: Data, state: PartialState) -> None:
+    """Train in a folder that is this command's own."""
     if state.is_main_process:
         _claim(folder, config, task, data)
     state.wait_for_everyone()
@@ -84,13 +93,12 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
                 f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
                 "--output, or repeat the settings of that run"
             )
-        if json.loads(record.read_text())["fingerprint"] != data.fingerprint:
+        if _fingerprint(record) != data.fingerprint:
             raise ValueError(
                 f"the data behind {config.data.source} changed since {folder} was started; choose "
                 "another --output, or restore the data"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
     skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
     for line in skipped:
         print(printable(f"skipped {line}"), file=sys.stderr)
@@ -109,6 +117,18 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
         f"{folder}: {len(data.train)} training and {len(data.test)} held-out {task.things}, "
         f"{classes}, {len(skipped)} skipped"
     )
+
+
+def _fingerprint(record: Path) -> str:
+    """What data.json says of the data. ValueError says what to do without it."""
+    try:
+        return str(read_json(record)["fingerprint"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{record} is missing or damaged ({error}), so nobody knows whether the data are still "
+            f"the same; restore it, or delete {record.with_name('config.yaml')} and repeat the "
+            "settings of the run: then it goes on with the data as they are now"
+        ) from error
 
 
 def _is_finished(folder: Path, config: RunConfig, state: PartialState) -> bool:
