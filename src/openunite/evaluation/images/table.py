@@ -25,7 +25,7 @@ from openunite.evaluation.frechet import frechet_distance
 from openunite.evaluation.images.feature_sets import KEPT, FeatureSet, choose
 from openunite.evaluation.images.metrics import SSIM_SIDE, l1, psnr, ssim
 from openunite.evaluation.images.perceptual import MIN_SIDE, Distance
-from openunite.evaluation.measured import Columns, Flat, Measured, Metric
+from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary
 
 MANIFOLD = 10_000  # features that precision, recall and KID take from a larger set
 
@@ -257,3 +257,6 @@ def flat_metrics(columns: Columns) -> Flat:
         for name, (column, metric) in _FLAT.items()
         if metric.name in columns.get(column, {})
     }
+
+
+IMAGES = Vocabulary(METRICS, flat_metrics)

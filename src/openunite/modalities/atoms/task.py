@@ -15,13 +15,14 @@ from openunite.data.crystals.dataset import open_crystals
 from openunite.data.molecules.dataset import open_molecules
 from openunite.drawing.structures import drawing_grid, pair_structures, structure_grid
 from openunite.evaluation.crystals.report import crystal_report
+from openunite.evaluation.measured import Columns
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
 from openunite.evaluation.molecules.report import (
     molecule_report,
-    reconstruction_metrics,
-    reconstruction_table,
+    reconstruction_report,
 )
+from openunite.modalities.atoms.card import run_card
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
 from openunite.training.config import RunConfig
@@ -34,26 +35,33 @@ Metrics = dict[str, float | int | str]
 
 
 class Drawn(NamedTuple):
-    """What a report looks at: samples, and reconstructions with their references."""
+    """Samples, and reconstructions with their references."""
 
     samples: list[Structure]
     outputs: list[Structure]
     references: list[Structure]
 
 
+class Evaluated(NamedTuple):
+    """The metrics of a run: flat ones for metrics.json, and in columns for its card."""
+
+    metrics: Metrics
+    columns: Columns
+
+
 class AtomTask:
     """What molecules and crystals have in common in `openunite train`."""
 
     things: str
-    judges: tuple[str, ...]  # modules that `judge` imports
+    needs: tuple[str, ...]  # modules that `evaluate` imports
 
     @abstractmethod
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         """The data of this run."""
 
     @abstractmethod
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
-        """Structures and a report into the folder; flat metrics."""
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+        """Write structures and a report into the folder; return the metrics."""
 
     @abstractmethod
     def next_commands(self, folder: Path) -> list[str]:
@@ -62,7 +70,7 @@ class AtomTask:
     def settle(self, config: RunConfig, data: AtomData) -> RunConfig:
         """The largest number of atoms, from the data; elements too, unless they are set.
 
-        What judges the run is asked for here, before any step.
+        The packages that evaluate the run are required here, before any step.
         """
         self.require()
         settings = {"elements": list(data.elements), **config.modality_config}
@@ -71,9 +79,9 @@ class AtomTask:
         return replace(config, modality_config=settings, model=model)
 
     def require(self) -> None:
-        """ImportError if a package that `judge` needs is missing."""
-        for module in self.judges:
-            optional(module, self.things, f"judging {self.things} after training")
+        """Raise ImportError if a package that `evaluate` needs is missing."""
+        for module in self.needs:
+            optional(module, self.things, f"evaluating {self.things} after training")
 
     def record(self, data: AtomData) -> dict[str, Any]:
         return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}
@@ -85,7 +93,21 @@ class AtomTask:
     def finish(
         self, config: RunConfig, folder: Path, data: AtomData, pipeline: AtomPipeline
     ) -> Metrics:
-        return self.judge(folder, draw(folder, pipeline, data.test), data)
+        drawn = draw(folder, pipeline, data.test)
+        return self.finish_drawn(folder, folder.name, drawn, data, pipeline)
+
+    def finish_drawn(
+        self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
+    ) -> Metrics:
+        """Evaluate what was drawn and write card.json; `source` is the name of the run."""
+        found = self.evaluate(folder, drawn, data)
+        samples, references = len(drawn.samples), len(drawn.references)
+        run_card(
+            *(self.things, pipeline, data, source, found.columns),
+            samples=samples,
+            references=references,
+        ).save(folder / "card.json")
+        return found.metrics
 
 
 def draw(folder: Path, pipeline: AtomPipeline, test: AtomDataset, kind: str | None = None) -> Drawn:
@@ -107,7 +129,7 @@ class MoleculeTask(AtomTask):
     """`openunite train` for molecules."""
 
     things = "molecules"
-    judges = ("rdkit.Chem",)
+    needs = ("rdkit.Chem",)
 
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
@@ -124,17 +146,18 @@ class MoleculeTask(AtomTask):
             progress=progress,
         )
 
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
         samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
         report = molecule_report(samples, references, train_smiles=known)
-        pairs = reconstruction_metrics(outputs, references, adit=False)
-        text = f"{report.table()}\n\n{reconstruction_table(pairs)}\n"
+        pairs = reconstruction_report(outputs, references, adit=False)
+        text = f"{report.table()}\n\n{pairs.table()}\n"
         print(f"\n{text}", end="")
         (folder / "report.txt").write_text(text)
-        return {**pairs, **report.metrics}
+        rebuilt = {"reconstructions": pairs.columns["reconstructions"]}
+        return Evaluated({**pairs.metrics, **report.metrics}, report.columns | rebuilt)
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -148,7 +171,7 @@ class CrystalTask(AtomTask):
     """`openunite train` for crystals."""
 
     things = "crystals"
-    judges = ("smact", "pymatgen.core")
+    needs = ("smact", "pymatgen.core")
 
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
@@ -164,14 +187,14 @@ class CrystalTask(AtomTask):
             progress=progress,
         )
 
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
         samples, outputs, references = drawn
         write_structures(folder / "samples.cif", samples)
         train = data.train.structures(range(len(data.train)))
         report = crystal_report(samples, references, train=train, reconstructions=outputs)
         print(f"\n{report.table()}")
         (folder / "report.txt").write_text(report.table() + "\n")
-        return dict(report.metrics)
+        return Evaluated(dict(report.metrics), report.columns)
 
     def next_commands(self, folder: Path) -> list[str]:
         return [

@@ -1,4 +1,4 @@
-"""Runs on molecules and crystals together: each kind is a class, and is judged as it is alone."""
+"""Runs on molecules and crystals together: each kind is a class, evaluated as in its own run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +71,8 @@ class JointTask:
             (folder / kind).mkdir(exist_ok=True)
             drawn = draw(folder / kind, pipeline, part.test, kind)
             right = sum((item.cell is not None) == (kind == "crystals") for item in drawn.samples)
-            found = task.judge(folder / kind, as_kind(kind, drawn), part)
+            right_kind = as_kind(kind, drawn)
+            found = task.finish_drawn(folder / kind, folder.name, right_kind, part, pipeline)
             metrics |= {f"{kind}_{name}": value for name, value in found.items()}
             metrics[f"{kind}_sample_kind_accuracy"] = right / len(drawn.samples)
         return metrics
