@@ -97,8 +97,10 @@ def _with_error(found: Measured | None) -> Any:
 def _explained(card: ProtocolCard) -> Iterator[str]:
     """What the labels of the metrics leave open."""
     for name in _names(card):
-        if words := vocabulary(card.kind)[name].words:
-            yield f"{card.label(name)}: {words[0].lower() + words[1:]}."
+        row = vocabulary(card.kind)[name]
+        if row.words:
+            kind = "" if row.error == "standard error" else f" (\u00b1 {row.error})"
+            yield f"{card.label(name)}: {row.words[0].lower() + row.words[1:]}{kind}."
     if card.extractor is not None and card.extractor.label != "FID":
         yield (
             f"{card.extractor.label} uses the features of {card.extractor.name}. It is not FID, "

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from openunite.data.images.dataset import ImageData, open_images
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
-from openunite.evaluation.card import find_warnings
 from openunite.evaluation.images.feature_sets import choose
 from openunite.evaluation.images.features import load_extractor
 from openunite.evaluation.images.features.base import Extractor
@@ -90,7 +89,6 @@ class ImageTask:
         best = found.samples if found.samples_guided is None else found.samples_guided
         _sample_picture(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, test["label"], extractor)
-        card = replace(card, warnings=find_warnings(card))
         card.save(folder / "card.json")
         return {
             **flat_metrics(card.metrics),
