@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
-from openunite.evaluation.card import ProtocolCard, load_card
 from openunite.files import write_text
 from openunite.loading import load_pipeline, weights_checksums
 from openunite.modalities.joint.tokens import CLASS_NAMES
@@ -22,7 +21,6 @@ from openunite.report.tables import (
     headlines,
     measured,
     metric_tables,
-    protocol_tables,
 )
 from openunite.training.config import RunConfig, load_config
 
@@ -60,14 +58,13 @@ def run_page(run: Path) -> str:
     config = load_config(run / "config.yaml")
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
     analysis = _analyses(run / "analysis" / "analysis.json")
-    found = [*sorted(run.glob("card-*.json")), *sorted(run.glob("sweep*.json"))]
-    cards = {path.name: load_card(path) for path in found}
-    card = _run_card(run)
+    found = [*sorted(run.glob("*card*.json")), *sorted(run.glob("sweep*.json"))]
+    cards = {path.name: _json(path) for path in found}
     used = {*_PICTURES, _CURVES}
     parts = [run / name for name in CLASS_NAMES if (run / name).is_dir()]
     sections = {
         "Pictures": _pictures(run) + "".join(map(_part_pictures, parts)),
-        "Metrics": _metrics(run, metrics, card, parts),
+        "Metrics": _metrics(run, metrics, parts),
         "Protocol": _protocol(run, config, cards),
         "Training": _training(run),
         "Analysis": _analysis(run / "analysis", analysis),
@@ -79,14 +76,7 @@ def run_page(run: Path) -> str:
         "Settings": _settings(run, data),
     }
     name = run.resolve().name
-    summary = _summary(config, data, metrics, card, analysis)
-    return page(f"Run {name}", summary, sections, _foot(metrics))
-
-
-def _run_card(folder: Path) -> ProtocolCard | None:
-    """The card that `train` wrote, None before the end of a run."""
-    path = folder / "card.json"
-    return load_card(path) if path.is_file() else None
+    return page(f"Run {name}", _summary(config, data, metrics, analysis), sections, _foot(metrics))
 
 
 def _pictures(folder: Path) -> str:
@@ -98,27 +88,19 @@ def _part_pictures(part: Path) -> str:
     return heading(part.name.capitalize()) + found if found else ""
 
 
-def _metrics(run: Path, metrics: Values, card: ProtocolCard | None, parts: Sequence[Path]) -> str:
-    """Metrics of the run, then of each kind in a joint run, whose names start with the kind."""
+def _metrics(run: Path, metrics: Values, parts: Sequence[Path]) -> str:
+    """Of the run, then of each kind in a joint run, whose name leads those of its metrics."""
     leads = tuple(f"{part.name}_" for part in parts)
-    text = metric_tables(card, {k: v for k, v in metrics.items() if not k.startswith(leads)})
+    text = metric_tables({k: v for k, v in metrics.items() if not k.startswith(leads)})
     text += _text(run / "report.txt", "The same as text")
     for part, lead in zip(parts, leads, strict=True):
         plain = {k.removeprefix(lead): v for k, v in metrics.items() if k.startswith(lead)}
-        card = _run_card(part)
-        text += heading(part.name.capitalize()) + tiles(headlines(card))
-        text += metric_tables(card, plain)
+        text += heading(part.name.capitalize()) + tiles(headlines(plain)) + metric_tables(plain)
         text += _text(part / "report.txt", "The same as text")
     return text
 
 
-def _summary(
-    config: RunConfig,
-    data: Values,
-    metrics: Values,
-    card: ProtocolCard | None,
-    analysis: Values,
-) -> str:
+def _summary(config: RunConfig, data: Values, metrics: Values, analysis: Values) -> str:
     """What was trained on what, in words, and the first numbers to look at."""
     things = {"joint": "structures"}.get(config.modality, f"{config.modality}s")
     size = config.modality_config
@@ -141,7 +123,7 @@ def _summary(
     if _verdict(analysis) == "collapsed":
         warnings.append("The latents have collapsed: start again with a lower flow weight.")
     notes = "".join(paragraph(line, "warning") for line in warnings)
-    return paragraph(text + ".") + notes + tiles(headlines(card))
+    return paragraph(text + ".") + notes + tiles(headlines(metrics))
 
 
 def _kind(config: RunConfig) -> str:
@@ -166,14 +148,14 @@ def _verdict(analysis: Values) -> Any:
     return entries["dynamics"]["numbers"].get("verdict") if "dynamics" in entries else None
 
 
-def _protocol(run: Path, config: RunConfig, cards: Mapping[str, ProtocolCard]) -> str:
+def _protocol(run: Path, config: RunConfig, cards: Mapping[str, Values]) -> str:
     """Cards and sweeps, then the commands for what is not there; `evaluate` is for images."""
     text, others = "", _of_other_weights(run, cards)
     for name, card in cards.items():
         if name in others:
             line = f"{name} is of other weights than this run has now: its numbers are of those."
             text += paragraph(line, "warning")
-        text += protocol_tables(name, card)
+        text += card_tables(name, card)
     if config.modality != "image":
         return text
     commands = {"card": f"`openunite evaluate {run}` for a protocol card"}
@@ -186,24 +168,27 @@ def _protocol(run: Path, config: RunConfig, cards: Mapping[str, ProtocolCard]) -
     return text
 
 
-def _of_other_weights(run: Path, cards: Mapping[str, ProtocolCard]) -> set[str]:
-    """The cards of a model with other weights than the run has now."""
-    kinds = {card.model.weights for card in cards.values()}
-    own = {kind: _checksums(run, kind) for kind in kinds}
+def _of_other_weights(run: Path, cards: Mapping[str, Values]) -> set[str]:
+    """The cards that name a model with other weights than the run has now."""
+    named = {name: card["model"] for name, card in cards.items() if _names_weights(card)}
+    kinds = {name: str(model.get("weights")) for name, model in named.items()}
+    own = {kind: _checksum(run, kind) for kind in set(kinds.values())}
     return {
-        name
-        for name, card in cards.items()
-        if own[card.model.weights] not in (None, (card.model.encoder, card.model.decoder))
+        name for name, model in named.items() if own[kinds[name]] not in (None, model["checksum"])
     }
 
 
-def _checksums(run: Path, weights: str) -> tuple[str, str] | None:
-    """Those of the run's model as a card has them, None if it cannot be loaded."""
+def _names_weights(card: Values) -> bool:
+    return isinstance(card.get("model"), dict) and "checksum" in card["model"]
+
+
+def _checksum(run: Path, weights: str) -> str | None:
+    """That of the run's model as a card has it, None if it cannot be had."""
     try:
         pipeline = load_pipeline(str(run), "raw" if weights == "raw" else "ema")
     except (OSError, ValueError, RuntimeError, SafetensorError):  # gone, or damaged
         return None
-    return weights_checksums(pipeline)
+    return "".join(weights_checksums(pipeline))
 
 
 def _training(run: Path) -> str:

@@ -1,122 +1,119 @@
-"""Metrics and protocol cards as tables of a report."""
+"""Metrics and protocol cards as tables of a report, in words where the words are known."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from openunite.evaluation.card import ProtocolCard
-from openunite.evaluation.measured import Measured, vocabulary
 from openunite.report.page import UNDEFINED, paragraph, shown, table
 
 Values = Mapping[str, Any]
 
-_RECOGNIZED = {"real images": ("reference", "class_accuracy")}
-_CEILING = {"at most": ("reconstructions", "match_rate_ceiling")}
-_DISTANCES = {"real": ("real images", "fd"), "blurred": ("blurred images", "fd")}
-# The first of these that a run has become tiles: column, metric, words, and yardsticks in words.
-_TILES: tuple[tuple[str, str, str, dict[str, tuple[str, str]]], ...] = (
-    ("reconstructions", "psnr_db", "reconstruction PSNR", {}),
-    ("guided", "class_accuracy", "guided samples recognized", _RECOGNIZED),
-    ("unguided", "class_accuracy", "unguided samples recognized", _RECOGNIZED),
-    ("guided", "fd", "Frechet distance, guided", _DISTANCES),
-    ("unguided", "fd", "Frechet distance, unguided", _DISTANCES),
-    ("reconstructions", "molecule_type_accuracy", "reconstructed with all elements", {}),
-    ("reconstructions", "identity_rmsd", "reconstruction RMSD", {}),
-    ("reconstructions", "match_rate", "reconstructions that match", _CEILING),
-    ("samples", "validity", "valid samples", {"real": ("real", "validity")}),
-    ("samples", "atom_stability", "stable atoms", {"real": ("real", "atom_stability")}),
-    ("samples", "uniqueness", "unique among valid", {"real": ("real", "uniqueness")}),
-)
-_MAX_TILES = 6
+# What the commonest metrics are; others keep their names.
+_WORDS = {
+    "recon_psnr_db": "reconstruction PSNR (dB), higher is better",
+    "recon_l1": "reconstruction error (L1 of pixels in 0 to 1), lower is better",
+    "fd_samples": "Frechet distance of samples, no guidance; lower is better",
+    "fd_samples_guided": "Frechet distance of guided samples",
+    "fd_recon": "Frechet distance of reconstructions",
+    "fd_blur": "yardstick: Frechet distance of slightly blurred real images",
+    "fd_real": "yardstick: Frechet distance of other real images",
+    "sample_accuracy": "samples recognized as their class, no guidance",
+    "sample_accuracy_guided": "guided samples recognized as their class",
+    "classifier_test_accuracy": "yardstick: real images recognized as their class",
+    "identity_rmsd": "reconstruction RMSD (angstrom), atoms in order",
+    "molecule_type_accuracy": "reconstructions with all elements right",
+    "atom_type_accuracy": "atoms with the right element",
+    "match_rate": "reconstructions that match their crystal",
+    "match_rate_ceiling": "yardstick: the most that match rate can be",
+}
+# The first of these that a run has become tiles: words, how to print it, and its yardsticks.
+_RECOGNIZED = {"real images": "classifier_test_accuracy"}
+_DISTANCES = {"real": "fd_real", "blurred": "fd_blur"}
+_TILES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "recon_psnr_db": ("reconstruction PSNR", "{:.1f} dB", {}),
+    "sample_accuracy_guided": ("guided samples recognized", "{:.1%}", _RECOGNIZED),
+    "sample_accuracy": ("unguided samples recognized", "{:.1%}", _RECOGNIZED),
+    "fd_samples_guided": ("Frechet distance, guided", "{:.2f}", _DISTANCES),
+    "fd_samples": ("Frechet distance, unguided", "{:.2f}", _DISTANCES),
+    "molecule_type_accuracy": ("reconstructed with all elements", "{:.1%}", {}),
+    "identity_rmsd": ("reconstruction RMSD", "{:.3f} \u00c5", {}),
+    "match_rate": ("reconstructions that match", "{:.1%}", {"at most": "match_rate_ceiling"}),
+    "sample_validity": ("valid samples", "{:.1%}", {"real": "real_validity"}),
+    "sample_atom_stability": ("stable atoms", "{:.1%}", {"real": "real_atom_stability"}),
+    "sample_uniqueness": ("unique among valid", "{:.1%}", {"real": "real_uniqueness"}),
+}
+_MOST_TILES = 6
+_COLUMNS = {
+    "sample_": "samples",
+    "real_": "real",
+    "recon_": "reconstructions",
+    "reconstruction_": "reconstructions",
+}
 
 
-def headlines(card: ProtocolCard | None) -> dict[str, tuple[str, str]]:
+def headlines(metrics: Values) -> dict[str, tuple[str, str]]:
     """The first numbers to look at, each with what real data get."""
-    found: dict[str, tuple[str, str]] = {}
-    for column, name, label, yardsticks in _TILES if card else ():
-        assert card is not None
-        value, form = _find(card, column, name), vocabulary(card.kind)[name].form
-        if value is None:
+    found = {}
+    for name, (label, form, yardsticks) in _TILES.items():
+        if not isinstance(metrics.get(name), int | float):
             continue
-        known = {words: _find(card, *place) for words, place in yardsticks.items()}
-        notes = [
-            f"{words} {form.format(real)}" for words, real in known.items() if real is not None
-        ]
-        found[label] = (form.format(value), ", ".join(notes))
-    return dict(list(found.items())[:_MAX_TILES])
+        known = {word: metrics[key] for word, key in yardsticks.items() if key in metrics}
+        note = ", ".join(f"{word} {form.format(value)}" for word, value in known.items())
+        found[label] = (form.format(metrics[name]), note)
+    return dict(list(found.items())[:_MOST_TILES])
 
 
-def metric_tables(card: ProtocolCard | None, metrics: Values) -> str:
-    """The metrics of a card and what they mean, then those of metrics.json that no card has."""
-    flat = vocabulary(card.kind).flat(card.metrics) if card else {}
-    rest = [
-        (name.removeprefix("num_").replace("_", " "), measured(value))
-        for name, value in metrics.items()
-        if name not in flat
-    ]
-    text = "" if card is None else _columns(card, "Metrics with their errors")
-    notes = _explained(card) if card else ()
-    return text + "".join(paragraph(line, "soft") for line in notes) + table(("", ""), rest, "Run")
-
-
-def protocol_tables(title: str, card: ProtocolCard) -> str:
-    """Warnings, metrics, and what decides them."""
-    text = "".join(paragraph(line, "warning") for line in card.warnings)
-    rows = [
-        (f"{section}.{name}", value)
-        for section, values in card.sections().items()
-        for name, value in values.items()
-    ]
-    return text + _columns(card, f"{title}: metrics") + table(("", ""), rows, f"{title}: protocol")
-
-
-def _columns(card: ProtocolCard, title: str) -> str:
-    rows = []
-    for name in _names(card):
-        better = vocabulary(card.kind)[name].better
-        hint = "" if better == "neither" else f" ({better} is better)"
-        cells = (_with_error(column.get(name)) for column in card.metrics.values())
-        rows.append((card.label(name) + hint, *cells))
-    return table(("", *card.metrics), rows, title)
-
-
-def _names(card: ProtocolCard) -> list[str]:
-    return list(dict.fromkeys(name for column in card.metrics.values() for name in column))
-
-
-def _find(card: ProtocolCard, column: str, name: str) -> float | None:
-    found = card.metrics.get(column, {}).get(name)
-    return None if found is None else found.value
-
-
-def _with_error(found: Measured | None) -> Any:
-    if found is None:
-        return ""
-    return f"{shown(found.value)} \u00b1 {found.error:.2g}" if found.error else found.value
-
-
-def _explained(card: ProtocolCard) -> Iterator[str]:
-    """What the labels of the metrics leave open."""
-    for name in _names(card):
-        row = vocabulary(card.kind)[name]
-        if row.words:
-            kind = "" if row.error == "standard error" else f" (\u00b1 {row.error})"
-            yield f"{card.label(name)}: {row.words[0].lower() + row.words[1:]}{kind}."
-    if card.extractor is not None and card.extractor.label != "FID":
-        yield (
-            f"{card.extractor.label} uses the features of {card.extractor.name}. It is not FID, "
-            "which uses InceptionV3; compare it only with distances in the same features."
+def metric_tables(metrics: Values) -> str:
+    """Metrics of samples beside those of real data, where both are; then all others."""
+    main = {name for name in metrics if not name.endswith(("_se", "_of"))}
+    stems: dict[str, dict[str, str]] = {}
+    for name in metrics:
+        prefix = next((p for p in _COLUMNS if name.startswith(p) and name in main), None)
+        if prefix is not None:
+            stems.setdefault(name.removeprefix(prefix), {})[_COLUMNS[prefix]] = name
+    paired = {stem: names for stem, names in stems.items() if {"samples", "real"} <= set(names)}
+    found = {column for names in paired.values() for column in names}
+    columns = [column for column in dict.fromkeys(_COLUMNS.values()) if column in found]
+    beside = [
+        (
+            stem.replace("_", " "),
+            *(_with_error(metrics, names.get(column, "")) for column in columns),
         )
-    if "guided" in card.metrics and card.guidance.scale is not None:
+        for stem, names in paired.items()
+    ]
+    used = {name for names in paired.values() for name in names.values()}
+    rest = [
+        (_WORDS.get(name, name.removeprefix("num_").replace("_", " ")), _with_error(metrics, name))
+        for name in metrics
+        if name in main - used
+    ]
+    title = "Samples beside real, held-out ones, with standard errors"
+    return (
+        table(("", *columns), beside, title)
+        + table(("", ""), rest, label="Metrics")
+        + "".join(paragraph(line, "soft") for line in _explained(metrics))
+    )
+
+
+def _explained(metrics: Values) -> Iterator[str]:
+    """What the names of the metrics leave open."""
+    if any(name.startswith("fd_") for name in metrics):
         yield (
-            "Unguided samples are what the network draws for a class. Guided samples start from "
-            f"the same noise and are pushed towards the class (guidance scale "
-            f"{shown(card.guidance.scale)}; 1 is none), which makes them truer to it and usually "
-            "less varied."
+            "Frechet distances compare features of images (the penultimate layer of the packaged "
+            "classifier of Fashion-MNIST, which also says which samples are recognized) with those "
+            "of the held-out test images; they are not FID, which takes features of InceptionV3, "
+            "and compare with each other alone."
+        )
+    if any(name.endswith("_guided") for name in metrics):
+        yield (
+            "Unguided samples are what the network draws for a class; guided ones start from the "
+            f"same noise and are pushed towards the class (guidance scale "
+            f"{shown(metrics.get('guidance_scale'))}; 1 is none): as a rule truer to it and less "
+            "varied."
         )
 
 
 def card_tables(title: str, card: Values) -> str:
-    """Any other JSON object: warnings, numbers side by side, then everything else."""
+    """Any JSON object: warnings, tables of numbers side by side, then everything else."""
     warnings = "".join(paragraph(line, "warning") for line in card.get("warnings", ()))
     numbers, plain, rest = "", [], ""
     for key, value in card.items():
@@ -137,7 +134,7 @@ def card_tables(title: str, card: Values) -> str:
 
 
 def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
-    """Titles of missing parts, grouped by reason."""
+    """What is missing for the same reason, together."""
     found: dict[str, list[str]] = {}
     for title, reason in missing.items():
         found.setdefault(reason, []).append(title)
@@ -145,7 +142,7 @@ def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def measured(value: Any) -> Any:
-    """A number, or the word for one that is undefined (null in JSON)."""
+    """A number, or what to show of one that could not be taken, null in JSON."""
     return UNDEFINED if value is None else value
 
 
@@ -160,3 +157,12 @@ def _flat(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _with_error(metrics: Values, name: str) -> Any:
+    """The value, with its standard error where there is one."""
+    if name not in metrics:
+        return ""
+    error = metrics.get(f"{name}_se")
+    value = measured(metrics[name])
+    return value if not error else f"{shown(value)} \u00b1 {error:.2g}"
