@@ -361,7 +361,7 @@ def test_the_adaptive_solver_is_compared_by_its_settings(
     card(second, model, "--data", images, "--compare", str(first), "--batch-size", "10")
     printed = capsys.readouterr().out
     assert "no settings of the protocol differ" in printed
-    assert "(software) batch_size: 8 -> 10" in printed
+    assert "(software.batch_size: 8 -> 10)" in printed
 
 
 @pytest.mark.parametrize(

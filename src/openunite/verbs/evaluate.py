@@ -230,7 +230,7 @@ def _show(card: ProtocolCard, other: ProtocolCard | None, name: str | None) -> N
     for line in found:
         print(f"  {line}")
     for line in differences(other, card, ("software",)):
-        print(f"  (software) {line}")
+        print(f"  ({line})")
     if found:
         print("these numbers cannot be compared")
         sys.exit(1)
