@@ -21,8 +21,8 @@ from openunite.evaluation.images.fashion_classifier import (
 )
 
 PACKAGE = Path(__file__).parents[1] / "src" / "openunite"
-DATA = PACKAGE / "modalities" / "image" / "assets" / "fashion_mnist_mini.npz"
-WEIGHTS = PACKAGE / "evaluation" / "assets" / WEIGHTS_FILE
+DATA = PACKAGE / "data" / "images" / "assets" / "fashion_mnist_mini.npz"
+WEIGHTS = PACKAGE / "evaluation" / "images" / "assets" / WEIGHTS_FILE
 
 SEED = 0
 BATCH_SIZE = 100

@@ -210,8 +210,9 @@ class Evaluate:
     """Images as for `train`; default the run's."""
     split: Literal["test", "train"] = "test"
     """Real images that samples are compared with; reconstructions are always of the test images."""
-    extractor: Literal["auto", "fashion", "efficientnet-lite0", "inception", "dinov2"] = "auto"
-    """What gives the features; auto is fashion for the embedded images, else efficientnet-lite0."""
+    extractor: str = "auto"
+    """Source of the features: fashion, efficientnet-lite0, inception, dinov2, or a name that
+    another package registers; auto is fashion for the embedded images, else efficientnet-lite0."""
     extractor_weights: OptionalStr = None
     """File of weights of inception or efficientnet-lite0, folder or hub id of dinov2."""
     vgg16: OptionalStr = None
@@ -235,7 +236,7 @@ class Evaluate:
     batch_size: int = 250
     """Images at a time."""
     compare: OptionalStr = None
-    """Another card.json: name what differs between the protocols; status 1 if anything does."""
+    """Another card.json: print how models and protocols differ; status 1 if the protocols do."""
     output: OptionalStr = None
     """The card to write; default card-EXTRACTOR.json in the run. Samples are kept beside it."""
 
@@ -260,7 +261,7 @@ class Sweep:
     """Guidance scales; 1 is no guidance."""
     data: OptionalStr = None
     """Images as for `train`; default the run's."""
-    extractor: Literal["auto", "fashion", "efficientnet-lite0", "inception", "dinov2"] = "auto"
+    extractor: str = "auto"
     """As for `evaluate`."""
     extractor_weights: OptionalStr = None
     """As for `evaluate`."""
@@ -400,8 +401,8 @@ class Study:
     output: OptionalStr = None
     """Folder of the runs and the table; default runs/ablations-GRID."""
     data: OptionalStr = None
-    """Images as for `train images`; default the embedded Fashion-MNIST-mini. Others are judged by
-    `openunite evaluate`, with features of efficientnet-lite0."""
+    """Images as for `train images`; default the embedded Fashion-MNIST-mini. Runs on others are
+    evaluated by `openunite evaluate`, with features of efficientnet-lite0."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of every variant for each of them."""
     steps: OptionalInt = None

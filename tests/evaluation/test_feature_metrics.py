@@ -11,7 +11,7 @@ from openunite.evaluation.feature_metrics import (
     class_accuracy,
     inception_score,
     kernel_distance,
-    precision_recall,
+    precision,
     unbiased_mmd,
 )
 
@@ -53,65 +53,63 @@ def test_kid_of_subsets_is_seeded_and_sees_a_shift() -> None:
     assert first == kernel_distance(x, y, subsets=10, subset_size=100, seed=3)
     assert first != kernel_distance(x, y, subsets=10, subset_size=100, seed=4)
     far = kernel_distance(x, y + 1.0, subsets=10, subset_size=100)
-    assert far.mean > abs(first.mean) + 5 * far.deviation
+    assert far.value > abs(first.value) + 5 * far.error
     many = kernel_distance(x, y, subsets=400, subset_size=10_000)  # halves of the smaller set
-    assert many.deviation > 0.0
-    assert many.mean == pytest.approx(unbiased_mmd(x, y), abs=5 * many.deviation / 20)
+    assert many.error > 0.0
+    assert many.value == pytest.approx(unbiased_mmd(x, y), abs=5 * many.error / 20)
 
 
 def test_precision_and_recall_by_hand() -> None:
     """On a line with k = 1: reference 0, 1, 10, 11 has radii 1; samples are 0.5, 2.5 and 10.5."""
     reference = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
     samples = torch.tensor([[0.5], [2.5], [10.5]])
-    found = precision_recall(samples, reference, neighbors=1)
-    assert found.precision == pytest.approx(2 / 3)
-    assert found.recall == 1.0  # radii of the samples: 2, 2, 8
+    assert precision(samples, reference, neighbors=1) == pytest.approx(2 / 3)
+    assert precision(reference, samples, neighbors=1) == 1.0  # radii of the samples: 2, 2, 8
 
 
 def test_one_mode_of_two_has_precision_without_recall() -> None:
     reference = torch.cat([normal(200, 4, 0), normal(200, 4, 1, 50.0)])
-    found = precision_recall(normal(200, 4, 2), reference)
-    assert found.precision > 0.8
-    assert 0.3 < found.recall < 0.51
-    both = precision_recall(reference, reference)
-    assert (both.precision, both.recall) == (1.0, 1.0)
+    samples = normal(200, 4, 2)
+    assert precision(samples, reference) > 0.8
+    assert 0.3 < precision(reference, samples) < 0.51
+    assert precision(reference, reference) == 1.0
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = normal(50, 4, 0), normal(60, 4, 1, 0.3)
-    whole = precision_recall(x, y)
+    whole = precision(x, y)
     monkeypatch.setattr("openunite.evaluation.feature_metrics._CHUNK", 7)
-    assert precision_recall(x, y) == whole
+    assert precision(x, y) == whole
 
 
-def test_inception_score_of_sure_and_unsure_judges() -> None:
+def test_inception_score_of_sure_and_unsure_logits() -> None:
     labels = torch.arange(40) % 4
     sure = 100.0 * torch.nn.functional.one_hot(labels, 4)
-    assert inception_score(sure, splits=2).mean == pytest.approx(4.0)
-    assert inception_score(torch.zeros(40, 4), splits=2).mean == pytest.approx(1.0)
+    assert inception_score(sure, splits=2).value == pytest.approx(4.0)
+    assert inception_score(torch.zeros(40, 4), splits=2).value == pytest.approx(1.0)
     p = np.array([[0.8, 0.2], [0.4, 0.6]])
     q = p.mean(0)
     expected = math.exp(np.mean((p * np.log(p / q)).sum(1)))
     score = inception_score(torch.from_numpy(np.log(p)), splits=1)
-    assert score.mean == pytest.approx(expected)
-    assert score.deviation == 0.0
+    assert score.value == pytest.approx(expected)
+    assert score.error == 0.0
 
 
 def test_inception_score_of_saturated_logits() -> None:
     """A class that no image can be: its share is smaller than any float."""
     sure = 1e4 * torch.nn.functional.one_hot(torch.arange(40) % 4, 5).float()
-    assert inception_score(sure, splits=2).mean == pytest.approx(4.0)
+    assert inception_score(sure, splits=2).value == pytest.approx(4.0)
 
 
 def test_class_accuracy() -> None:
     logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
-    assert class_accuracy(logits, torch.tensor([1, 0, 0])) == pytest.approx(2 / 3)
+    assert class_accuracy(logits, torch.tensor([1, 0, 0])).value == pytest.approx(2 / 3)
 
 
 def test_too_few_features_are_refused() -> None:
     with pytest.raises(ValueError, match="one width"):
         kernel_distance(normal(5, 3, 0), normal(5, 4, 0))
     with pytest.raises(ValueError, match="more than 3 features"):
-        precision_recall(normal(3, 2, 0), normal(9, 2, 0))
+        precision(normal(3, 2, 0), normal(9, 2, 0))
     with pytest.raises(ValueError, match="at least 10 samples"):
         inception_score(torch.zeros(9, 3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openunite.evaluation.shards import Crew, Shards, identity
+from openunite.evaluation.shards import ProcessGroup, Shards, identity
 
 
 class Maker:
@@ -27,9 +27,9 @@ def squares(shards: Shards) -> list[int]:
 def test_all_positions_in_order_and_nothing_twice(tmp_path: Path) -> None:
     maker, shards = Maker(), Shards(tmp_path / "work", 10, 4)
     assert len(shards) == 3
-    assert squares(shards.make(maker, Crew(), "squares")) == [i * i for i in range(10)]
+    assert squares(shards.make(maker, ProcessGroup(), "squares")) == [i * i for i in range(10)]
     assert maker.asked == [range(4), range(4, 8), range(8, 10)]
-    shards.make(maker, Crew(), "squares")
+    shards.make(maker, ProcessGroup(), "squares")
     assert len(maker.asked) == 3
 
 
@@ -41,21 +41,21 @@ def test_a_killed_job_goes_on(tmp_path: Path) -> None:
 
     shards = Shards(tmp_path, 10, 4)
     with pytest.raises(KeyboardInterrupt):
-        shards.make(killed, Crew(), "squares")
+        shards.make(killed, ProcessGroup(), "squares")
     maker = Maker()
-    assert squares(shards.make(maker, Crew(), "squares")) == [i * i for i in range(10)]
+    assert squares(shards.make(maker, ProcessGroup(), "squares")) == [i * i for i in range(10)]
     assert maker.asked == [range(4, 8), range(8, 10)]
 
 
 def test_damaged_and_short_shards_are_made_anew(tmp_path: Path) -> None:
-    shards = Shards(tmp_path, 8, 4).make(Maker(), Crew(), "squares")
+    shards = Shards(tmp_path, 8, 4).make(Maker(), ProcessGroup(), "squares")
     first = shards.path(0)
     first.write_bytes(first.read_bytes()[:20])
     maker = Maker()
     longer = Shards(tmp_path, 11, 4)
-    assert squares(longer.make(maker, Crew(), "squares")) == [i * i for i in range(11)]
+    assert squares(longer.make(maker, ProcessGroup(), "squares")) == [i * i for i in range(11)]
     assert maker.asked == [range(4), range(8, 11)]
-    Shards(tmp_path, 10, 4).make(maker, Crew(), "squares")
+    Shards(tmp_path, 10, 4).make(maker, ProcessGroup(), "squares")
     assert maker.asked[2:] == [range(8, 10)]
 
 
@@ -64,7 +64,7 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
     makers = [Maker(), Maker()]
     shards = Shards(tmp_path, 20, 4)
     for rank, maker in enumerate(makers):
-        shards.make(maker, Crew(rank, 2, lambda: waits.append(1)), "squares")
+        shards.make(maker, ProcessGroup(rank, 2, lambda: waits.append(1)), "squares")
     assert squares(shards) == [i * i for i in range(20)]
     assert [r.start for r in makers[0].asked] == [0, 8, 16]
     assert [r.start for r in makers[1].asked] == [4, 12]
@@ -72,11 +72,11 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
 
 
 def test_removal_leaves_what_is_not_its_own(tmp_path: Path) -> None:
-    shards = Shards(tmp_path / "work", 5, 4).make(Maker(), Crew(), "squares")
+    shards = Shards(tmp_path / "work", 5, 4).make(Maker(), ProcessGroup(), "squares")
     (tmp_path / "work" / "other.txt").write_text("mine")
     shards.remove()
     assert [p.name for p in (tmp_path / "work").iterdir()] == ["other.txt"]
-    Shards(tmp_path / "gone", 5, 4).make(Maker(), Crew(), "squares").remove()
+    Shards(tmp_path / "gone", 5, 4).make(Maker(), ProcessGroup(), "squares").remove()
     assert not (tmp_path / "gone").exists()
 
 

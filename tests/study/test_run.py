@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.evaluation.cards import changed
 
 from openunite.cli import main, parse
 from openunite.commands import Evaluate, Study, Train
-from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.flow.sampling import Sampling
 from openunite.planning.cost import flops, meta_models, num_parameters
@@ -113,11 +113,11 @@ def test_cards_of_different_protocols_are_refused(tmp_path: Path) -> None:
         cell.folder.mkdir()
         (cell.folder / "metrics.json").write_text("{}")
         assert cell.card
-        protocol = {"samples": {"images": count}}
-        ProtocolCard({"checksum": f"of seed {cell.seed}"}, protocol, {}, {}).save(cell.card)
+        card = changed("samples", count=count)
+        replace(card, model=replace(card.model, encoder=f"of seed {cell.seed}")).save(cell.card)
     job._check(cells[:2])
     with pytest.raises(
-        ValueError, match=r"default-2.card-pool.json cannot be compared \(samples.im"
+        ValueError, match=r"default-2.card-pool.json cannot be compared \(samples.co"
     ):
         job._check(cells)
 
@@ -199,7 +199,7 @@ def test_finished_and_collapsed_cells_are_not_run_again(tmp_path: Path, started:
     )
     table = json.loads((tmp_path / "table.json").read_text())
     assert (table["data"], table["guidance_scale"]) == ("fashion-mnist-mini", 2.0)
-    assert table["software"]["torch"]
+    assert table["software"]["packages"]["torch"]
     rows = {row["name"]: row for row in table["rows"]}
     assert rows["default"]["steps"] == "600"
     assert rows["staged_equal_compute"]["steps"].startswith("2 x 4")
@@ -247,7 +247,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.slow
-def test_runs_on_other_images_are_judged_by_evaluate(
+def test_runs_on_other_images_are_measured_by_evaluate(
     tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     extractor = CallableExtractor("efficientnet-lite0", 12, "sum", lambda x: pool(x, 2).flatten(1))
@@ -273,11 +273,11 @@ def test_runs_on_other_images_are_judged_by_evaluate(
     card = json.loads((out / "default-1" / "card-efficientnet-lite0.json").read_text())
     rows = {row["name"]: row for row in json.loads((out / "table.json").read_text())["rows"]}
     for metric, column, name in (
-        ("fd_samples", "unguided", "FD-efficientnet-lite0"),
-        ("fd_samples_guided", "guided", "FD-efficientnet-lite0"),
-        ("fd_recon", "reconstructions", "rFD-efficientnet-lite0"),
+        ("fd_samples", "unguided", "fd"),
+        ("fd_samples_guided", "guided", "fd"),
+        ("fd_recon", "reconstructions", "rfd"),
     ):
-        assert rows["default"]["metrics"][metric][1] == card["metrics"][column][name]
+        assert rows["default"]["metrics"][metric][1] == card["metrics"][column][name]["value"]
         assert metric in rows["recon_noise_0"]["verdicts"]
     table = (out / "table.md").read_text()
     assert "| variant | FD | FD guided | rFD | PSNR (dB) | parameters |" in table

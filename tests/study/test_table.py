@@ -15,7 +15,7 @@ def row(name: str, *values: float, paper: tuple[int, int] = (1, -1), collapsed: 
     return Row(name, "an axis", "3.0 / 2.0", paper, metrics, collapsed, "600")
 
 
-DEFAULT = row("default", 1.0, 1.1, 0.9)  # deviation 0.1, standard error 0.1 / sqrt(3)
+DEFAULT = row("default", 1.0, 1.1, 0.9)  # std 0.1, standard error 0.1 / sqrt(3)
 
 
 def test_a_clear_difference_is_held_against_the_direction_of_the_paper() -> None:
@@ -76,7 +76,7 @@ def test_only_known_numbers_are_added() -> None:
 def test_json_keeps_every_value_and_the_verdicts() -> None:
     default, other = json.loads(json.dumps(summary([DEFAULT, row("v", 2.0, 2.1, 1.9)])))
     assert default["metrics"]["fd_samples"] == [1.0, 1.1, 0.9]
-    assert default["summary"]["fd_samples"]["deviation"] == pytest.approx(0.1)
+    assert default["summary"]["fd_samples"]["std"] == pytest.approx(0.1)
     assert "verdicts" not in default
     assert other["verdicts"]["fd_samples"].startswith("holds")
 

@@ -17,6 +17,8 @@ from openunite.data.atoms.xyz import write_xyz
 from openunite.data.crystals.dataset import open_crystals
 from openunite.data.molecules.dataset import open_molecules
 from openunite.data.molecules.readers import read_molecules
+from openunite.evaluation.card import load_card
+from openunite.evaluation.measured import vocabulary
 from openunite.modalities.atoms import task as atom_jobs
 from openunite.task import get_task
 from openunite.verbs import score as score_jobs
@@ -71,6 +73,10 @@ def test_a_molecule_run_leaves_everything(molecule_run: Path) -> None:
     } <= metrics.keys()  # fmt: skip
     assert metrics["num_samples"] == 30
     assert metrics["real_atom_stability"] == 1.0
+    card = load_card(molecule_run / "card.json")
+    assert (card.kind, card.samples.count, card.reference.split) == ("molecules", 30, "test")
+    assert list(card.metrics) == ["samples", "real", "reconstructions"]
+    assert vocabulary("molecules").flat(card.metrics).items() <= metrics.items()
     names = ["samples.png", "samples_2d.png", "reconstructions.png", "curves.png", "samples.xyz"]
     names += ["report.txt", "config.yaml", "pipeline/model_index.json"]
     assert all((molecule_run / name).is_file() for name in names)
@@ -255,7 +261,7 @@ def test_fragments_and_held_out_copies_are_not_novel(
     data = open_molecules(tmp_path / "all.xyz", holdout_share=0.5, progress=False)
     task, held_out = atom_jobs.MoleculeTask(), [water, pair]
     for samples, novel in (([pair], 0.0), ([methane], 1.0)):
-        found = task.judge(tmp_path, atom_jobs.Drawn(samples, held_out, held_out), data)
+        found = task.evaluate(tmp_path, atom_jobs.Drawn(samples, held_out, held_out), data).metrics
         assert found["real_novelty"] == 0.0
         assert found["sample_novelty"] == novel
 
@@ -272,7 +278,7 @@ def test_crystal_files_are_scored(tmp_path: Path) -> None:
     assert scores["match_rms"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_real_crystals_are_reduced_and_samples_are_judged_as_they_are(tmp_path: Path) -> None:
+def test_real_crystals_are_reduced_and_samples_are_left_as_they_are(tmp_path: Path) -> None:
     """The same lattice with a skewed cell, and one crystal whose cell is flat."""
     pytest.importorskip("smact")
     salts = crystals()[:6]
@@ -299,7 +305,7 @@ def test_a_run_and_evaluate_agree_on_the_same_samples(tmp_path: Path) -> None:
     skew = np.array([[1, 0, 0], [3, 1, 0], [0, 0, 1]])
     samples = [*crystals()[:5], replace(crystals()[5], cell=skew @ crystals()[5].cell)]
     drawn = atom_jobs.Drawn(samples, real, real)
-    judged = atom_jobs.CrystalTask().judge(tmp_path, drawn, data)
+    found = atom_jobs.CrystalTask().evaluate(tmp_path, drawn, data).metrics
     write_cif(tmp_path / "real.cif", real)
     arguments = ["evaluate", "crystals", str(tmp_path / "samples.cif"), "--reference"]
     write_cif(tmp_path / "train.cif", data.train.structures(range(len(data.train))))
@@ -307,10 +313,10 @@ def test_a_run_and_evaluate_agree_on_the_same_samples(tmp_path: Path) -> None:
     main([*arguments, "--output", str(tmp_path / "s.json")])
     scores = json.loads((tmp_path / "s.json").read_text())
     assert scores["sample_structural_validity"] == pytest.approx(5 / 6)
-    assert judged["num_train"] == len(data.train)
+    assert found["num_train"] == len(data.train)
     for name, value in scores.items():
         if name.startswith(("sample_", "real_")):
-            assert value == pytest.approx(judged[name], abs=1e-6), name
+            assert value == pytest.approx(found[name], abs=1e-6), name
 
 
 def test_what_does_not_fit_is_refused(

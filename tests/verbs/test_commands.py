@@ -17,6 +17,8 @@ from PIL import Image
 
 from openunite.cli import main, parse
 from openunite.commands import COMMANDS, Train
+from openunite.evaluation.card import load_card
+from openunite.evaluation.measured import vocabulary
 
 TINY = ["--steps", "12", "--batch-size", "8", "--flow-draws", "1", "--preview-every", "0"]
 
@@ -150,7 +152,11 @@ def test_a_run_leaves_what_it_promises(run: Path) -> None:
     assert {"recon_psnr_db", "recon_l1", "train_seconds", "images_per_second"} <= metrics.keys()
     assert {"parameters", "seed", "torch_version", "guidance_scale"} <= metrics.keys()
     assert all(isinstance(v, int | float | str) for v in metrics.values())
-    assert metrics["num_samples"] == 100  # for the picture: nothing judges photos here
+    assert metrics["num_samples"] == 100  # for the picture: no extractor is used for photos
+    card = load_card(run / "card.json")
+    assert card.extractor is None
+    assert vocabulary("images").flat(card.metrics).items() <= metrics.items()
+    assert card.guidance.scale == metrics["guidance_scale"]
     about = json.loads((run / "data.json").read_text())
     assert about["class_names"] == ["kind0", "kind1"]
     assert len(about["skipped"]) == 1

@@ -95,24 +95,24 @@ def test_a_card_of_everything(
     found = card(tmp_path / "out" / "card.json", model, "--data", images)
     assert list(found["metrics"]) == ["unguided", "guided", "real images", "reconstructions"]
     for column in ("unguided", "guided", "real images"):
-        names = {"FD-pool", "KID", "precision", "recall", "class accuracy"}
+        names = {"fd", "kid", "precision", "recall", "class_accuracy"}
         assert names < set(found["metrics"][column])
-    errors = {"rFD-pool", "psnr_db", "l1", "ssim"}
+    errors = {"rfd", "psnr_db", "l1", "ssim"}
     assert set(found["metrics"]["reconstructions"]) == errors
-    protocol = found["protocol"]
-    assert protocol["reference"]["class_counts"] == [8, 8, 8]
-    assert protocol["samples"] == {
-        "images": 30,
+    assert found["reference"]["class_counts"] == [8, 8, 8]
+    assert found["samples"] == {
+        "count": 30,
         "labels": "balanced",
         "class_counts": [10, 10, 10],
-        "seeds": "0 to 29",
+        "first_seed": 0,
     }
-    assert protocol["reference"]["class_names"] == found["model"]["class_names"] == CLASSES
-    assert protocol["real_images"] == {"split": "train", "images": 30}
-    assert protocol["sampling"]["evaluations"] == 3.0  # two steps of heun
-    assert protocol["sampling"]["evaluations_guided"] == 3.0
-    assert protocol["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
-    assert protocol["extractor"]["checksum"] == "sum of pool"
+    assert found["reference"]["class_names"] == found["model"]["class_names"] == CLASSES
+    assert found["reconstruction"] == {"split": "test", "count": 24}
+    assert found["real_images"] == {"split": "train", "count": 30}
+    for column in ("unguided", "guided"):
+        assert found["metrics"][column]["nfe"] == {"value": 3.0}  # two steps of heun
+    assert found["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
+    assert found["extractor"]["checksum"] == "sum of pool"
     printed = capsys.readouterr().out
     assert "unguided" in printed
     assert "class_counts" in printed
@@ -147,13 +147,14 @@ def test_wrong_protocols_are_named(
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     card(first, model, "--data", images)
     card(second, model, "--data", images, "--compare", str(first))
-    assert "no settings of the protocol differ" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "the same model\nno settings of the protocol differ" in printed
     for arguments, words in (
         (["--split", "train"], "reference.split: test -> train"),
         (["--labels", "random"], "samples.class_counts: [10, 10, 10] -> "),
-        (["--seed", "7"], "samples.seeds: 0 to 29 -> 7 to 36"),
+        (["--seed", "7"], "samples.first_seed: 0 -> 7"),
         (["--guidance-scale", "3"], "guidance.scale: 2.0 -> 3.0"),
-        (["--solver", "euler"], "sampling.evaluations: 3.0 -> 2.0"),
+        (["--solver", "euler"], "sampling.solver: heun -> euler"),
     ):
         with pytest.raises(SystemExit) as stop:
             card(second, model, "--data", images, "--compare", str(first), *arguments)
@@ -170,13 +171,29 @@ def test_wrong_protocols_are_named(
     assert "sampling.solver: heun -> euler" in capsys.readouterr().out
 
 
+def test_a_changed_decoder_is_another_model(
+    model: str, images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    card(first, model, "--data", images)
+    pipeline = ImagePipeline.from_pretrained(model)
+    with torch.no_grad():
+        next(iter(pipeline.decoder.parameters())).add_(0.01)
+    pipeline.save_pretrained(tmp_path / "changed")
+    card(second, str(tmp_path / "changed"), "--data", images, "--compare", str(first))
+    printed = capsys.readouterr().out
+    assert "the models differ\n  model.decoder: " in printed
+    assert "model.encoder" not in printed
+    assert "no settings of the protocol differ" in printed
+
+
 def test_data_of_other_classes_have_no_class_accuracy(
     model: str, images: str, tmp_path: Path
 ) -> None:
     arrays = dict(np.load(images)) | {"class_names": np.array(["dog", "cat", "eel"])}
     np.savez(tmp_path / "other.npz", **arrays)
     found = card(tmp_path / "card.json", model, "--data", str(tmp_path / "other.npz"))
-    assert not any("class accuracy" in column for column in found["metrics"].values())
+    assert not any("class_accuracy" in column for column in found["metrics"].values())
     assert any("are not the model's" in warning for warning in found["warnings"])
 
 
@@ -192,7 +209,7 @@ def test_too_few_images_are_refused_before_sampling(
 
 def test_unbalanced_labels_are_warned_of(model: str, images: str, tmp_path: Path) -> None:
     found = card(tmp_path / "card.json", model, "--data", images, "--labels", "random")
-    assert sum(found["protocol"]["samples"]["class_counts"]) == 30
+    assert sum(found["samples"]["class_counts"]) == 30
     assert any("not balanced" in warning for warning in found["warnings"])
 
 
@@ -209,8 +226,8 @@ def test_a_model_without_classes(tmp_path: Path, images: str) -> None:
     model = save_pipeline(tmp_path / "plain", classes=0)
     found = card(tmp_path / "card.json", model, "--data", images)
     assert "guided" not in found["metrics"]
-    assert found["protocol"]["samples"]["labels"] == "none"
-    assert "class accuracy" not in found["metrics"]["unguided"]
+    assert found["samples"]["labels"] == "none"
+    assert "class_accuracy" not in found["metrics"]["unguided"]
     with pytest.raises(ValueError, match="there is no guidance"):
         sweep(Sweep(model, data=images), small())
 
@@ -228,10 +245,10 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
 ) -> None:
     record = swept(tmp_path, model, images)
     assert record["samples"] == {
-        "images": 20,
+        "count": 20,
         "labels": "balanced",
         "class_counts": [7, 7, 6],
-        "seeds": "1000000000 to 1000000019",
+        "first_seed": 1_000_000_000,
     }
     assert record["sampling"] == {
         "solver": "heun",
@@ -241,15 +258,18 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
         "temperature": 1.0,
         "weights": "unknown",
         "precision": "float32",
+        "batch_size": None,
     }
-    assert record["guidance"] == {"interval": [0.1, 1.0]}
-    assert [row["evaluations"] for row in record["curve"]] == [3.0, 3.0, 3.0]
-    assert [row["scale"] for row in record["curve"]] == [1.0, 1.5, 3.0]
+    assert record["guidance"]["scale"] is None
+    assert list(record["metrics"]) == ["scale 1", "scale 1.5", "scale 3"]
+    assert [row["nfe"]["value"] for row in record["metrics"].values()] == [3.0, 3.0, 3.0]
     assert record["reference"]["split"] == "sweep"
-    rows = [line.split()[:1] for line in capsys.readouterr().out.splitlines()]
-    assert [row for row in rows if row and row[0][0].isdigit()] == [["1"], ["1.5"], ["3"]]
+    lines = capsys.readouterr().out.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.split()[:1] == ["scale"])
+    assert lines[head].split() == ["scale", "1", "scale", "1.5", "scale", "3"]
+    assert lines[head + 1].startswith("FD-pool")
     found = card(tmp_path / "card.json", model, "--data", images)
-    assert found["protocol"]["guidance"]["swept_on"] == "sweep"
+    assert found["guidance"]["swept_on"] == "sweep"
     assert not any("swept" in warning for warning in found["warnings"])
     found = card(tmp_path / "card.json", model, "--data", images, "--split", "train")
     assert any("swept on images of this very split" in warning for warning in found["warnings"])
@@ -272,7 +292,7 @@ def test_a_sweep_in_the_run_counts_wherever_the_card_is_written(
 ) -> None:
     swept(Path(model), model, images)
     found = card(tmp_path / "elsewhere" / "card.json", model, "--data", images)
-    assert found["protocol"]["guidance"]["swept_on"] == "sweep"
+    assert found["guidance"]["swept_on"] == "sweep"
 
 
 def test_a_sweep_of_another_model_or_of_other_images_is_not_this_cards(
@@ -281,7 +301,7 @@ def test_a_sweep_of_another_model_or_of_other_images_is_not_this_cards(
     def known() -> object:
         found = card(tmp_path / "card.json", model, "--data", images, "--split", "train")
         assert not any("swept" in warning for warning in found["warnings"])
-        return found["protocol"]["guidance"]["swept_on"]
+        return found["guidance"]["swept_on"]
 
     swept(tmp_path, save_pipeline(tmp_path / "other", seed=1), images)
     assert known() == "nothing"
@@ -298,7 +318,7 @@ def test_a_pipeline_says_which_weights_it_holds_where_that_is_recorded(
 ) -> None:
     def kept() -> object:
         found = card(tmp_path / "card.json", model, "--data", images)
-        assert found["model"]["weights"] == found["protocol"]["sampling"]["weights"]
+        assert found["model"]["weights"] == found["sampling"]["weights"]
         return found["model"]["weights"]
 
     assert kept() == "unknown"
@@ -314,7 +334,7 @@ def test_the_adaptive_solver_is_compared_by_its_settings(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its evaluations are a result; its samples hang on the batch, other solvers' do not."""
+    """Its NFE is a result; its samples depend on the batch, other solvers' do not."""
     calls = itertools.count(100)
 
     def generate(self: ImagePipeline, labels: Tensor, callback: Any, **options: Any) -> Tensor:
@@ -325,12 +345,15 @@ def test_the_adaptive_solver_is_compared_by_its_settings(
     given = ["--data", images, "--solver", "dopri5"]
     with monkeypatch.context() as patched:
         patched.setattr(ImagePipeline, "generate", generate)
-        before = card(first, model, *given)["protocol"]["sampling"]
-        assert before["batch_size"] == 8
+        before = card(first, model, *given)
+        assert before["sampling"]["batch_size"] == 8
         other = save_pipeline(tmp_path / "other", seed=1)
-        after = card(second, other, *given, "--compare", str(first))["protocol"]["sampling"]
-        assert after["evaluations"] > before["evaluations"]
-        assert "no settings of the protocol differ" in capsys.readouterr().out
+        after = card(second, other, *given, "--compare", str(first))
+        nfe = [found["metrics"]["unguided"]["nfe"]["value"] for found in (before, after)]
+        assert nfe[1] > nfe[0]
+        printed = capsys.readouterr().out
+        assert "the models differ\n  model.encoder: " in printed
+        assert "no settings of the protocol differ" in printed
         with pytest.raises(SystemExit):
             card(second, other, *given, "--compare", str(first), "--batch-size", "10")
         assert "sampling.batch_size: 8 -> 10" in capsys.readouterr().out
@@ -338,7 +361,7 @@ def test_the_adaptive_solver_is_compared_by_its_settings(
     card(second, model, "--data", images, "--compare", str(first), "--batch-size", "10")
     printed = capsys.readouterr().out
     assert "no settings of the protocol differ" in printed
-    assert "(software) batch_size: 8 -> 10" in printed
+    assert "(software.batch_size: 8 -> 10)" in printed
 
 
 @pytest.mark.parametrize(
@@ -357,6 +380,7 @@ def test_the_adaptive_solver_is_compared_by_its_settings(
         (["MODEL", "--data", "IMAGES", "--extractor", "fashion"], "choose another --extractor"),
         (["MODEL", "--data", "fashion-mnist-mini", "--vgg16", "/no/vgg.pth"], "LPIPS needs VGG16"),
         (["IMAGES.json"], "IMAGES.json"),
+        (["MODEL", "--data", "IMAGES", "--extractor", "inceptoin"], "the nearest is 'inception'"),
         (["MODEL", "--data", "IMAGES", "--compare", "/no/card.json"], "card.json"),
     ],
 )
@@ -397,7 +421,8 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     one, two = cards
     assert two["software"]["processes"] == 2
     assert two["metrics"] == one["metrics"]
-    assert two["protocol"] == one["protocol"]
+    sections = ("extractor", "reference", "samples", "sampling", "guidance", "metric_settings")
+    assert all(two[name] == one[name] for name in sections)
 
 
 @pytest.mark.slow
@@ -409,6 +434,6 @@ def test_offline_features_of_a_folder(model: str, images: str, tmp_path: Path) -
     few = ["--num-samples", "10", "--guidance-scale", "1"]
     main(["evaluate", model, "--data", images, *few, *_to(tmp_path / "card.json")])
     found = json.loads((tmp_path / "card.json").read_text())
-    assert found["protocol"]["extractor"]["label"] == "FD-EffLite0"
-    assert "FD-EffLite0" in found["metrics"]["unguided"]
+    assert found["extractor"]["label"] == "FD-EffLite0"
+    assert "fd" in found["metrics"]["unguided"]
     assert any("too few for a covariance" in warning for warning in found["warnings"])

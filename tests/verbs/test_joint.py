@@ -14,6 +14,8 @@ from openunite.commands import Train
 from openunite.data.atoms.cif import write_cif
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz, write_xyz
+from openunite.evaluation.card import load_card
+from openunite.evaluation.measured import vocabulary
 from openunite.modalities.atoms import use as use_atoms
 from openunite.modalities.joint.pipeline import JointPipeline
 from openunite.modalities.joint.task import JointTask
@@ -32,6 +34,11 @@ def test_a_joint_run_makes_both_kinds(tmp_path: Path, capsys: pytest.CaptureFixt
     assert metrics["molecules_real_atom_stability"] == 1.0
     assert metrics["crystals_real_structural_validity"] == 1.0
     assert {"molecules_sample_kind_accuracy", "crystals_match_rate", "seed"} <= metrics.keys()
+    for kind in ("molecules", "crystals"):
+        card = load_card(run / kind / "card.json")
+        flat = vocabulary(kind).flat(card.metrics)
+        assert {f"{kind}_{name}": value for name, value in flat.items()}.items() <= metrics.items()
+        assert (card.kind, card.samples.labels, card.model.source) == (kind, kind, "run")
     for name in ("molecules/samples.png", "molecules/samples.xyz", "crystals/samples.cif"):
         assert (run / name).is_file()
     index = json.loads((run / "pipeline/model_index.json").read_text())

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from openunite.evaluation.measured import Measured, Metric, metrics_of
+from openunite.evaluation.measured import Measured, vocabulary
 from openunite.evaluation.sections import (
     ExtractorSection,
     GuidanceSection,
@@ -66,10 +66,21 @@ class ProtocolCard:
 
     def label(self, name: str) -> str:
         """What a table calls a metric: Frechet distances are named after the extractor."""
-        row = metrics_of(self.kind).get(name, Metric(name, name.replace("_", " "), "neither"))
         distance = self.extractor.label if self.extractor else "FD"
         score = "inception score" if distance == "FID" else "score (as IS)"
-        return row.label.format(distance=distance, score=score)
+        label = vocabulary(self.kind)[name].label
+        return label.format(distance=distance, score=score).strip()
+
+    def sections(self) -> dict[str, dict[str, str]]:
+        """The model, the protocol and the software: names and values of each section."""
+        found = {
+            name: dict(_rows(getattr(self, name))) for name in ("model", *PROTOCOL, "software")
+        }
+        return {
+            name: {key: _short(value) for key, value in rows.items()}
+            for name, rows in found.items()
+            if rows
+        }
 
     def table(self) -> str:
         """Metrics (a column for each set), then the protocol, then the warnings."""
@@ -80,10 +91,9 @@ class ProtocolCard:
         for name, label in labels.items():
             cells = (f"  {_cell(column.get(name)):>18}" for column in self.metrics.values())
             lines.append(f"{label:<{width}}{''.join(cells)}".rstrip())
-        for section in ("model", *PROTOCOL, "software"):
-            rows = dict(_rows(getattr(self, section)))
-            lines += ["", section] if rows else []
-            lines += [f"  {name:<28} {_short(value)}" for name, value in rows.items()]
+        for section, rows in self.sections().items():
+            lines += ["", section]
+            lines += [f"  {name:<28} {value}" for name, value in rows.items()]
         lines += [f"\nwarning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
@@ -100,11 +110,12 @@ def load_card(path: str | Path) -> ProtocolCard:
         values = json.loads(Path(path).read_text())
         if values.get("card_version") != CARD_VERSION:
             raise TypeError(f"card_version {values.get('card_version')}")
-        return _build(ProtocolCard, values, "card")
+        card: ProtocolCard = _build(ProtocolCard, values, "card")
+        return card
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no protocol card of version {CARD_VERSION} ({error}); give a card.json "
-            "that `openunite evaluate` or `train` wrote"
+            f"{path} is no protocol card of version {CARD_VERSION} ({error}); make it anew with "
+            "`openunite evaluate` or `sweep`, or remove it"
         ) from error
 
 

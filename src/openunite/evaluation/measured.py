@@ -4,7 +4,7 @@ Metrics of one evaluation form columns, one for each set ("guided", "real images
 same name in two columns is the same metric of two sets.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,24 +42,40 @@ class Metric:
 Column = Mapping[str, Measured]
 Columns = Mapping[str, Column]
 
-TABLES = Registry(
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The metrics of one kind of data, and their names in metrics.json."""
+
+    metrics: tuple[Metric, ...] = ()
+    flat: Callable[[Columns], Flat] = lambda _: {}
+
+    def __getitem__(self, name: str) -> Metric:
+        """The row of a metric; one that only repeats the name if there is none."""
+        known = {row.name: row for row in self.metrics}
+        return known.get(name) or Metric(name, name.replace("_", " "), "neither")
+
+
+VOCABULARIES = Registry(
     "openunite.metrics",
     {
-        "images": "openunite.evaluation.images.table:METRICS",
-        "molecules": "openunite.evaluation.molecules.table:METRICS",
-        "crystals": "openunite.evaluation.crystals.table:METRICS",
+        "images": "openunite.evaluation.images.table:IMAGES",
+        "molecules": "openunite.evaluation.molecules.table:MOLECULES",
+        "crystals": "openunite.evaluation.crystals.table:CRYSTALS",
     },
 )
 
 
-def metrics_of(kind: str) -> dict[str, Metric]:
-    """The rows for "images", "molecules", "crystals" or another package's kind, by name.
+def vocabulary(kind: str) -> Vocabulary:
+    """The vocabulary of "images", "molecules", "crystals" or another package's kind.
 
     Empty for an unknown kind: its package may not be installed where a card is read.
     """
-    if kind not in TABLES.names():
-        return {}
-    return {row.name: row for row in TABLES.get(kind)}
+    try:
+        known: Vocabulary = VOCABULARIES.get(kind)
+    except ValueError:
+        return Vocabulary()
+    return known
 
 
 def flatten(columns: Columns, prefixes: Mapping[str, str], plain: Collection[str] = ()) -> Flat:

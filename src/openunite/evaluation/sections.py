@@ -58,13 +58,15 @@ class SamplesSection:
 
 @dataclass(frozen=True)
 class SamplingSection:
-    """How samples are drawn. An adaptive solver has no `steps`; its results depend on the batch."""
+    """How samples are drawn; `options` are those of the solver.
+
+    An adaptive solver has no `steps`, and its results depend on the batch.
+    """
 
     solver: str
     steps: int | None
     time_shift: float
-    eta: float
-    temperature: float
+    options: Mapping[str, float]
     weights: str
     precision: str
     batch_size: int | None = None

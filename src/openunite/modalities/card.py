@@ -1,6 +1,14 @@
-"""Sections of a protocol card that follow from a pipeline, for every modality."""
+"""The protocol card of a pipeline, for every modality."""
 
-from openunite.evaluation.sections import GuidanceSection, ModelSection, SamplingSection
+from openunite.evaluation.card import ProtocolCard, software
+from openunite.evaluation.measured import Columns
+from openunite.evaluation.sections import (
+    GuidanceSection,
+    ModelSection,
+    ReferenceSection,
+    SamplesSection,
+    SamplingSection,
+)
 from openunite.flow.guidance import NO_GUIDANCE
 from openunite.loading import weights_checksums
 from openunite.pipelines.base import UnitePipeline
@@ -22,31 +30,37 @@ def model_section(pipeline: UnitePipeline, source: str, weights: str) -> ModelSe
     return ModelSection(source, weights, encoder, decoder, parameters, names)
 
 
-def sampling_section(
+def protocol_card(
+    kind: str,
     pipeline: UnitePipeline,
-    weights: str,
-    batch_size: int,
+    model: ModelSection,
+    reference: ReferenceSection,
+    samples: SamplesSection,
+    metrics: Columns,
     *,
+    batch_size: int,
+    processes: int = 1,
     solver: str | None = None,
     num_steps: int | None = None,
-) -> SamplingSection:
-    """How a pipeline samples, with another solver or number of steps where they are given."""
+) -> ProtocolCard:
+    """A card of samples; `solver` and `num_steps` override the settings of the pipeline."""
     how = pipeline.sampling.change(solver=solver, num_inference_steps=num_steps)
-    adaptive, stochastic = how.row.adaptive, how.solver == "sde"
-    return SamplingSection(
-        solver=how.solver,
-        steps=None if adaptive else how.num_inference_steps,
-        time_shift=1.0 if adaptive else how.time_shift,
-        eta=how.option("eta") if stochastic else 0.0,
-        temperature=how.option("temperature") if stochastic else 1.0,
-        weights=weights,
-        precision=str(pipeline.dtype).removeprefix("torch."),
-        batch_size=batch_size if adaptive else None,
+    adaptive = how.row.adaptive
+    return ProtocolCard(
+        kind=kind,
+        model=model,
+        reference=reference,
+        samples=samples,
+        sampling=SamplingSection(
+            solver=how.solver,
+            steps=None if adaptive else how.num_inference_steps,
+            time_shift=1.0 if adaptive else how.time_shift,
+            options={name: how.option(name) for name in how.row.options},
+            weights=model.weights,
+            precision=str(pipeline.dtype).removeprefix("torch."),
+            batch_size=batch_size if adaptive else None,
+        ),
+        guidance=GuidanceSection(guidance_scale(pipeline), how.guidance_interval),
+        software=software(str(pipeline.device), processes, batch_size),
+        metrics=metrics,
     )
-
-
-def guidance_section(
-    pipeline: UnitePipeline, scale: float | None, swept_on: str = "nothing"
-) -> GuidanceSection:
-    """How a pipeline guides its samples."""
-    return GuidanceSection(scale, pipeline.sampling.guidance_interval, swept_on)

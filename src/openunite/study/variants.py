@@ -59,7 +59,7 @@ class Variant:
         return replace(base, model=model, objective=replace(base.objective, **self.objective))
 
     def stages(self, base: RunConfig, steps: int, autoencoder: str) -> tuple[RunConfig, RunConfig]:
-        """The two runs of a staged variant; `autoencoder` is the folder of the first one."""
+        """The two runs of a staged variant, `steps` each; the first is in folder `autoencoder`."""
         config = replace(self.apply(base), steps=steps)
         second = replace(config.objective, stage="denoiser")
         return config, replace(config, objective=second, init_from=autoencoder)

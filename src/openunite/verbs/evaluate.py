@@ -97,13 +97,12 @@ def make_card(
     context: EvaluationContext, command: Evaluate, results: EvaluationResults
 ) -> ProtocolCard:
     """All metrics and what decided them, on one process."""
-    card = evaluation_card(
-        context, results.drawn, command.split, results.scale, _columns(context, results)
-    )
+    columns = _columns(context, results)
+    card = evaluation_card(context, results.drawn, command.split, columns)
     checksum = "none" if results.lpips is None else results.lpips.checksum
     card = replace(
         card,
-        guidance=replace(card.guidance, swept_on=_swept_on(context)),
+        guidance=replace(card.guidance, scale=results.scale, swept_on=_swept_on(context)),
         reconstruction=PartSection("test", len(context.data.test)),
         real_images=PartSection(_other(command.split), len(results.others[1])),
         metric_settings={**card.metric_settings, "lpips": checksum},
@@ -231,7 +230,7 @@ def _show(card: ProtocolCard, other: ProtocolCard | None, name: str | None) -> N
     for line in found:
         print(f"  {line}")
     for line in differences(other, card, ("software",)):
-        print(f"  (software) {line}")
+        print(f"  ({line})")
     if found:
         print("these numbers cannot be compared")
         sys.exit(1)

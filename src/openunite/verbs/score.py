@@ -23,8 +23,7 @@ from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.report import (
     PROTOCOLS,
     molecule_report,
-    reconstruction_metrics,
-    reconstruction_table,
+    reconstruction_report,
 )
 from openunite.texts import printable
 
@@ -61,9 +60,9 @@ def _molecules(command: Score) -> Metrics:
     print(report.table())
     metrics: Metrics = dict(report.metrics) | _unread(skipped, lost)
     if command.pairs:
-        pairs = reconstruction_metrics(samples, reference, adit=adit)
-        print(f"\n{reconstruction_table(pairs)}")
-        metrics |= pairs
+        pairs = reconstruction_report(samples, reference, adit=adit)
+        print(f"\n{pairs.table()}")
+        metrics |= pairs.metrics
     return metrics
 
 

@@ -1,6 +1,7 @@
 """`openunite sweep RUN`: samples at several guidance scales, compared with images kept for this."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from openunite.commands import Sweep
@@ -37,7 +38,8 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
         for scale, (images, features) in made.items()
     }
     path = Path(command.output or context.home / f"sweep-{context.extractor.name}.json")
-    card = evaluation_card(context, drawn, "sweep", None, columns)
+    card = evaluation_card(context, drawn, "sweep", columns)
+    card = replace(card, guidance=replace(card.guidance, scale=None))
     card.save(path)
     print(f"\n{card.table()}\n-> {path}")
     print(

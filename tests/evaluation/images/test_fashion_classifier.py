@@ -15,7 +15,7 @@ from openunite.evaluation.images.fashion_classifier import (
 
 
 def fashion(split: str) -> tuple[Tensor, Tensor]:
-    path = files("openunite") / "modalities" / "image" / "assets" / "fashion_mnist_mini.npz"
+    path = files("openunite") / "data" / "images" / "assets" / "fashion_mnist_mini.npz"
     with path.open("rb") as file, np.load(file) as arrays:
         images = torch.from_numpy(arrays[f"x_{split}"])[:, None].float() / 255.0
         return images, torch.from_numpy(arrays[f"y_{split}"]).long()
@@ -41,7 +41,7 @@ def test_mirrored_clothes_are_the_same_clothes(classifier) -> None:
 
 
 def test_weights_file_is_small() -> None:
-    asset = files("openunite.evaluation") / "assets" / WEIGHTS_FILE
+    asset = files("openunite.evaluation.images") / "assets" / WEIGHTS_FILE
     assert len(asset.read_bytes()) <= 300_000
 
 

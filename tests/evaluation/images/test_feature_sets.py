@@ -18,7 +18,7 @@ from openunite.evaluation.images.feature_sets import (
     read_features,
 )
 from openunite.evaluation.images.features.base import CallableExtractor
-from openunite.evaluation.shards import Crew, Shards
+from openunite.evaluation.shards import ProcessGroup, Shards
 
 IMAGES = torch.randint(
     0, 256, (40, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -44,14 +44,14 @@ class Fetch:
 def cached(fetch: Fetch, folder: Path, **what: object) -> feature_sets.FeatureSet:
     settings = {"data": "abc", "split": "test"} | what
     work = folder.parent / "work"
-    path = cached_features(EXTRACTOR, fetch, 40, settings, folder, work, Crew(), 16)
+    path = cached_features(EXTRACTOR, fetch, 40, settings, folder, work, ProcessGroup(), 16)
     assert not any(work.iterdir())  # the shards are gone
     return read_features(path)
 
 
 @pytest.mark.parametrize("size", [7, 40])
 def test_shards_give_what_all_at_once_gives(tmp_path: Path, size: int) -> None:
-    found = gather(extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, size), Crew(), "pool"))
+    found = gather(extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, size), ProcessGroup(), "pool"))
     values, logits = pool(IMAGES.float() / 255.0)
     expected = statistics(values)
     torch.testing.assert_close(found.features, values)
@@ -65,7 +65,7 @@ def test_of_many_images_a_part_is_kept_but_all_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_sets, "KEPT", 15)
-    found = gather(extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, 7), Crew(), "pool"))
+    found = gather(extract(EXTRACTOR, Fetch(), Shards(tmp_path, 40, 7), ProcessGroup(), "pool"))
     values, logits = pool(IMAGES.float() / 255.0)
     assert found.gaussian.count == 40
     assert len(found.rows) == 15
@@ -126,4 +126,4 @@ def test_a_random_part_is_the_same_every_time_and_in_order() -> None:
 def test_images_are_bytes(tmp_path: Path) -> None:
     shards = Shards(tmp_path, 40, 40)
     with pytest.raises(ValueError, match="quantize"):
-        extract(EXTRACTOR, Fetch(IMAGES.float()), shards, Crew(), "pool")
+        extract(EXTRACTOR, Fetch(IMAGES.float()), shards, ProcessGroup(), "pool")

@@ -14,9 +14,11 @@ from openunite.evaluation.images.fashion_classifier import (
     FashionClassifier,
     load_fashion_classifier,
 )
+from openunite.evaluation.images.features.fashion import FashionExtractor
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
+from openunite.evaluation.images.table import flat_metrics
 
-ALWAYS = {"recon_psnr_db", "recon_l1", "num_test_images", "num_samples", "guidance_scale"}
+ALWAYS = {"recon_psnr_db", "recon_l1"}
 DISTANCES = {"fd_samples", "fd_recon", "fd_blur", "fd_real"}
 CLASSES = {"sample_accuracy", "sample_accuracy_guided", "fd_samples_guided"}
 
@@ -44,7 +46,7 @@ class TrainImagesAsSamples:
 @pytest.fixture(scope="module")
 def data() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Test images, their labels, 2000 training images, their labels."""
-    path = files("openunite") / "modalities" / "image" / "assets" / "fashion_mnist_mini.npz"
+    path = files("openunite") / "data" / "images" / "assets" / "fashion_mnist_mini.npz"
     with path.open("rb") as file, np.load(file) as arrays:
         images = [torch.from_numpy(arrays[f"x_{split}"])[:, None] for split in ("test", "train")]
         labels = [torch.from_numpy(arrays[f"y_{split}"]).long() for split in ("test", "train")]
@@ -57,7 +59,7 @@ def classifier() -> FashionClassifier:
 
 
 @pytest.fixture(scope="module")
-def perfect(data, classifier) -> tuple[ImageEvaluation, TrainImagesAsSamples]:
+def perfect(data) -> tuple[ImageEvaluation, TrainImagesAsSamples]:
     """A model that reconstructs exactly and samples training images of the right class."""
     test, test_labels, train, train_labels = data
     sample = TrainImagesAsSamples(train, train_labels)
@@ -68,26 +70,26 @@ def perfect(data, classifier) -> tuple[ImageEvaluation, TrainImagesAsSamples]:
         train_images=train[:1000],
         num_classes=10,
         guidance_scale=3.0,
-        classifier=classifier,
+        extractor=FashionExtractor(),
         test_labels=test_labels,
     )
     return result, sample
 
 
 def test_keys_are_flat_json_numbers(perfect) -> None:
-    metrics = perfect[0].metrics
+    metrics = flat_metrics(perfect[0].columns)
     assert set(metrics) == ALWAYS | DISTANCES | CLASSES | {"classifier_test_accuracy"}
     assert all(type(value) in (float, int) for value in metrics.values())
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
-    assert metrics["num_samples"] == metrics["num_test_images"] == 1000
-    assert metrics["guidance_scale"] == 3.0
+    assert torch.equal(perfect[0].labels, torch.arange(1000) % 10)
 
 
 def test_perfect_reconstruction(perfect, data) -> None:
     result = perfect[0]
-    assert result.metrics["recon_psnr_db"] == pytest.approx(100.0)
-    assert result.metrics["recon_l1"] == 0.0
-    assert result.metrics["fd_recon"] < 1e-4
+    metrics = flat_metrics(result.columns)
+    assert metrics["recon_psnr_db"] == pytest.approx(100.0)
+    assert metrics["recon_l1"] == 0.0
+    assert metrics["fd_recon"] < 1e-4
     torch.testing.assert_close(result.reconstructions, data[0].float() / 255.0)
 
 
@@ -101,7 +103,7 @@ def test_samples_are_class_balanced_and_seeded_alike(perfect) -> None:
 
 
 def test_accuracies_are_the_classifiers_own(perfect, data, classifier) -> None:
-    result, metrics = perfect[0], perfect[0].metrics
+    result, metrics = perfect[0], flat_metrics(perfect[0].columns)
     hits = classifier(result.samples).argmax(1) == torch.arange(1000) % 10
     assert metrics["sample_accuracy"] == pytest.approx(hits.double().mean().item(), abs=1e-9)
     assert metrics["sample_accuracy_guided"] == metrics["sample_accuracy"]
@@ -111,7 +113,7 @@ def test_accuracies_are_the_classifiers_own(perfect, data, classifier) -> None:
 
 
 def test_distances_are_taken_against_the_test_images(perfect, data, classifier) -> None:
-    metrics = perfect[0].metrics
+    metrics = flat_metrics(perfect[0].columns)
     test, train = (
         statistics(classifier.features(x.float() / 255.0)) for x in (data[0], data[2][:1000])
     )
@@ -122,7 +124,7 @@ def test_distances_are_taken_against_the_test_images(perfect, data, classifier) 
     assert metrics["fd_blur"] > 3.0 * metrics["fd_real"]
 
 
-def test_bad_models_score_badly(data, classifier) -> None:
+def test_bad_models_score_badly(data) -> None:
     """Grey reconstructions; samples of the next class without guidance, of the right one with."""
     test, test_labels, train, train_labels = data
     source = TrainImagesAsSamples(train, train_labels)
@@ -130,18 +132,19 @@ def test_bad_models_score_badly(data, classifier) -> None:
     def sample(labels: Tensor, seeds: Tensor, scale: float) -> Tensor:
         return source(labels if scale == 2.0 else (labels + 1) % 10, seeds, scale)
 
-    metrics = evaluate_images(
+    found = evaluate_images(
         reconstruct=lambda images: torch.full_like(images, 0.5),
         sample=sample,
         test_images=test[:200],
         train_images=train[:200],
         num_classes=10,
         guidance_scale=2.0,
-        classifier=classifier,
+        extractor=FashionExtractor(),
         test_labels=test_labels[:200],
         num_samples=100,
         batch_size=64,
-    ).metrics
+    )
+    metrics = flat_metrics(found.columns)
     real = test[:200].double() / 255.0
     expected = -10.0 * (real - 0.5).square().flatten(1).mean(1).log10().mean()
     assert metrics["recon_psnr_db"] == pytest.approx(expected.item(), abs=1e-3)
@@ -149,10 +152,10 @@ def test_bad_models_score_badly(data, classifier) -> None:
     assert metrics["fd_recon"] > metrics["fd_blur"]
     assert metrics["sample_accuracy"] < 0.2
     assert metrics["sample_accuracy_guided"] > 0.8
-    assert metrics["num_samples"] == 100
+    assert len(found.samples) == 100
 
 
-def test_unconditional_models_have_no_guided_numbers(data, classifier) -> None:
+def test_unconditional_models_have_no_guided_numbers(data) -> None:
     test, test_labels, train, train_labels = data
     sample = TrainImagesAsSamples(train, train_labels)
     result = evaluate_images(
@@ -162,11 +165,11 @@ def test_unconditional_models_have_no_guided_numbers(data, classifier) -> None:
         train_images=train[:100],
         num_classes=0,
         guidance_scale=3.0,
-        classifier=classifier,
+        extractor=FashionExtractor(),
         test_labels=test_labels[:100],
         num_samples=100,
     )
-    assert set(result.metrics) == ALWAYS | DISTANCES
+    assert set(flat_metrics(result.columns)) == ALWAYS | DISTANCES
     assert result.samples_guided is None
     assert {scale for scale, _, _ in sample.calls} == {1.0}
 
@@ -178,12 +181,13 @@ def test_without_a_classifier_any_image_size_will_do() -> None:
         sample=lambda labels, seeds, scale: torch.rand(len(labels), 3, 20, 12),
         test_images=images,
         train_images=images,
+        test_labels=torch.zeros(6).long(),
         num_classes=4,
         guidance_scale=2.0,
         num_samples=9,
         batch_size=4,
     )
-    assert set(result.metrics) == ALWAYS
+    assert set(flat_metrics(result.columns)) == ALWAYS
     assert result.samples.shape == result.samples_guided.shape == (9, 3, 20, 12)
 
 
@@ -193,6 +197,7 @@ def test_guidance_scale_one_costs_no_second_pass(data) -> None:
         reconstruct=lambda images: images,
         sample=sample,
         test_images=data[0][:10],
+        test_labels=data[1][:10],
         train_images=data[2][:10],
         num_classes=10,
         guidance_scale=1.0,
@@ -212,6 +217,7 @@ def test_test_images_must_be_bytes_and_some(images: Tensor, message: str) -> Non
             reconstruct=lambda x: x,
             sample=lambda labels, seeds, scale: torch.zeros(len(labels), 1, 28, 28),
             test_images=images,
+            test_labels=torch.zeros(len(images)).long(),
             train_images=images,
             num_classes=0,
             guidance_scale=1.0,

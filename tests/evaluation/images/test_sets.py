@@ -6,26 +6,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from openunite.evaluation.feature_metrics import kernel_distance, precision_recall
+from openunite.evaluation.feature_metrics import kernel_distance, precision
 from openunite.evaluation.frechet import frechet_distance, statistics
 from openunite.evaluation.images.feature_sets import FeatureSet, extract, gather
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.evaluation.images.perceptual import gradient_distance
 from openunite.evaluation.images.sets import (
-    Judge,
-    evaluations_in,
     images_in,
+    mean_nfe,
+    pair_means,
     reconstruct_shards,
-    reconstruction_metrics,
     sample_shards,
     to_bytes,
 )
-from openunite.evaluation.shards import Crew, Shards
+from openunite.evaluation.images.table import (
+    FD,
+    RECONSTRUCTION_FD,
+    ImageMetrics,
+    SetMetric,
+    pair_metrics,
+)
+from openunite.evaluation.measured import Measured
+from openunite.evaluation.shards import ProcessGroup, Shards
 
 LABELS = torch.arange(30) % 3
 
 
-def draw(labels: Tensor | None, seeds: range, scale: float) -> tuple[Tensor, int]:
+def draw(labels: Tensor | None, seeds: range) -> tuple[Tensor, int]:
     """An image of noise by seed, brighter by class; a little out of range, as models are."""
     noise = [torch.rand(1, 12, 12, generator=torch.Generator().manual_seed(s)) for s in seeds]
     images = torch.stack(noise) * 1.1 - 0.05
@@ -40,20 +47,20 @@ EXTRACTOR = CallableExtractor("pool", 3, "1", pool)
 
 
 def test_a_sample_depends_on_its_seed_and_label_alone(tmp_path: Path) -> None:
-    whole = sample_shards(draw, LABELS, 5, 1.0, Shards(tmp_path / "a", 30, 30), Crew())
-    parts = sample_shards(draw, LABELS, 5, 1.0, Shards(tmp_path / "b", 30, 7), Crew())
+    whole = sample_shards(draw, LABELS, 5, Shards(tmp_path / "a", 30, 30), ProcessGroup(), "")
+    parts = sample_shards(draw, LABELS, 5, Shards(tmp_path / "b", 30, 7), ProcessGroup(), "")
     one = torch.cat([shard["images"] for shard in whole.read()])
     assert torch.equal(one, torch.cat([shard["images"] for shard in parts.read()]))
-    expected, _ = draw(LABELS[8:9], range(13, 14), 1.0)
+    expected, _ = draw(LABELS[8:9], range(13, 14))
     assert torch.equal(one[8:9], to_bytes(expected))
     assert torch.equal(images_in(parts)(parts.positions(2)), one[14:21])
-    assert evaluations_in(parts) == 7.0
+    assert mean_nfe(parts) == Measured(7.0)
 
 
 def test_without_classes_there_are_no_labels(tmp_path: Path) -> None:
-    shards = sample_shards(draw, None, 0, 1.0, Shards(tmp_path, 4, 4), Crew())
+    shards = sample_shards(draw, None, 0, Shards(tmp_path, 4, 4), ProcessGroup(), "")
     (shard,) = shards.read()
-    assert torch.equal(shard["images"], to_bytes(draw(None, range(4), 1.0)[0]))
+    assert torch.equal(shard["images"], to_bytes(draw(None, range(4))[0]))
 
 
 def test_bytes_are_rounded_and_clamped() -> None:
@@ -75,35 +82,62 @@ def features(count: int, seed: int) -> FeatureSet:
     return FeatureSet(statistics(values), values, torch.arange(count), logits)
 
 
-def test_judging_equals_the_functions_one_by_one() -> None:
+def test_the_metrics_equal_the_functions_one_by_one() -> None:
     reference, found = features(60, 0), features(60, 1)
-    metrics = Judge(reference, "FD-pool", judges_classes=True).judge(found, torch.zeros(60).long())
-    assert metrics["FD-pool"] == frechet_distance(found.gaussian, reference.gaussian)
+    metrics = ImageMetrics(reference, has_classes=True).evaluate(found, torch.zeros(60).long())
+    assert metrics["fd"].value == frechet_distance(found.gaussian, reference.gaussian)
     x, y = found.features.double(), reference.features.double()
-    kid = kernel_distance(x, y)
-    assert (metrics["KID"], metrics["KID deviation"]) == (kid.mean, kid.deviation)
-    both = precision_recall(x, y)
-    assert (metrics["precision"], metrics["recall"]) == (both.precision, both.recall)
-    assert metrics["class accuracy"] == pytest.approx(1 / 3)
-    assert 2.5 < metrics["score (as IS)"] < 3.0
-    assert Judge(reference, "FD", False).judge(reference, None)["FD"] < 1e-6
+    assert metrics["kid"] == kernel_distance(x, y)
+    assert metrics["precision"].value == precision(x, y)
+    assert metrics["recall"].value == precision(y, x)
+    assert metrics["class_accuracy"].value == pytest.approx(1 / 3)
+    assert metrics["class_accuracy"].total == 60
+    assert 2.5 < metrics["inception_score"].value < 3.0
+    assert ImageMetrics(reference, False).evaluate(reference, None)["fd"].value < 1e-6
 
 
-def test_only_fid_has_the_inception_score() -> None:
-    named = Judge(features(60, 0), "FID", False).judge(features(60, 1), LABELS)
-    assert "inception score" in named
-    assert "class accuracy" not in named
+def test_a_metric_is_left_out_where_its_needs_are_not_met() -> None:
+    found, few = features(60, 1), features(9, 1)
+    plain = FeatureSet(found.gaussian, found.features, found.rows)
+    all_metrics = set(ImageMetrics(features(60, 0), True).evaluate(found, LABELS.repeat(2)))
+
+    def missing(has_classes: bool, given: FeatureSet, labels: Tensor | None) -> set[str]:
+        metrics = ImageMetrics(features(60, 0), has_classes).evaluate(given, labels)
+        return all_metrics - set(metrics)
+
+    assert missing(False, found, LABELS.repeat(2)) == {"class_accuracy"}
+    assert missing(True, found, None) == {"class_accuracy"}
+    assert missing(True, plain, LABELS.repeat(2)) == {"class_accuracy", "inception_score"}
+    assert missing(True, few, LABELS[:9]) == {"inception_score"}
 
 
-def test_a_few_real_images_have_no_score() -> None:
-    metrics = Judge(features(60, 0), "FD", True).judge(features(9, 1), LABELS[:9])
-    assert {"KID", "class accuracy"} < set(metrics)
-    assert not any("score" in name for name in metrics)
+def test_a_new_metric_is_a_function_and_a_row() -> None:
+    row = SetMetric(
+        *("width", "width", "neither"),
+        compute=lambda sets: Measured(float(sets.found.features.std())),
+    )
+    found = features(60, 1)
+    metrics = ImageMetrics(features(60, 0), False, (FD, row)).evaluate(found, None)
+    assert list(metrics) == ["fd", "width"]
+    assert metrics["width"].value == float(found.features.std())
+
+
+@pytest.mark.parametrize(
+    ("side", "names"),
+    [
+        (8, ["l1", "psnr_db"]),
+        (12, ["l1", "psnr_db", "ssim"]),
+        (16, ["l1", "psnr_db", "ssim", "lpips"]),
+    ],
+)
+def test_pair_metrics_need_images_of_some_size(side: int, names: list[str]) -> None:
+    assert [row.name for row in pair_metrics(side, gradient_distance)] == names
+    assert "lpips" not in [row.name for row in pair_metrics(side, None)]
 
 
 def test_reconstruction_metrics_by_another_route(tmp_path: Path) -> None:
     real = torch.randint(
-        0, 256, (30, 1, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        0, 256, (30, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
 
     def fetch(positions: range) -> Tensor:
@@ -112,20 +146,21 @@ def test_reconstruction_metrics_by_another_route(tmp_path: Path) -> None:
     def darken(images: Tensor) -> Tensor:
         return images * 0.5
 
-    shards = reconstruct_shards(
-        darken, fetch, Shards(tmp_path / "r", 30, 8), Crew(), gradient_distance
-    )
+    pairs = pair_metrics(16, gradient_distance)
+    shards = reconstruct_shards(darken, fetch, Shards(tmp_path / "r", 30, 8), ProcessGroup(), pairs)
     found = extract(
-        EXTRACTOR, images_in(shards), Shards(tmp_path / "r" / "f", 30, 8), Crew(), "pool"
+        EXTRACTOR, images_in(shards), Shards(tmp_path / "r" / "f", 30, 8), ProcessGroup(), "pool"
     )
-    originals = extract(EXTRACTOR, fetch, Shards(tmp_path / "o", 30, 8), Crew(), "pool")
-    metrics = reconstruction_metrics(shards, gather(found), gather(originals), "FD-pool")
+    originals = extract(EXTRACTOR, fetch, Shards(tmp_path / "o", 30, 8), ProcessGroup(), "pool")
+    distances = ImageMetrics(gather(originals), False, (RECONSTRUCTION_FD,))
+    metrics = distances.evaluate(gather(found), None) | pair_means(shards, pairs)
+    values = {name: each.value for name, each in metrics.items()}
     out, aim = (real / 255.0 * 0.5 * 255).round() / 255, real / 255.0
     error = (out - aim).double()
     psnr = -10 * error.square().flatten(1).mean(1).log10()
-    assert metrics["psnr_db"] == pytest.approx(float(psnr.mean()), rel=1e-5)
-    assert metrics["l1"] == pytest.approx(float(error.abs().mean()), rel=1e-5)
-    assert metrics["lpips"] == pytest.approx(float(gradient_distance(out, aim).mean()), rel=1e-5)
+    assert values["psnr_db"] == pytest.approx(float(psnr.mean()), rel=1e-5)
+    assert values["l1"] == pytest.approx(float(error.abs().mean()), rel=1e-5)
+    assert values["lpips"] == pytest.approx(float(gradient_distance(out, aim).mean()), rel=1e-5)
     distance = frechet_distance(statistics(pool(out)[0]), statistics(pool(aim)[0]))
-    assert metrics["rFD-pool"] == pytest.approx(distance, rel=1e-4)
-    assert 0.0 < metrics["ssim"] < 1.0
+    assert values["rfd"] == pytest.approx(distance, rel=1e-4)
+    assert 0.0 < values["ssim"] < 1.0

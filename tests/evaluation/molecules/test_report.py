@@ -10,8 +10,7 @@ from tests.evaluation.molecules.examples import BROKEN, CHLOROMETHANE, METHANE, 
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.report import (
     molecule_report,
-    reconstruction_metrics,
-    reconstruction_table,
+    reconstruction_report,
 )
 from openunite.optional import optional
 
@@ -51,10 +50,11 @@ def test_all_protocols_together() -> None:
     report = molecule_report(
         SAMPLES, REAL, protocols=("edm", "adit", "posebusters"), num_posebusters=1
     )
-    assert report.sample.keys() == report.real.keys()
-    assert report.sample["adit_validity"].total == 4
-    assert report.sample["adit_no_h_validity"].total == 4
-    assert report.sample["posebusters_internal_energy"].total <= 1
+    samples = report.columns["samples"]
+    assert samples.keys() == report.columns["real"].keys()
+    assert samples["adit_validity"].total == 4
+    assert samples["adit_no_h_validity"].total == 4
+    assert samples["posebusters_internal_energy"].total <= 1
 
 
 def test_table_names_each_metric_and_foreign_elements() -> None:
@@ -69,11 +69,11 @@ def test_table_names_each_metric_and_foreign_elements() -> None:
     assert "not H" not in molecule_report(REAL, REAL, protocols=("stability",)).table()
 
 
-def test_reconstruction_metrics() -> None:
+def test_reconstructions_beside_their_originals() -> None:
     shaken = [moved(each, each.positions + 7.0) for each in REAL[:-1]] + [
         moved(REAL[-1], REAL[-1].positions * 2.0)
     ]
-    metrics = reconstruction_metrics(shaken, REAL, adit=False)
+    metrics = reconstruction_report(shaken, REAL, adit=False).metrics
     assert metrics["atom_type_accuracy"] == 1.0
     assert metrics["recon_molecule_stability"] == pytest.approx(7 / 8)
     assert metrics["real_molecule_stability"] == 1.0
@@ -87,7 +87,7 @@ def test_reconstruction_metrics() -> None:
 
 def test_reconstruction_table() -> None:
     shaken = [moved(each, each.positions * 2.0) for each in REAL[:1]] + REAL[1:]
-    lines = reconstruction_table(reconstruction_metrics(shaken, REAL, adit=False)).splitlines()
+    lines = reconstruction_report(shaken, REAL, adit=False).table().splitlines()
     assert lines[0].split()[-5:] == ["8", "reconstructions", "8", "real", "molecules"]
     assert lines[1].split() == ["atom_type_accuracy", "100.00", "+-", "0.00", "of", "32"]
     assert [line.split()[0] for line in lines[3:]] == (

@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from openunite.evaluation.measured import Measured
+
 
 @dataclass(frozen=True)
 class Average:
@@ -14,6 +16,11 @@ class Average:
     value: float
     standard_error: float
     count: int
+
+    @property
+    def measured(self) -> Measured:
+        """The mean as a metric."""
+        return Measured(self.value, self.standard_error)
 
     @classmethod
     def of(cls, values: ArrayLike) -> Self:

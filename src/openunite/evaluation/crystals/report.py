@@ -1,7 +1,7 @@
 """All metrics of generated crystals, each beside its value for real ones.
 
 A number says little without its twin: a tenth of the real crystals of MP-20 fails SMACT's rule, and
-the match rate cannot exceed the share of references that pass.
+the match rate cannot exceed the fraction of references that pass.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.atoms.structure import Structure
-from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.crystals.distribution import (
     densities,
     element_counts,
@@ -20,27 +19,34 @@ from openunite.evaluation.crystals.distribution import (
 from openunite.evaluation.crystals.matching import check_pairs, match_scores
 from openunite.evaluation.crystals.novelty import novel_crystals, unique_crystals
 from openunite.evaluation.crystals.reconstruction import reconstruction_scores
-from openunite.evaluation.crystals.table import crystal_table
+from openunite.evaluation.crystals.table import crystal_table, flat_metrics
 from openunite.evaluation.crystals.validity import (
     ANGLE_RANGE,
     FAULTS,
     CrystalValidity,
     crystal_validity,
 )
+from openunite.evaluation.measured import Flat, Measured
 from openunite.evaluation.rates import Rate
 
-Metrics = dict[str, float | int]
+Column = dict[str, Measured]
 
 
 @dataclass(frozen=True)
 class CrystalReport:
-    """Flat metrics; fractions lie in [0, 1], and `x_se` is the standard error of `x`."""
+    """Columns "samples", "real" and perhaps "reconstructions"; `counts` are the sizes of sets."""
 
-    metrics: Metrics
+    columns: dict[str, Column]
+    counts: Flat
+
+    @property
+    def metrics(self) -> Flat:
+        """Flat metrics; fractions lie in [0, 1], and `x_se` is the standard error of `x`."""
+        return self.counts | flat_metrics(self.columns)
 
     def table(self) -> str:
         """Plain text, samples beside real crystals."""
-        return crystal_table(self.metrics)
+        return crystal_table(self.columns, self.counts)
 
 
 def crystal_report(
@@ -51,41 +57,44 @@ def crystal_report(
     reconstructions: Sequence[Structure] | None = None,
     angle_range: tuple[float, float] = ANGLE_RANGE,
 ) -> CrystalReport:
-    """Judge samples against held-out real crystals, `reference`; shows progress.
+    """Compare samples with held-out real crystals, `reference`; shows progress.
 
-    - `sample_*` and `real_*`: structural, compositional and overall validity among all; the same
-      with `_any_angles` as CDVAE counts, for cells in another setting; uniqueness
-      among the valid; novelty among the unique, if there is `train`; how many have each of
-      `FAULTS`. Uniqueness and novelty of real crystals are taken on as many as there are samples,
-      evenly spaced in `reference`, for both depend on that.
+    - Columns "samples" and "real": structural, compositional and overall validity among all; the
+      same with `_any_angles` as CDVAE counts, for cells in another setting; uniqueness among the
+      valid; novelty among the unique, if there is `train`; the number with each of `FAULTS`. Both
+      uniqueness and novelty depend on the size of a set, so those of real crystals are computed on
+      as many as there are samples, evenly spaced in `reference`.
     - Wasserstein distances of density (g/cm^3) and of the number of elements between the valid
       samples and the reference; for real crystals, between every second one and the rest.
     - With `reconstructions`, one per reference crystal and in the same order: match rates and RMS
       as in `match_scores`, errors as in `reconstruction_scores`, over all but
       `num_left_out` pairs.
 
-    Errors of uniqueness and novelty are those of independent trials: read them as a scale. A mean
-    of nothing, such as the RMS of no match or a distance of no valid sample, is left out.
-    Cells are judged as given: reduce those of real crystals (`reduce_cells`), not what a model
-    made. `angle_range` as in `structural_fault`. ValueError for an empty set or a molecule.
+    Errors of uniqueness and novelty are those of independent trials: read them as a scale. The
+    mean of an empty set, such as the RMS without a match, is left out. Cells are used as given:
+    reduce those of real crystals (`reduce_cells`), not those of a model. `angle_range` as in
+    `structural_fault`. ValueError for an empty set or a molecule.
     """
     _check_sets(samples, reference, reconstructions)
-    judged = crystal_validity(samples, angle_range=angle_range)
+    found = crystal_validity(samples, angle_range=angle_range)
     real = crystal_validity(reference, angle_range=angle_range)
-    metrics: Metrics = {"num_samples": len(samples), "num_reference": len(reference)}
-    metrics |= {} if train is None else {"num_train": len(train)}
-    valid = _chosen(samples, judged.overall)
+    counts: Flat = {"num_samples": len(samples), "num_reference": len(reference)}
+    counts |= {} if train is None else {"num_train": len(train)}
+    valid = _chosen(samples, found.overall)
     valid_twins = _chosen(reference, real.overall & _spaced(len(samples), len(reference)))
-    for prefix, validity, crystals in (("sample", judged, valid), ("real", real, valid_twins)):
-        metrics |= _validity(prefix, validity) | _variety(prefix, crystals, train)
-    metrics |= _distances("sample", valid, _chosen(reference, real.structural))
+    columns: dict[str, Column] = {
+        "samples": _validity(found) | _variety(valid, train),
+        "real": _validity(real) | _variety(valid_twins, train),
+    }
+    columns["samples"] |= _distances(valid, _chosen(reference, real.structural))
     half = np.arange(len(reference)) % 2 == 0
     rest = _chosen(reference, real.structural & ~half)
-    metrics |= _distances("real", _chosen(reference, real.overall & half), rest)
+    columns["real"] |= _distances(_chosen(reference, real.overall & half), rest)
     if reconstructions is not None:
+        counts["num_reconstructions"] = len(reconstructions)
         outputs = crystal_validity(reconstructions, angle_range=angle_range)
-        metrics |= _reconstruction(reconstructions, reference, outputs, real)
-    return CrystalReport(metrics)
+        columns["reconstructions"] = _reconstruction(reconstructions, reference, outputs, real)
+    return CrystalReport(columns, counts)
 
 
 def _check_sets(
@@ -107,38 +116,38 @@ def _spaced(count: int, total: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _validity(prefix: str, judged: CrystalValidity) -> Metrics:
-    total = len(judged.faults)
+def _validity(found: CrystalValidity) -> Column:
+    total = len(found.faults)
     masks = {
-        "structural_validity": judged.structural,
-        "compositional_validity": judged.compositional,
-        "validity": judged.overall,
-        "structural_validity_any_angles": judged.any_angles,
-        "validity_any_angles": judged.any_angles & judged.compositional,
+        "structural_validity": found.structural,
+        "compositional_validity": found.compositional,
+        "validity": found.overall,
+        "structural_validity_any_angles": found.any_angles,
+        "validity_any_angles": found.any_angles & found.compositional,
     }
-    metrics: Metrics = {}
-    for name, mask in masks.items():
-        metrics |= _rate(f"{prefix}_{name}", Rate.of(int(mask.sum()), total))
-    counts: Metrics = {f"{prefix}_faults_{name}": judged.faults.count(name) for name in FAULTS}
-    return metrics | counts
+    rates = {name: Rate.of(int(mask.sum()), total).measured for name, mask in masks.items()}
+    return rates | {f"faults_{name}": Measured(found.faults.count(name)) for name in FAULTS}
 
 
-def _variety(prefix: str, valid: Sequence[Structure], train: Sequence[Structure] | None) -> Metrics:
+def _variety(valid: Sequence[Structure], train: Sequence[Structure] | None) -> Column:
     unique = [valid[i] for i in unique_crystals(valid)]
-    metrics: Metrics = {f"{prefix}_num_valid": len(valid), f"{prefix}_num_unique": len(unique)}
-    metrics |= _rate(f"{prefix}_uniqueness", Rate.of(len(unique), len(valid)))
+    column = {
+        "num_valid": Measured(len(valid)),
+        "num_unique": Measured(len(unique)),
+        "uniqueness": Rate.of(len(unique), len(valid)).measured,
+    }
     if train is not None:
         novel = int(novel_crystals(unique, train).sum())
-        metrics |= {f"{prefix}_num_novel": novel}
-        metrics |= _rate(f"{prefix}_novelty", Rate.of(novel, len(unique)))
-    return metrics
+        column["num_novel"] = Measured(novel)
+        column["novelty"] = Rate.of(novel, len(unique)).measured
+    return column
 
 
-def _distances(prefix: str, found: Sequence[Structure], expected: Sequence[Structure]) -> Metrics:
+def _distances(found: Sequence[Structure], expected: Sequence[Structure]) -> Column:
     if not found or not expected:
         return {}
     return {
-        f"{prefix}_{name}_wasserstein": wasserstein_distance(values(found), values(expected))
+        f"{name}_wasserstein": Measured(wasserstein_distance(values(found), values(expected)))
         for name, values in (("density", densities), ("num_elements", element_counts))
     }
 
@@ -146,35 +155,31 @@ def _distances(prefix: str, found: Sequence[Structure], expected: Sequence[Struc
 def _reconstruction(
     outputs: Sequence[Structure],
     reference: Sequence[Structure],
-    judged: CrystalValidity,
+    found: CrystalValidity,
     real: CrystalValidity,
-) -> Metrics:
+) -> Column:
     errors = reconstruction_scores(outputs, reference)
-    match = match_scores(outputs, reference, judged.overall, real.overall)
+    match = match_scores(outputs, reference, found.overall, real.overall)
+    rates = {
+        "match_rate": match.both_valid,
+        "match_rate_output_valid": match.output_valid,
+        "atom_type_accuracy": errors.atom_types,
+        "crystal_type_accuracy": errors.crystal_types,
+    }
+    means = {
+        "match_rms": match.both_valid_rms,
+        "match_rms_output_valid": match.output_valid_rms,
+        "lattice_length_mae": errors.length_error,
+        "lattice_angle_mae": errors.angle_error,
+        "fractional_rmsd": errors.fractional_rmsd,
+    }
     return (
-        {"num_reconstructions": len(outputs), "num_left_out": errors.left_out}
-        | _validity("reconstruction", judged)
-        | _rate("match_rate", match.both_valid)
-        | {"match_rate_ceiling": match.ceiling.value}
-        | _mean("match_rms", match.both_valid_rms)
-        | _rate("match_rate_output_valid", match.output_valid)
-        | _mean("match_rms_output_valid", match.output_valid_rms)
-        | _rate("atom_type_accuracy", errors.atom_types)
-        | _rate("crystal_type_accuracy", errors.crystal_types)
-        | _mean("lattice_length_mae", errors.length_error)
-        | _mean("lattice_angle_mae", errors.angle_error)
-        | _mean("fractional_rmsd", errors.fractional_rmsd)
+        _validity(found)
+        | {"num_left_out": Measured(errors.left_out)}
+        | {"match_rate_ceiling": Measured(match.ceiling.value)}
+        | {name: rate.measured for name, rate in rates.items()}
+        | {name: mean.measured for name, mean in means.items() if mean.count}
     )
-
-
-def _rate(name: str, rate: Rate) -> Metrics:
-    return {name: rate.value, f"{name}_se": rate.standard_error}
-
-
-def _mean(name: str, average: Average) -> Metrics:
-    if average.count == 0:
-        return {}
-    return {name: average.value, f"{name}_se": average.standard_error}
 
 
 def _chosen(structures: Sequence[Structure], mask: NDArray[np.bool_]) -> list[Structure]:

@@ -1,7 +1,7 @@
-"""A small classifier of 28x28 clothing images: the judge of the quickstart's samples.
+"""A small classifier of 28x28 clothing images: it measures the samples of the quickstart.
 
 Trained by tools/train_fashion_classifier.py on the training split only; its penultimate layer gives
-the features of the Frechet distances.
+the features for Frechet distances.
 """
 
 from importlib.resources import as_file, files
@@ -46,7 +46,7 @@ class FashionClassifier(nn.Module):
         if images.ndim != 4 or images.shape[1:] != (1, 28, 28):
             raise ValueError(
                 f"FashionClassifier expected images (B, 1, 28, 28), got {tuple(images.shape)}; "
-                "it judges 28x28 grey images only, choose another --extractor"
+                "it knows 28x28 grey images only, choose another --extractor"
             )
         features: Tensor = self.hidden(self.trunk(2.0 * images - 1.0))
         return features

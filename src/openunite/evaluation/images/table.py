@@ -21,11 +21,11 @@ from openunite.evaluation.feature_metrics import (
     kid_subset_size,
     precision,
 )
-from openunite.evaluation.frechet import frechet_distance
+from openunite.evaluation.frechet import GaussianStatistics, frechet_distance
 from openunite.evaluation.images.feature_sets import KEPT, FeatureSet, choose
 from openunite.evaluation.images.metrics import SSIM_SIDE, l1, psnr, ssim
 from openunite.evaluation.images.perceptual import MIN_SIDE, Distance
-from openunite.evaluation.measured import Columns, Flat, Measured, Metric
+from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary
 
 MANIFOLD = 10_000  # features that precision, recall and KID take from a larger set
 
@@ -39,10 +39,26 @@ class Comparison:
     labels: Tensor | None = None
 
     @property
+    def gaussians(self) -> tuple[GaussianStatistics, GaussianStatistics]:
+        return self.found.gaussian, self.reference.gaussian
+
+    @property
     def points(self) -> tuple[Tensor, Tensor]:
         """At most MANIFOLD features of the set and of the reference."""
         found, reference = self.found.features, self.reference.features
         return found[choose(len(found), MANIFOLD)], reference[choose(len(reference), MANIFOLD)]
+
+    @property
+    def logits(self) -> Tensor:
+        """For metrics that need logits."""
+        assert self.found.logits is not None
+        return self.found.logits
+
+    @property
+    def known_labels(self) -> Tensor:
+        """For metrics that need classes: one label per row of the logits."""
+        assert self.labels is not None
+        return self.labels[self.found.rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,105 +79,57 @@ class PairMetric(Metric):
 
 
 def _frechet(sets: Comparison) -> Measured:
-    return Measured(frechet_distance(sets.found.gaussian, sets.reference.gaussian))
-
-
-def _kid(sets: Comparison) -> Measured:
-    return kernel_distance(*sets.points)
-
-
-def _precision(sets: Comparison) -> Measured:
-    found, reference = sets.points
-    return Measured(precision(found, reference))
-
-
-def _recall(sets: Comparison) -> Measured:
-    found, reference = sets.points
-    return Measured(precision(reference, found))
-
-
-def _score(sets: Comparison) -> Measured:
-    assert sets.found.logits is not None  # the row needs logits
-    return inception_score(sets.found.logits)
-
-
-def _accuracy(sets: Comparison) -> Measured:
-    assert sets.found.logits is not None  # the row needs classes
-    assert sets.labels is not None
-    return class_accuracy(sets.found.logits, sets.labels[sets.found.rows])
+    return Measured(frechet_distance(*sets.gaussians))
 
 
 FD = SetMetric(
-    "fd",
-    "{distance}",
-    "lower",
-    "Frechet distance between the features of these images and those of the reference",
-    "{:.2f}",
+    *("fd", "{distance}", "lower"),
+    words="Frechet distance of features from those of the reference",
+    form="{:.2f}",
     compute=_frechet,
 )
 RECONSTRUCTION_FD = SetMetric(
-    "rfd",
-    "r{distance}",
-    "lower",
-    "Frechet distance between the features of reconstructions and those of their originals",
-    "{:.2f}",
+    *("rfd", "r{distance}", "lower"),
+    words="Frechet distance of the features of reconstructions from those of their originals",
+    form="{:.2f}",
     compute=_frechet,
 )
-ACCURACY = SetMetric(
-    "class_accuracy",
-    "class accuracy",
-    "higher",
-    "Fraction of images that the classifier recognizes as their class",
-    "{:.1%}",
-    compute=_accuracy,
-    needs="classes",
-)
 KID = SetMetric(
-    "kid",
-    "KID",
-    "lower",
-    "Kernel distance between features; unbiased, so it can be negative",
+    *("kid", "KID", "lower"),
+    words="Kernel distance of features; unbiased, so it can be negative",
     error="std over subsets",
-    compute=_kid,
+    compute=lambda sets: kernel_distance(*sets.points),
 )
 PRECISION = SetMetric(
-    "precision",
-    "precision",
-    "higher",
-    "Fraction of these images that lie near real ones",
-    "{:.1%}",
-    compute=_precision,
+    *("precision", "precision", "higher"),
+    words="Fraction of these images that lie near real ones",
+    compute=lambda sets: Measured(precision(*sets.points)),
 )
 RECALL = SetMetric(
-    "recall",
-    "recall",
-    "higher",
-    "Fraction of real images that lie near these",
-    "{:.1%}",
-    compute=_recall,
+    *("recall", "recall", "higher"),
+    words="Fraction of real images that lie near these",
+    compute=lambda sets: Measured(precision(*sets.points[::-1])),
 )
 SCORE = SetMetric(
-    "inception_score",
-    "{score}",
-    "higher",
-    "How sure the classifier is of each image, and how varied the classes are",
+    *("inception_score", "{score}", "higher"),
+    words="How sure the classifier is of each image, and how varied the classes are",
     error="std over splits",
-    compute=_score,
+    compute=lambda sets: inception_score(sets.logits),
     needs="logits",
     min_images=IS_SPLITS,
 )
+ACCURACY = SetMetric(
+    *("class_accuracy", "class accuracy", "higher"),
+    words="Fraction of images that the classifier recognizes as their class",
+    form="{:.1%}",
+    compute=lambda sets: class_accuracy(sets.logits, sets.known_labels),
+    needs="classes",
+)
 SET_METRICS = (FD, KID, PRECISION, RECALL, SCORE, ACCURACY)
 
+L1 = PairMetric("l1", "L1", "lower", "Mean absolute error of pixels in [0, 1]", compute=l1)
 PSNR = PairMetric(
-    "psnr_db",
-    "PSNR (dB)",
-    "higher",
-    "Peak signal-to-noise ratio of reconstructions",
-    "{:.1f} dB",
-    compute=psnr,
-)
-L1 = PairMetric(
-    "l1", "L1", "lower", "Mean absolute error of reconstructed pixels in [0, 1]", compute=l1
+    "psnr_db", "PSNR (dB)", "higher", "Peak signal-to-noise ratio", "{:.1f} dB", compute=psnr
 )
 SSIM = PairMetric(
     "ssim", "SSIM", "higher", "Structural similarity", compute=ssim, min_side=SSIM_SIDE
@@ -169,11 +137,11 @@ SSIM = PairMetric(
 
 
 def lpips_metric(distance: Distance | None) -> PairMetric:
-    """The row of LPIPS, which has weights; without them it describes, but cannot compute."""
+    """The row of LPIPS. Without a distance, whose weights are extra, it only describes."""
 
     @torch.no_grad()
     def compute(output: Tensor, target: Tensor) -> Tensor:
-        assert distance is not None  # asked of a row that only describes
+        assert distance is not None  # this row only describes
         return distance(output, target)
 
     return PairMetric(
@@ -183,13 +151,7 @@ def lpips_metric(distance: Distance | None) -> PairMetric:
 
 PAIR_METRICS = (L1, PSNR, SSIM)
 NFE = Metric("nfe", "NFE", "lower", "Network evaluations per sample, not counting guidance")
-METRICS: tuple[Metric, ...] = (
-    *SET_METRICS,
-    RECONSTRUCTION_FD,
-    *PAIR_METRICS,
-    lpips_metric(None),
-    NFE,
-)
+METRICS = (*SET_METRICS, RECONSTRUCTION_FD, *PAIR_METRICS, lpips_metric(None), NFE)
 
 
 @dataclass(frozen=True)
@@ -257,3 +219,6 @@ def flat_metrics(columns: Columns) -> Flat:
         for name, (column, metric) in _FLAT.items()
         if metric.name in columns.get(column, {})
     }
+
+
+IMAGES = Vocabulary(METRICS, flat_metrics)

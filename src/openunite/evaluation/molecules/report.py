@@ -1,9 +1,9 @@
 """Metrics of molecules, each beside its value on real, held-out molecules.
 
-Protocols, from the lightest: `stability` needs numpy alone; `edm` adds validity, uniqueness and
-novelty (RDKit); `adit` repeats those with bonds by OpenBabel; `posebusters` checks geometry,
-slowly, on a random part. Values of different protocols are not comparable. Real molecules get less
-than 1 in all of them, and a perfect model no more than those.
+Protocols, from the lightest: `stability` needs only numpy; `edm` adds validity, uniqueness and
+novelty (RDKit); `adit` repeats those with bonds from OpenBabel; `posebusters` checks the geometry
+of a random part, slowly. Values of different protocols are not comparable. Real molecules get less
+than 1 in all of them, and a perfect model gets no more than real molecules.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,18 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from openunite.data.atoms.structure import Structure
+from openunite.evaluation.measured import Flat, Measured
 from openunite.evaluation.molecules.adit import adit_match, adit_scores
 from openunite.evaluation.molecules.edm import edm_stability
 from openunite.evaluation.molecules.edm_rdkit import edm_scores
 from openunite.evaluation.molecules.posebusters import posebusters_scores
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.molecules.smiles import SmilesScores
+from openunite.evaluation.molecules.table import cell, flat_metrics
 from openunite.evaluation.rates import Rate
 
 PROTOCOLS = ("stability", "edm", "adit", "posebusters")
-Metrics = dict[str, float | int]
+Column = dict[str, Measured]
 
-_RECONSTRUCTION = (
+_IN_ORDER = (
     *("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd"),
     *("atom_stability", "molecule_stability", "adit_match_rate", "adit_rmsd"),
 )
@@ -31,47 +33,62 @@ _RECONSTRUCTION = (
 
 @dataclass(frozen=True)
 class MoleculeReport:
-    """Rates of the samples and of real molecules under the same names.
+    """The same metrics of the columns "samples" and "real".
 
-    `sample_unknown_atoms` and `real_unknown_atoms` count atoms of elements that the EDM tables
-    lack; where there are any, stability and EDM validity say little.
+    `unknown_atoms` counts atoms of elements that the EDM tables lack; if there are any, stability
+    and EDM validity say little.
     """
 
-    sample: dict[str, Rate]
-    real: dict[str, Rate]
+    columns: dict[str, Column]
     num_samples: int
     num_real: int
-    sample_unknown_atoms: int
-    real_unknown_atoms: int
 
     @property
-    def metrics(self) -> Metrics:
-        """Flat: `sample_NAME` and `real_NAME` in [0, 1], with `_se` and the total as `_of`."""
-        result: Metrics = {
-            "num_samples": self.num_samples,
-            "num_real": self.num_real,
-            "sample_unknown_atoms": self.sample_unknown_atoms,
-            "real_unknown_atoms": self.real_unknown_atoms,
-        }
-        for prefix, rates in (("sample", self.sample), ("real", self.real)):
-            for name, rate in rates.items():
-                result |= _flat(f"{prefix}_{name}", rate)
-        return result
+    def metrics(self) -> Flat:
+        """Flat: `sample_NAME` and `real_NAME`, with standard errors `_se` and totals `_of`."""
+        counts: Flat = {"num_samples": self.num_samples, "num_real": self.num_real}
+        return counts | flat_metrics(self.columns)
 
     def table(self) -> str:
-        """Plain text, in percent with standard errors and what each is a fraction of."""
-        width = max(map(len, self.sample))
+        """Plain text, in percent with standard errors and totals."""
+        samples, real = dict(self.columns["samples"]), dict(self.columns["real"])
+        unknown = [int(column.pop("unknown_atoms").value) for column in (samples, real)]
+        width = max(map(len, samples))
         lines = [
             f"{'percent':{width}}  {f'{self.num_samples} samples':>27}  "
             f"{f'{self.num_real} real molecules':>27}"
         ]
-        for name, rate in self.sample.items():
-            lines.append(f"{name:{width}}  {_cell(rate)}  {_cell(self.real[name])}")
-        if self.sample_unknown_atoms or self.real_unknown_atoms:
+        for name, found in samples.items():
+            lines.append(f"{name:{width}}  {cell(name, found)}  {cell(name, real[name])}")
+        if any(unknown):
             lines.append(
-                f"{self.sample_unknown_atoms} and {self.real_unknown_atoms} atoms are not H, C, N, "
-                "O or F: unstable and invalid by EDM"
+                f"{unknown[0]} and {unknown[1]} atoms are not H, C, N, O or F: unstable and "
+                "invalid by EDM"
             )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ReconstructionReport:
+    """The columns "reconstructions" and "real" (their originals) for `count` pairs."""
+
+    columns: dict[str, Column]
+    count: int
+
+    @property
+    def metrics(self) -> Flat:
+        """Flat metrics, with `_se` and `_of` as in `MoleculeReport`."""
+        return {"num_reconstructions": self.count} | flat_metrics(self.columns)
+
+    def table(self) -> str:
+        """Plain text, reconstructions beside the real molecules."""
+        heads = f"{f'{self.count} reconstructions':>27}  {f'{self.count} real molecules':>27}"
+        lines = [f"{'percent, RMSD in A':22}  {heads}"]
+        for name in _IN_ORDER:
+            found = [column[name] for column in self.columns.values() if name in column]
+            if found:
+                cells = "  ".join(cell(name, each) for each in found)
+                lines.append(f"{name:22}  {cells}".rstrip())
         return "\n".join(lines)
 
 
@@ -84,13 +101,13 @@ def molecule_report(
     protocols: Collection[str] = ("edm",),
     num_posebusters: int = 500,
 ) -> MoleculeReport:
-    """Score generated molecules and real, held-out ones alike.
+    """Score generated molecules and real, held-out ones in the same way.
 
-    Pass about as many real molecules as samples: uniqueness depends on the number. Novelty is
-    reported where training SMILES are given, from `edm_smiles_set` for `train_smiles` and from
-    `adit_smiles_set` for `adit_train_smiles`. `num_posebusters` molecules of either set, drawn at
-    random, go through PoseBusters. Raises ValueError for an unknown protocol or an empty
-    set, ImportError naming the extra where a protocol's package is missing.
+    Pass about as many real molecules as samples, because uniqueness depends on the number. Novelty
+    needs training SMILES: `train_smiles` from `edm_smiles_set`, `adit_train_smiles` from
+    `adit_smiles_set`. PoseBusters gets `num_posebusters` random molecules of either set. Raises
+    ValueError for an unknown protocol or an empty set, and ImportError, which names the extra, if a
+    protocol's package is missing.
     """
     unknown = sorted(set(protocols).difference(PROTOCOLS))
     if unknown or not protocols:
@@ -102,49 +119,35 @@ def molecule_report(
         _rates(structures, train_smiles, adit_train_smiles, protocols, num_posebusters)
         for structures in (samples, reference)
     ]
-    (sample, sample_unknown), (real, real_unknown) = found
-    return MoleculeReport(sample, real, len(samples), len(reference), sample_unknown, real_unknown)
+    columns = dict(zip(("samples", "real"), found, strict=True))
+    return MoleculeReport(columns, len(samples), len(reference))
 
 
-def reconstruction_metrics(
+def reconstruction_report(
     outputs: Sequence[Structure], references: Sequence[Structure], *, adit: bool
-) -> Metrics:
-    """Flat metrics of outputs against real molecules, atom i against atom i; RMSDs in Angstrom.
+) -> ReconstructionReport:
+    """Outputs against real molecules, atom i against atom i; RMSDs in angstrom.
 
-    `recon_` stability stands beside the `real_` one of the references. `adit` adds the match rate
-    and RMSD of the ADiT protocol, and with `real_` what a perfect output would get. `_se` and
-    `_of` as in a report.
+    Stability stands beside that of the references. `adit` adds the match rate and RMSD of the ADiT
+    protocol, and for the references what a perfect output would get.
     """
     types = type_accuracy(outputs, references)
     rmsd = kabsch_rmsd(outputs, references)
-    result: Metrics = {"num_reconstructions": len(outputs)}
-    result |= _flat("atom_type_accuracy", types.atoms)
-    result |= _flat("molecule_type_accuracy", types.molecules)
-    result["identity_rmsd"] = float(rmsd.mean())
-    result["identity_rmsd_se"] = float(rmsd.std() / np.sqrt(len(rmsd)))
-    for prefix, structures in (("recon", outputs), ("real", references)):
+    rebuilt: Column = {
+        "atom_type_accuracy": types.atoms.measured,
+        "molecule_type_accuracy": types.molecules.measured,
+        "identity_rmsd": Measured(float(rmsd.mean()), float(rmsd.std() / np.sqrt(len(rmsd)))),
+    }
+    columns: dict[str, Column] = {"reconstructions": rebuilt, "real": {}}
+    for column, structures in zip(columns.values(), (outputs, references), strict=True):
         stability = edm_stability(structures)
-        result |= _flat(f"{prefix}_atom_stability", stability.atoms)
-        result |= _flat(f"{prefix}_molecule_stability", stability.molecules)
+        column["atom_stability"] = stability.atoms.measured
+        column["molecule_stability"] = stability.molecules.measured
         if adit:
             match = adit_match(structures, references)
-            result |= _flat(f"{prefix}_adit_match_rate", match.rate)
-            result[f"{prefix}_adit_rmsd"] = match.rmsd
-            result[f"{prefix}_adit_rmsd_se"] = match.rmsd_standard_error
-    return result
-
-
-def reconstruction_table(metrics: Metrics) -> str:
-    """`reconstruction_metrics` as plain text, reconstructions beside the real molecules."""
-    count = metrics["num_reconstructions"]
-    heads = f"{f'{count} reconstructions':>27}  {f'{count} real molecules':>27}"
-    lines = [f"{'percent, RMSD in A':22}  {heads}"]
-    for name in _RECONSTRUCTION:
-        found = [key for key in (name, f"recon_{name}", f"real_{name}") if key in metrics]
-        if found:
-            cells = "  ".join(_flat_cell(metrics, key) for key in found)
-            lines.append(f"{name:22}  {cells}".rstrip())
-    return "\n".join(lines)
+            column["adit_match_rate"] = match.rate.measured
+            column["adit_rmsd"] = Measured(match.rmsd, match.rmsd_standard_error)
+    return ReconstructionReport(columns, len(outputs))
 
 
 def _rates(
@@ -153,7 +156,7 @@ def _rates(
     adit_train_smiles: Collection[str] | None,
     protocols: Collection[str],
     num_posebusters: int,
-) -> tuple[dict[str, Rate], int]:
+) -> Column:
     rates: dict[str, Rate] = {}
     stability = edm_stability(structures)
     if "stability" in protocols or "edm" in protocols:
@@ -170,7 +173,8 @@ def _rates(
         scores = posebusters_scores(structures, num_molecules=num_posebusters)
         rates["posebusters"] = scores.overall
         rates |= {f"posebusters_{name}": rate for name, rate in scores.columns.items()}
-    return rates, stability.unknown_atoms
+    unknown = {"unknown_atoms": Measured(stability.unknown_atoms)}
+    return unknown | {name: rate.measured for name, rate in rates.items()}
 
 
 def _named(prefix: str, scores: SmilesScores) -> dict[str, Rate]:
@@ -182,22 +186,3 @@ def _named(prefix: str, scores: SmilesScores) -> dict[str, Rate]:
     if scores.novelty is not None:
         rates[f"{prefix}novelty"] = scores.novelty
     return rates
-
-
-def _flat(name: str, rate: Rate) -> Metrics:
-    return {name: rate.value, f"{name}_se": rate.standard_error, f"{name}_of": rate.total}
-
-
-def _flat_cell(metrics: Metrics, name: str) -> str:
-    value, error = metrics[name], metrics[f"{name}_se"]
-    if f"{name}_of" not in metrics:  # an RMSD
-        return f"{value:6.3f} +- {error:5.3f}{'':12}"
-    return _percent(value, error, metrics[f"{name}_of"])
-
-
-def _cell(rate: Rate) -> str:
-    return _percent(rate.value, rate.standard_error, rate.total)
-
-
-def _percent(value: float, error: float, total: float) -> str:
-    return f"{100 * value:6.2f} +- {100 * error:5.2f} of {total:<8}"

@@ -20,16 +20,18 @@ from openunite.data.molecules.dataset import open_molecules
 from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import drawing_grid, pair_structures, structure_grid
 from openunite.evaluation.crystals.report import crystal_report
+from openunite.evaluation.measured import Columns
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.molecules.report import (
     molecule_report,
-    reconstruction_metrics,
-    reconstruction_table,
+    reconstruction_report,
 )
+from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
 from openunite.files import whole_file
 from openunite.modalities.atoms.pipeline import AtomPipeline
+from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.task import Metrics, Request, Task, Tell, sized
 from openunite.training.config import RunConfig
@@ -40,11 +42,18 @@ _AT_ONCE = 10_000  # training molecules that are looked through
 
 
 class Drawn(NamedTuple):
-    """What a report looks at: samples, and reconstructions with their references."""
+    """Samples, and reconstructions with their references."""
 
     samples: list[Structure]
     outputs: list[Structure]
     references: list[Structure]
+
+
+class Evaluated(NamedTuple):
+    """The metrics of a run: flat ones for metrics.json, and in columns for its card."""
+
+    metrics: Metrics
+    columns: Columns
 
 
 class AtomTask(Task):
@@ -54,11 +63,11 @@ class AtomTask(Task):
     pair_outputs = outputs
     train_options = ("max_atoms",)
     sample_options = ("num_atoms",)
-    judges: ClassVar[tuple[str, ...]]  # modules that `judge` imports
+    needs: ClassVar[tuple[str, ...]]  # modules that `evaluate` imports
 
     @abstractmethod
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
-        """Structures and a report into the folder; flat metrics."""
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+        """Write structures and a report into the folder; return the metrics."""
 
     def configure(self, config: RunConfig, request: Request) -> RunConfig:
         """`max_atoms` is a limit for the data; the model's number then follows from them."""
@@ -75,7 +84,7 @@ class AtomTask(Task):
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
         """The largest number of atoms, from the `AtomData`; elements too, unless they are set.
 
-        What judges the run is asked for here, before any step.
+        The packages that evaluate the run are required here, before any step.
         """
         self.require()
         settings = {"elements": list(data.elements), **config.modality_config}
@@ -84,9 +93,9 @@ class AtomTask(Task):
         return replace(config, modality_config=settings, model=model)
 
     def require(self) -> None:
-        """ImportError if a package that `judge` needs is missing."""
-        for module in self.judges:
-            optional(module, self.things, f"judging {self.things} after training")
+        """Raise ImportError if a package that `evaluate` needs is missing."""
+        for module in self.needs:
+            optional(module, self.things, f"evaluating {self.things} after training")
 
     def record(self, data: Any) -> dict[str, Any]:
         return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}
@@ -96,7 +105,27 @@ class AtomTask(Task):
         structure_grid(samples, _COLUMNS).save(picture)
 
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: AtomPipeline) -> Metrics:
-        return self.judge(folder, draw(folder, pipeline, data.test), data)
+        drawn = draw(folder, pipeline, data.test)
+        return self.finish_drawn(folder, folder.name, drawn, data, pipeline)
+
+    def finish_drawn(
+        self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
+    ) -> Metrics:
+        """Evaluate what was drawn and write card.json; `source` is the name of the run."""
+        found, classes = self.evaluate(folder, drawn, data), pipeline.encoder.config.num_classes
+        references, samples = len(drawn.references), len(drawn.samples)
+        card = protocol_card(
+            self.things,
+            pipeline,
+            model_section(pipeline, source, "ema"),
+            ReferenceSection(data.name, data.fingerprint, "test", references),
+            SamplesSection(samples, self.things if classes else "none", 0),
+            found.columns,
+            batch_size=samples,
+        )
+        card = replace(card, reconstruction=PartSection("test", references))
+        card.save(folder / "card.json")
+        return found.metrics
 
     # ---- a trained model ----------------------------------------------------------------------
 
@@ -207,7 +236,7 @@ class MoleculeTask(AtomTask):
     """Molecules for every command."""
 
     things = "molecules"
-    judges = ("rdkit.Chem",)
+    needs = ("rdkit.Chem",)
 
     def open(self, config: RunConfig, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
@@ -227,17 +256,18 @@ class MoleculeTask(AtomTask):
     def records(self, source: str) -> Iterator[Structure | Skipped]:
         return records_of(read_molecules(source))
 
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
         samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
         report = molecule_report(samples, references, train_smiles=known)
-        pairs = reconstruction_metrics(outputs, references, adit=False)
-        text = f"{report.table()}\n\n{reconstruction_table(pairs)}\n"
+        pairs = reconstruction_report(outputs, references, adit=False)
+        text = f"{report.table()}\n\n{pairs.table()}\n"
         print(f"\n{text}", end="")
         (folder / "report.txt").write_text(text)
-        return {**pairs, **report.metrics}
+        rebuilt = {"reconstructions": pairs.columns["reconstructions"]}
+        return Evaluated({**pairs.metrics, **report.metrics}, report.columns | rebuilt)
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -251,7 +281,7 @@ class CrystalTask(AtomTask):
     """Crystals for every command."""
 
     things = "crystals"
-    judges = ("smact", "pymatgen.core")
+    needs = ("smact", "pymatgen.core")
 
     def plan_for(self, config: RunConfig) -> RunConfig:
         """With the elements from H to Pu, unless the settings name some."""
@@ -275,14 +305,14 @@ class CrystalTask(AtomTask):
     def records(self, source: str) -> Iterator[Structure | Skipped]:
         return records_of(read_crystals(source))
 
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
         samples, outputs, references = drawn
         write_structures(folder / "samples.cif", samples)
         train = data.train.structures(range(len(data.train)))
         report = crystal_report(samples, references, train=train, reconstructions=outputs)
         print(f"\n{report.table()}")
         (folder / "report.txt").write_text(report.table() + "\n")
-        return dict(report.metrics)
+        return Evaluated(dict(report.metrics), report.columns)
 
     def next_commands(self, folder: Path) -> list[str]:
         return [

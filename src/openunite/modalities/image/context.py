@@ -20,7 +20,7 @@ from openunite.evaluation.images.feature_sets import (
     made_with,
     read_features,
 )
-from openunite.evaluation.images.features import load_extractor
+from openunite.evaluation.images.features import EXTRACTORS, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.sets import images_in, sample_shards
 from openunite.evaluation.images.table import ImageMetrics
@@ -235,6 +235,8 @@ def _check(command: Evaluate | Sweep) -> None:
         raise ValueError(f"--batch-size must be at least 1, got {command.batch_size}")
     if command.output and Path(command.output).is_dir():
         raise ValueError(f"--output must be a file to write, got the folder {command.output}")
+    if command.extractor != "auto":
+        EXTRACTORS.get(command.extractor)  # refuses an unknown name
     if isinstance(command, Sweep):
         return
     if not math.isfinite(command.guidance_scale or 0.0):

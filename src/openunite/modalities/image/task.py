@@ -19,7 +19,6 @@ from openunite.data.images.look import ImageSummary, inspect_images
 from openunite.data.images.pixels import BadImage, open_image
 from openunite.data.images.sources import SUFFIXES
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
-from openunite.evaluation.card import find_warnings
 from openunite.evaluation.images.feature_sets import choose
 from openunite.evaluation.images.features import load_extractor
 from openunite.evaluation.images.features.base import Extractor
@@ -131,7 +130,6 @@ class ImageTask(Task):
         best = found.samples if found.samples_guided is None else found.samples_guided
         _sample_picture(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
-        card = replace(card, warnings=find_warnings(card))
         card.save(folder / "card.json")
         return {
             **flat_metrics(card.metrics),

@@ -1,4 +1,4 @@
-"""Runs on molecules and crystals together: each kind is a class, and is judged as it is alone."""
+"""Runs on molecules and crystals together: each kind is a class, evaluated as in its own run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +23,7 @@ from openunite.modalities.atoms.task import (
     AtomTask,
     CrystalTask,
     Drawn,
+    Evaluated,
     Metrics,
     MoleculeTask,
     check_kinds,
@@ -85,7 +86,8 @@ class JointTask(AtomTask):
             (folder / kind).mkdir(exist_ok=True)
             drawn = draw(folder / kind, pipeline, part.test, kind)
             right = sum((item.cell is not None) == (kind == "crystals") for item in drawn.samples)
-            found = task.judge(folder / kind, as_kind(kind, drawn), part)
+            right_kind = as_kind(kind, drawn)
+            found = task.finish_drawn(folder / kind, folder.name, right_kind, part, pipeline)
             metrics |= {f"{kind}_{name}": value for name, value in found.items()}
             metrics[f"{kind}_sample_kind_accuracy"] = right / len(drawn.samples)
         return metrics
@@ -126,8 +128,8 @@ class JointTask(AtomTask):
         if suffix == ".sdf":
             optional("rdkit.Chem", "molecules", "writing an .sdf")
 
-    def judge(self, folder: Path, drawn: Drawn, data: AtomData) -> Metrics:
-        raise NotImplementedError  # each kind is judged as it is alone
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+        raise NotImplementedError  # each kind is evaluated as it is alone
 
 
 def as_kind(kind: str, drawn: Drawn) -> Drawn:

@@ -158,9 +158,25 @@ def test_ranges_are_checked(name: str, request: pytest.FixtureRequest) -> None:
         extract((given * 255).to(torch.uint8))
 
 
-def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(ValueError, match=", ".join(EXTRACTORS)):
-        load_extractor("vgg")
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    known = ", ".join(EXTRACTORS.names())
+    with pytest.raises(ValueError, match=f"{known}, got 'inceptoin'; the nearest is 'inception'"):
+        load_extractor("inceptoin")
+
+
+def test_an_extractor_of_another_package_is_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_features.py").write_text(
+        "def load(weights):\n    return ('theirs', weights)\n"
+    )
+    info = tmp_path / "their_features-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their_features\nVersion: 1.0\n")
+    entry = "[openunite.extractors]\ntheirs = their_features:load\n"
+    (info / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_extractor("theirs", "file.pth") == ("theirs", "file.pth")
 
 
 def test_dinov2_of_a_saved_folder(tmp_path: Path) -> None:

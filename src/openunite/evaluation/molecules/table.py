@@ -1,0 +1,68 @@
+"""The metrics of molecules: what `metrics.json`, cards and reports call them, and in which form."""
+
+from collections.abc import Iterator
+
+from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary, flatten
+
+_RATE = "{:.1%}"
+_SCORES = (
+    ("validity", "valid", "Fraction of molecules that RDKit accepts"),
+    ("uniqueness", "unique among valid", "Fraction of valid molecules that are different"),
+    ("valid_and_unique", "valid and unique", "Fraction of different valid molecules among all"),
+    ("novelty", "novel among unique", "Fraction of unique molecules that training data lack"),
+)
+
+
+def _scores(prefix: str, protocol: str) -> Iterator[Metric]:
+    for name, label, words in _SCORES:
+        yield Metric(f"{prefix}{name}", f"{label}{protocol}", "higher", words, _RATE)
+
+
+RMSD = Metric(
+    "identity_rmsd",
+    "RMSD (angstrom)",
+    "lower",
+    "Distance of atoms from their originals after the best rotation",
+    "{:.3f} \u00c5",
+)
+ADIT_RMSD = Metric(
+    "adit_rmsd",
+    "RMSD (angstrom, ADiT)",
+    "lower",
+    "Distance of matched atoms from their originals",
+    "{:.3f} \u00c5",
+)
+METRICS: tuple[Metric, ...] = (
+    Metric("atom_type_accuracy", "atoms with the right element", "higher", form=_RATE),
+    Metric("molecule_type_accuracy", "molecules with all elements right", "higher", form=_RATE),
+    RMSD,
+    Metric("atom_stability", "stable atoms", "higher", "EDM's rule of allowed bonds", _RATE),
+    Metric("molecule_stability", "stable molecules", "higher", "All atoms are stable", _RATE),
+    Metric("hydrogen_stability", "stable hydrogens", "higher", form=_RATE),
+    Metric("heavy_atom_stability", "stable heavy atoms", "higher", form=_RATE),
+    *_scores("", ""),
+    *_scores("adit_", " (ADiT)"),
+    *_scores("adit_no_h_", " (ADiT, no hydrogens)"),
+    Metric("adit_match_rate", "matches (ADiT)", "higher", form=_RATE),
+    ADIT_RMSD,
+    Metric("posebusters", "pass PoseBusters", "higher", "All of its checks of geometry", _RATE),
+    Metric("unknown_atoms", "atoms without a rule of bonds", "lower", "EDM knows H, C, N, O, F"),
+)
+_PREFIXES = {"samples": "sample_", "real": "real_", "reconstructions": "recon_"}
+_PLAIN = ("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd")
+
+
+def flat_metrics(columns: Columns) -> Flat:
+    """Values as metrics.json has them: `sample_NAME`, `real_NAME` and `recon_NAME`."""
+    return flatten(columns, _PREFIXES, _PLAIN)
+
+
+def cell(name: str, found: Measured) -> str:
+    """A value as the text of a report shows it: rates in percent, RMSDs in angstrom."""
+    if name in (RMSD.name, ADIT_RMSD.name):
+        return f"{found.value:6.3f} +- {found.error:5.3f}{'':12}"
+    error = found.error or 0.0
+    return f"{100 * found.value:6.2f} +- {100 * error:5.2f} of {found.total:<8}"
+
+
+MOLECULES = Vocabulary(METRICS, flat_metrics)
