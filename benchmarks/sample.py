@@ -27,11 +27,11 @@ from openunite.catalog import get_recipe, recipes
 from openunite.flow.random import seeded_normal
 from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
-from openunite.loading import load_pipeline, make_pipeline
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.base import ONE_PASS
 from openunite.planning.cost import flops
+from openunite.runs import load_pipeline, make_pipeline
 from openunite.training.build import build_models
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
 from openunite.training.device import choose_device

@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
 from openunite.commands import COMMANDS, Command, Score
+from openunite.progress import showing
 from openunite.texts import printable
 
 
@@ -36,14 +37,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user is one sentence on stderr and exit status 2."""
     command = parse(arguments)
     name = "evaluate" if isinstance(command, Score) else type(command).__name__.lower()
-    jobs = import_module("openunite.verbs")
+    verbs = import_module("openunite.verbs")
     try:
-        jobs.run(command)
+        with showing():
+            verbs.run(command)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough: `openunite info ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except jobs.USER_ERRORS as error:
+    except verbs.USER_ERRORS as error:
         message = printable(str(error), keep="\n")
         print(f"openunite {name}: {message}", file=sys.stderr)
         sys.exit(2)

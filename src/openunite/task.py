@@ -24,19 +24,27 @@ Metrics = dict[str, float | int | str]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asked of `train` that a modality may have to act on; None was not asked.
+class Options:
+    """What can be asked of `train` beside settings and data; None was not asked.
 
-    `fresh` is True for a recipe, whose sizes may be chosen by a look at the data, and False for
-    settings from a file.
+    `set` holds assignments "section.field=value". `fresh` is True for a recipe, whose sizes may be
+    chosen by a look at the data, and False for settings from a file.
     """
 
-    fresh: bool = True
     minutes: float | None = None
+    steps: int | None = None
     size: str | None = None
     image_size: int | None = None
     patch_size: int | None = None
     max_atoms: int | None = None
+    batch_size: int | None = None
+    max_bad_share: float | None = None
+    seed: int | None = None
+    sharding: str | None = None
+    compile: bool = False
+    init_from: str | None = None
+    set: tuple[str, ...] = ()
+    fresh: bool = True
 
 
 Tell = Callable[[str, str], None]  # name of something that is left out, and why
@@ -75,15 +83,18 @@ class Task(ABC):
     # ---- a run --------------------------------------------------------------------------------
 
     @abstractmethod
-    def open(self, config: RunConfig, *, progress: bool) -> Data:
-        """The data of this run. ValueError, FileNotFoundError, ImportError: what is wrong."""
+    def open(self, config: RunConfig, source: Any, *, progress: bool) -> Data:
+        """The data of this run, from a path or a name, or from what a program has in memory.
 
-    def configure(self, config: RunConfig, request: Request) -> RunConfig:
+        ValueError, FileNotFoundError and ImportError say what is wrong.
+        """
+
+    def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
         """The settings with what was asked for, and what that and the data imply.
 
-        Only options that `train_options` names are asked for.
+        Of the options that only some modalities have, those in `train_options` can be given.
         """
-        return sized(config, request.size)
+        return sized(config, options.size)
 
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
         """Settings that follow from the data. ValueError if they do not fit."""
@@ -103,6 +114,14 @@ class Task(ABC):
 
     def preview(self, pipeline: Any, config: RunConfig, picture: Path) -> None:  # noqa: B027
         """A small picture of samples from fixed seeds, for watching them improve over the run."""
+
+    @abstractmethod
+    def evaluate_model(self, command: Any, pipeline: Any, data: Any, extractor: Any) -> Any:
+        """The protocol card of a model, written beside it, as `openunite evaluate` asks.
+
+        `command` is an `openunite.commands.Evaluate`; `data` are in memory, or None for what it
+        names.
+        """
 
     @abstractmethod
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: Any) -> Metrics:
@@ -132,6 +151,10 @@ class Task(ABC):
     def read(self, pipeline: Any, sources: Sequence[str], tell: Tell) -> Iterator[tuple[str, Any]]:
         """Names and data points in files and folders that the model can take; others are told."""
         yield from read_files(files_of(sources, self.things), self.things, tell)
+
+    def item(self, value: Any) -> Any:
+        """A data point as `read` yields it, from what a program has in memory."""
+        return value
 
     def reconstruct(self, pipeline: Any, items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """The inputs, as the model takes them, and the outputs."""

@@ -18,9 +18,9 @@ from tests.conftest import make_models
 
 from openunite import ImagePipeline, MoleculePipeline
 from openunite.flow.sampling import Sampling
-from openunite.loading import load_pipeline
 from openunite.pipelines import folder as folders
 from openunite.pipelines import saving
+from openunite.runs import load_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILES = ["model_index.json"] + [

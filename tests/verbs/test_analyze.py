@@ -12,8 +12,8 @@ from tests.conftest import perturb
 from tests.training.tiny import tiny_config
 
 from openunite.cli import main
-from openunite.loading import load_pipeline, make_pipeline
 from openunite.modalities.image.analyses import IMAGE_ANALYSES, ImageStudy
+from openunite.runs import load_pipeline, make_pipeline
 from openunite.training.build import build_models
 from openunite.training.config import load_config, save_config
 from openunite.verbs.analyze import _plain

@@ -15,7 +15,7 @@ from openunite.batch import Evidence
 from openunite.catalog import get_recipe
 from openunite.cli import main
 from openunite.commands import Finetune
-from openunite.loading import load_pipeline
+from openunite.runs import load_pipeline
 from openunite.training.config import differences, load_config
 from openunite.verbs.finetune import decoder_config, finetune
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.training.tiny import tiny_config, tiny_trainer
 
-from openunite.loading import load_pipeline
+from openunite.runs import load_pipeline
 from openunite.training.config import save_config
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
+
+from openunite.progress import bar
 
 Make = Callable[[range], Mapping[str, Tensor]]  # positions -> tensors with one row each
 
@@ -49,8 +50,8 @@ class Shards:
         """Write the missing shards, a part in each process, and wait until all are written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         mine = range(group.rank, len(self), group.size)
-        bar = tqdm(mine, desc=words, unit="batch", disable=None if group.is_main else True)
-        for number in bar:
+        steps = bar(mine, desc=words, unit="batch", disable=None if group.is_main else True)
+        for number in steps:
             if not self._is_complete(number):
                 write_tensors(self.path(number), make(self.positions(number)))
         group.wait()

@@ -10,8 +10,8 @@ from openunite.evaluation.sections import (
     SamplingSection,
 )
 from openunite.flow.guidance import NO_GUIDANCE
-from openunite.loading import weights_checksums
 from openunite.pipelines.base import UnitePipeline
+from openunite.runs import weights_checksums
 
 
 def guidance_scale(pipeline: UnitePipeline, chosen: float | None = None) -> float:

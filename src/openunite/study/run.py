@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from openunite.commands import Study, Train
+from openunite.catalog import get_recipe
+from openunite.commands import Study
 from openunite.evaluation.card import differences as protocols_apart
 from openunite.evaluation.card import load_card, software
 from openunite.evaluation.images.features import load_extractor
@@ -22,8 +23,10 @@ from openunite.files import write_json, write_text
 from openunite.modalities.image.context import extractor_for, is_embedded
 from openunite.planning.cost import flops, uses_lpips
 from openunite.planning.scaling import muon_flops
+from openunite.progress import say
 from openunite.study.table import Row, add, distances, draw, markdown, summary
 from openunite.study.variants import Variant, ablation_base, grid
+from openunite.task import Options
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import choose_device
 from openunite.training.signals import StopSignals
@@ -90,17 +93,17 @@ def study(command: Study) -> None:
         complete = _run_all(cells, max(1, command.processes), output, stop, note)
     write(cells, output, note)
     if not complete:
-        print("stopped; repeat the command to continue")
+        say("stopped; repeat the command to continue")
         return
-    print("\n" + (output / "table.md").read_text())
-    print(f"-> {output / 'table.md'}, table.json, figure.png")
+    say("\n" + (output / "table.md").read_text())
+    say(f"-> {output / 'table.md'}, table.json, figure.png")
 
 
 def _base(command: Study) -> RunConfig:
     """The settings of the default variant: the embedded images, or sizes chosen from --data."""
     base = ablation_base()
     if command.data is not None:
-        own = configure(Train(recipe="images", data=command.data, steps=command.steps))
+        own = configure(get_recipe("images")(), Options(steps=command.steps), command.data)
         every = max(1, own.steps // 6)
         own = replace(own, recipe=base.recipe, checkpoint_every=every, preview_every=0)
         return replace(own, objective=base.objective, sampling=base.sampling)
@@ -202,7 +205,7 @@ def _run_all(
                 running.remove((cell, process))
                 _finish(cell, process, waiting)
                 done = sum(c.finished for c in cells)
-                print(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})", flush=True)
+                say(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})")
                 write(cells, output, note)
     finally:
         for _, process in running:

@@ -16,6 +16,8 @@ from openunite.files import write_text
 from openunite.flow.sampling import Sampling, upgraded
 from openunite.settings import build
 
+MEMORY = "in memory"  # the source of data that a Python program handed over
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -5,7 +5,6 @@ A line is one optimizer step as JSON; a number that is not finite is null there.
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 from accelerate.tracking import get_available_trackers
 from torch import Tensor
-from tqdm import tqdm
 
 from openunite.files import whole_file
+from openunite.progress import bar, say
 from openunite.training.device import wide
 
 Row = dict[str, float]
@@ -32,7 +31,7 @@ class MetricsLog:
         self._pending: list[dict[str, Any]] = []
         if path is not None:
             for complaint in _resume(path, first_step):
-                print(f"warning: {complaint}", file=sys.stderr)
+                say(f"warning: {complaint}", err=True)
 
     def add(self, row: dict[str, Any]) -> None:
         """`row` holds "step" and numbers or 0-dim tensors."""
@@ -55,7 +54,7 @@ class ProgressBar:
     """step, samples/s, both losses, latent spread, time left."""
 
     def __init__(self, first_step: int, steps: int, *, shown: bool) -> None:
-        self.bar = tqdm(
+        self.bar = bar(
             total=steps, initial=first_step, unit="step", disable=not shown, dynamic_ncols=True
         )
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from openunite.batch import Batch
+from openunite.progress import say
 from openunite.training.checkpoint import (
     checkpoint_name,
     list_checkpoints,
@@ -60,9 +61,10 @@ class Trainer:
         config: RunConfig,
         folder: Path,
         preview: Callable[[nn.Module, int], None] | None = None,
+        on_row: Callable[[Row], None] | None = None,
     ) -> None:
         self.config, self.objective, self.dataset = config, objective, dataset
-        self.folder, self.preview = folder, preview
+        self.folder, self.preview, self.on_row = folder, preview, on_row
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=config.precision,
@@ -224,7 +226,7 @@ class Trainer:
         """Continue from the newest sound checkpoint, if there is one."""
         loaded, complaints = load_newest(self.folder / "checkpoints")
         for complaint in complaints:
-            self.accelerator.print(f"warning: {complaint}")
+            self._say(f"warning: {complaint}")
         if self.accelerator.num_processes > 1:
             check_agreement(self.accelerator, self.folder, loaded.state["step"] if loaded else -1)
         if loaded is None:
@@ -236,16 +238,21 @@ class Trainer:
         names = ("step", "seconds", "bad_steps")
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.saved_step = self.step
-        self.accelerator.print(f"resuming {self.folder} at step {self.step}")
+        self._say(f"resuming {self.folder} at step {self.step}")
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            say(text)
 
     def _track(self) -> list[Callable[[Row], None]]:
-        """A sink for rows: the trackers that Accelerate knows by name."""
+        """Where rows go: to the caller, and to the trackers that Accelerate knows by name."""
+        own = [] if self.on_row is None else [self.on_row]
         if not self.config.trackers:
-            return []
+            return own
         settings = flatten(to_dict(self.config))
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
         self.accelerator.init_trackers("tracker", config=plain)
-        return [lambda row: self.accelerator.log(row, step=int(row["step"]))]
+        return [*own, lambda row: self.accelerator.log(row, step=int(row["step"]))]
 
 
 def check_agreement(accelerator: Accelerator, folder: Path, step: int) -> None:

@@ -1,4 +1,7 @@
-"""The work behind the commands: gathers data, models, trainer, evaluation and pipeline."""
+"""The verbs of the command line and of Python: one file each.
+
+A verb is a function for Python, and `run(command)` is what the command line calls.
+"""
 
 from importlib import import_module
 
@@ -15,9 +18,9 @@ _HOMES = {
     "Encode": "openunite.verbs.encode",
     "Evaluate": "openunite.verbs.evaluate",
     "Score": "openunite.verbs.score",
-    "Sweep": "openunite.verbs.sweep",
+    "Sweep": "openunite.modalities.image.sweep",
     "Analyze": "openunite.verbs.analyze",
-    "Report": "openunite.report.build",
+    "Report": "openunite.reporting.build",
     "Convert": "openunite.verbs.convert",
     "Info": "openunite.verbs.info",
     "Prepare": "openunite.verbs.prepare",
@@ -25,8 +28,13 @@ _HOMES = {
     "Study": "openunite.study.run",
 }
 
+# Where the function of the verb's own name is for Python.
+_FUNCTIONS = dict.fromkeys(
+    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "Analyze", "Report"), "run"
+)
+
 
 def run(command: Command) -> None:
     """Do what the command says."""
     name = type(command).__name__
-    getattr(import_module(_HOMES[name]), name.lower())(command)
+    getattr(import_module(_HOMES[name]), _FUNCTIONS.get(name, name.lower()))(command)

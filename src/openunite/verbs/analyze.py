@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 import openunite
 from openunite.analysis.base import Analysis
@@ -18,13 +17,14 @@ from openunite.analysis.trajectory import Trajectory
 from openunite.commands import Analyze
 from openunite.drawing.pictures import read_rows
 from openunite.files import write_json
-from openunite.loading import load_pipeline
 from openunite.modalities.image.analyses import IMAGE_ANALYSES, ImageStudy
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.pipelines.base import UnitePipeline
-from openunite.report.tables import by_reason
+from openunite.progress import bar, say
+from openunite.reporting.tables import by_reason
+from openunite.runs import Run, load_pipeline
 from openunite.training.build import build_models
-from openunite.training.config import RunConfig, load_config
+from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 
 Entry = dict[str, Any]  # one of analysis.json
@@ -42,34 +42,53 @@ class Found:
 Stage = tuple[str, Callable[[], Iterable[Found]]]
 
 
-def analyze(command: Analyze) -> None:
-    """Write figures, a GIF and analysis.json; print the numbers."""
-    run = Path(command.source)
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(f"{run} is no run: it has no config.yaml; name a folder of `train`")
-    if command.num_images < 16:
-        raise ValueError(f"--num-images must be at least 16, got {command.num_images}")
-    folder = Path(command.output or run / "analysis")
+def analyze(
+    source: str | Path | Run,
+    *,
+    num_images: int = 1000,
+    compare: str | Path | None = None,
+    output: str | Path | None = None,
+) -> dict[str, Any]:
+    """Every analysis of a run as numbers; figures, a GIF and analysis.json go into a folder.
+
+    `num_images` are looked at; `compare` is another run; `output` a folder (default RUN/analysis).
+    """
+    run = source if isinstance(source, Run) else Run.of(source)
+    if num_images < 16:
+        raise ValueError(f"--num-images must be at least 16, got {num_images}")
+    folder = Path(output or run.folder / "analysis")
     folder.mkdir(parents=True, exist_ok=True)
-    config, pipeline = load_config(run / "config.yaml"), _loaded(command.source)
-    other = _loaded(command.compare) if command.compare else None
-    stages, missing = _stages(command, config, pipeline, other)
+    pipeline = _loaded(str(run.folder))
+    other = _loaded(str(compare)) if compare else None
+    asked = Analyze(str(run.folder), num_images, str(compare) if compare else None, str(folder))
+    stages, missing = _stages(asked, run.config, pipeline, other)
     entries: list[Entry] = []
-    bar = tqdm(stages, unit="analysis", disable=not sys.stderr.isatty(), leave=False)
-    for name, stage in bar:
-        bar.set_description(name)
+    shown = bar(stages, unit="analysis", disable=not sys.stderr.isatty(), leave=False)
+    for name, stage in shown:
+        shown.set_description(name)
         entries += [_write(folder, found) for found in stage()]
     about = {
-        "run": run.resolve().name,
-        "compared_with": command.compare and Path(command.compare).name,
-        "num_images": command.num_images,
+        "run": run.folder.resolve().name,
+        "compared_with": compare and Path(compare).name,
+        "num_images": num_images,
         "openunite": openunite.__version__,
         "analyses": entries,
         "missing": missing,
     }
     write_json(folder / "analysis.json", about)
     _print(entries, missing)
-    print(f"\n{len(entries)} analyses -> {folder}; next: openunite report {command.source}")
+    say(f"\n{len(entries)} analyses -> {folder}; next: openunite report {run.folder}")
+    return about
+
+
+def run(command: Analyze) -> None:
+    """Do what the command says."""
+    analyze(
+        command.source,
+        num_images=command.num_images,
+        compare=command.compare,
+        output=command.output,
+    )
 
 
 def _loaded(source: str) -> UnitePipeline:
@@ -171,11 +190,11 @@ def _plain(value: Any) -> Any:
 
 def _print(entries: list[Entry], missing: dict[str, str]) -> None:
     for entry in entries:
-        print(f"\n{entry['title']}")
+        say(f"\n{entry['title']}")
         for name, value in entry["numbers"].items():
             if isinstance(value, list | dict):
                 continue
             shown = f"{value:.4g}" if isinstance(value, float) else value
-            print(f"  {name:<48} {'undefined' if value is None else shown}")
+            say(f"  {name:<48} {'undefined' if value is None else shown}")
     for reason, titles in by_reason(missing).items():
-        print(f"\nLeft out, for {reason}: {', '.join(titles)}")
+        say(f"\nLeft out, for {reason}: {', '.join(titles)}")

@@ -1,4 +1,4 @@
-"""From the options of `train` to a resolved `RunConfig`; sizes are chosen here."""
+"""From what was asked of `train` to a resolved `RunConfig`."""
 
 import math
 import time
@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from openunite.batch import Batch
-from openunite.catalog import get_recipe, get_spec, recipes
-from openunite.commands import Train
+from openunite.catalog import get_recipe, get_spec
 from openunite.flow.random import SlotRandom
 from openunite.modality import get_modality
 from openunite.planning.cost import num_parameters
 from openunite.planning.plan import fit_to_memory, samples_at_once
+from openunite.progress import say
 from openunite.settings import assign, missing_fields
-from openunite.task import Request, get_task
+from openunite.task import Options, get_task
 from openunite.training.build import build_models, build_objective
-from openunite.training.config import RunConfig, load_config
+from openunite.training.config import MEMORY, RunConfig, load_config
 from openunite.training.device import choose_device
 from openunite.training.loader import TrainingData
 from openunite.training.optim import build_optimizers
@@ -28,73 +28,69 @@ from openunite.training.sizes import SIZES
 MIN_STEPS = 100  # fewer teach nothing
 
 
-def configure(command: Train) -> RunConfig:
-    """The recipe or config file, then what the data and the machine suggest, then the options.
+def configure(config: RunConfig, options: Options, data: Any = None) -> RunConfig:
+    """What the data and the machine suggest, then the options, over the settings of a recipe.
 
-    What --minutes comes to is not in it: see `fit_to_minutes`.
+    `data` is a path or a name, or data in memory; None takes those of the settings. What `minutes`
+    comes to is not in the result: see `fit_to_minutes`. ValueError for what does not fit.
     """
-    config = _base(command)
-    if command.data is not None:
-        config = replace(config, data=replace(config.data, source=command.data))
+    if data is not None:
+        source = str(data) if isinstance(data, str | Path) else MEMORY
+        config = replace(config, data=replace(config.data, source=source))
     if not config.data.source:
         raise ValueError(f"recipe {config.recipe} needs --data: a folder, .npz, parquet or hub id")
-    if command.minutes is not None and command.steps is not None:
-        raise ValueError("give --minutes or --steps, not both")
-    if command.minutes is not None and command.minutes <= 0.0:
-        raise ValueError(f"--minutes must be more than 0, got {command.minutes}")
-    task = get_task(config.modality)
-    for name in ("image_size", "patch_size", "max_atoms"):
-        if getattr(command, name) is not None and name not in task.train_options:
-            option = name.replace("_", "-")
-            raise ValueError(
-                f"--{option} is not for {task.things}, on which recipe {config.recipe} trains; "
-                "leave it out"
-            )
+    _check(config, options)
     # Settings of the modality first: registers follow from some of them.
     schemas = {"modality_config": get_spec(config.modality).load("modality").Settings}
-    early = [text for text in command.set if text.startswith("modality_config.")]
-    late = [text for text in command.set if text not in early]
-    config = task.configure(config, _request(command))
+    early = [text for text in options.set if text.startswith("modality_config.")]
+    late = [text for text in options.set if text not in early]
+    task, source = get_task(config.modality), config.data.source if data is None else data
+    config = task.configure(config, options, source)
     if early:
-        config = task.configure(assign(config, early, schemas), Request(fresh=False))
-    config = assign(_with_options(config, command), late, schemas)
+        config = task.configure(assign(config, early, schemas), Options(fresh=False), source)
+    config = assign(_with_options(config, options), late, schemas)
     if not missing_fields(schemas["modality_config"], config.modality_config):
         get_modality(config.modality, config.modality_config)  # before data are read
     return config
 
 
-def _request(command: Train) -> Request:
-    return Request(
-        fresh=command.config is None,
-        minutes=command.minutes,
-        size=command.size,
-        image_size=command.image_size,
-        patch_size=command.patch_size,
-        max_atoms=command.max_atoms,
-    )
+def base_config(recipe: str | Path | RunConfig) -> tuple[RunConfig, bool]:
+    """Settings by the name of a recipe or a config.yaml, and whether they are a recipe's."""
+    if isinstance(recipe, RunConfig):
+        return recipe, False
+    if isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml")):
+        return load_config(Path(recipe)), False
+    return get_recipe(recipe)(), True
 
 
-def _base(command: Train) -> RunConfig:
-    if bool(command.recipe) == bool(command.config):
-        raise ValueError(f"name one recipe ({', '.join(recipes())}) or pass --config FILE")
-    if command.config is not None:
-        return load_config(Path(command.config))
-    config: RunConfig = get_recipe(command.recipe)()
-    return config
+def _check(config: RunConfig, options: Options) -> None:
+    """ValueError for options that exclude each other or are of another modality."""
+    if options.minutes is not None and options.steps is not None:
+        raise ValueError("give --minutes or --steps, not both")
+    if options.minutes is not None and not options.minutes > 0.0:
+        raise ValueError(f"--minutes must be more than 0, got {options.minutes}")
+    task = get_task(config.modality)
+    for name in ("image_size", "patch_size", "max_atoms"):
+        if getattr(options, name) is not None and name not in task.train_options:
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"--{option} is not for {task.things}, on which recipe {config.recipe} trains; "
+                "leave it out"
+            )
 
 
-def _with_options(config: RunConfig, command: Train) -> RunConfig:
+def _with_options(config: RunConfig, options: Options) -> RunConfig:
     """Options that copy one field."""
     names = ("steps", "batch_size", "sharding", "seed", "init_from")
-    given = {name: getattr(command, name) for name in names} | {"compile": command.compile or None}
-    if command.max_bad_share is not None:
-        given["data"] = replace(config.data, max_bad_share=command.max_bad_share)
+    given = {name: getattr(options, name) for name in names} | {"compile": options.compile or None}
+    if options.max_bad_share is not None:
+        given["data"] = replace(config.data, max_bad_share=options.max_bad_share)
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
 def fit_to_minutes(
     config: RunConfig,
-    command: Train,
+    options: Options,
     data: TrainingData,
     known_steps: int | None,
     processes: int = 1,
@@ -104,7 +100,7 @@ def fit_to_minutes(
     On a GPU, as many samples at a time as should fit into its memory. `known_steps` is what it came
     to when this run was first started.
     """
-    if command.minutes is None:
+    if options.minutes is None:
         return config
     device, steps = choose_device(), known_steps
     if device.type == "cuda":
@@ -112,7 +108,7 @@ def fit_to_minutes(
         config = fit_to_memory(config, processes, size)
     if steps is None:
         seconds = step_seconds(config, data, processes)
-        steps = max(MIN_STEPS, int(60.0 * command.minutes / seconds))
+        steps = max(MIN_STEPS, int(60.0 * options.minutes / seconds))
         about = steps * seconds / 60.0
         found = f"{steps} steps, about {about:.1f} minutes ({seconds:.3f} s per step)"
     else:
@@ -120,9 +116,9 @@ def fit_to_minutes(
             f"this run keeps the {steps} steps of its first start, whatever --minutes says now; "
             "for another length choose another --output"
         )
-    print(f"{_in_short(config, processes)}: {found}")
+    say(f"{_in_short(config, processes)}: {found}")
     every = max(50, steps // 5)
-    chosen = {text.partition("=")[0].strip() for text in command.set}
+    chosen = {text.partition("=")[0].strip() for text in options.set}
     own: dict[str, Any] = {"checkpoint_every": every, "preview_every": every}
     return replace(config, steps=steps, **{k: v for k, v in own.items() if k not in chosen})
 

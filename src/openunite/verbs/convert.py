@@ -4,6 +4,7 @@ from pathlib import Path
 
 from openunite.commands import Convert
 from openunite.convert import convert as convert_checkpoint
+from openunite.progress import say
 
 
 def convert(command: Convert) -> None:
@@ -15,4 +16,4 @@ def convert(command: Convert) -> None:
         context_start=command.context_start,
         decoder_heads=command.decoder_heads,
     )
-    print(report.summary())
+    say(report.summary())

@@ -1,32 +1,58 @@
 """`openunite encode`: latents of what is in files."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openunite.commands import Encode
 from openunite.files import whole_file
-from openunite.loading import load_pipeline
+from openunite.progress import say
 from openunite.task import in_batches, task_of
-from openunite.training.device import choose_device
-from openunite.verbs.outputs import at_least_one, claim, find_sources, tell
+from openunite.verbs.inputs import (
+    Source,
+    at_least_one,
+    claim,
+    find_sources,
+    open_pipeline,
+    read_items,
+)
 
 
-def encode(command: Encode) -> None:
-    """Write an .npz with latents and the names of what they came from."""
-    at_least_one("--batch-size", command.batch_size)
-    output = claim(command.output, (".npz",))
-    find_sources(command.files)
-    pipeline = load_pipeline(command.source)
-    pipeline.to(choose_device())
+def encode(
+    source: Source, data: Any, *, output: str | Path | None = None, batch_size: int = 64
+) -> dict[str, np.ndarray]:
+    """Arrays: `latents` (N, K, C) and the names of what they came from.
+
+    Molecules and crystals have `latents` (atoms, C) and `num_atoms` of each. `source` is a run, a
+    pipeline, its folder or a hub id; `data` files and folders, or a list of images or structures.
+    `output` is an .npz to write as well.
+    """
+    at_least_one("batch_size", batch_size)
+    path = None if output is None else claim(str(output), (".npz",))
+    pipeline = open_pipeline(source)
     task = task_of(pipeline)
     names: list[str] = []
     parts: list[dict[str, np.ndarray]] = []
-    for batch in in_batches(task.read(pipeline, command.files, tell), command.batch_size):
+    for batch in in_batches(read_items(task, pipeline, data), batch_size):
         names += [name for name, _ in batch]
         parts.append(task.latents(pipeline, [item for _, item in batch]))
     arrays: dict[str, Any] = {task.names_key: np.array(names)}
     arrays |= {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    with whole_file(output) as file:
-        np.savez(file, **arrays)
-    print(f"{len(names)} {task.things} -> latents {arrays['latents'].shape} in {output}")
+    if path is not None:
+        with whole_file(path) as file:
+            np.savez(file, **arrays)
+        say(f"{len(names)} {task.things} -> latents {arrays['latents'].shape} in {path}")
+    return arrays
+
+
+def run(command: Encode) -> None:
+    """Do what the command says."""
+    at_least_one("--batch-size", command.batch_size)
+    find_sources(command.files)
+    encode(
+        command.source,
+        list(command.files),
+        output=command.output,
+        batch_size=command.batch_size,
+    )

@@ -1,236 +1,75 @@
-"""`openunite evaluate RUN`: samples and reconstructions of a model of images, and their card."""
+"""`openunite evaluate`: measure a model, and write a protocol card."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from accelerate import PartialState
 
 from openunite.commands import Evaluate
-from openunite.evaluation.card import ProtocolCard, differences, find_warnings, load_card
-from openunite.evaluation.images.feature_sets import gather, read_features
-from openunite.evaluation.images.features.base import Extractor
-from openunite.evaluation.images.perceptual import MIN_SIDE, Lpips
-from openunite.evaluation.images.sets import mean_nfe, pair_means, reconstruct_shards
-from openunite.evaluation.images.table import (
-    RECONSTRUCTION_FD,
-    ImageMetrics,
-    PairMetric,
-    pair_metrics,
-)
-from openunite.evaluation.measured import Measured
-from openunite.evaluation.sections import PartSection
-from openunite.evaluation.shards import Shards
-from openunite.modalities.card import NO_GUIDANCE, guidance_scale
-from openunite.modalities.image.card import evaluation_card
-from openunite.modalities.image.context import (
-    EvaluationContext,
-    SampleSettings,
-    Split,
-    home_of,
-    open_context,
-    trained_on,
-)
+from openunite.evaluation.card import ProtocolCard, differences, load_card
+from openunite.progress import say
+from openunite.runs import Run, load_pipeline
+from openunite.settings import expected
+from openunite.task import task_of
+from openunite.training.device import on_cpu
 
 
-def evaluate(command: Evaluate, extractor: Extractor | None = None) -> None:
-    """Draw, reconstruct and measure; write the card, print it and compare it if asked to.
+def evaluate(
+    source: str | Path | Run, data: Any = None, *, extractor: Any = None, **options: Any
+) -> ProtocolCard:
+    """The protocol card of a run, a pipeline folder or a hub id; it is written beside the model.
 
-    A given `extractor`, say a `CallableExtractor`, replaces the one that the command names.
+    `data` is a path or a name, or data in memory (default: those of the run). `extractor` is an
+    object that gives features, such as a `CallableExtractor`, in place of one with a name.
+    `options` are the fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
+    extractor_weights, weights, seed, output and others. ValueError, OSError or ImportError say what
+    is wrong.
     """
+    known = {f.name: f for f in fields(Evaluate)}
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name}, {expected(name, known)}")
+    where = source.folder if isinstance(source, Run) else source
+    named = str(data) if isinstance(data, str | Path) else None
+    command = Evaluate(str(where), data=named, **options)
+    return _evaluate(command, None if named else data, extractor)
+
+
+def _evaluate(command: Evaluate, data: Any, extractor: Any) -> ProtocolCard:
+    pipeline = load_pipeline(command.source, command.weights)
+    card: ProtocolCard = task_of(pipeline).evaluate_model(command, pipeline, data, extractor)
+    return card
+
+
+def run(command: Evaluate) -> None:
+    """Do what the command says; exit with 1 if the protocols of two cards differ."""
     other = load_card(command.compare) if command.compare else None
     if command.source.endswith(".json"):
-        _show(load_card(command.source), other, command.compare)
-        return
-    context = open_context(
-        command, weights=command.weights, precision=command.precision, extractor=extractor
-    )
-    results = compute(context, command)
-    if not context.group.is_main:
-        return
-    card = make_card(context, command, results)
-    path = Path(command.output or context.home / f"card-{context.extractor.name}.json")
-    card.save(path)
-    print(f"\n-> {path}\n")
+        card = load_card(command.source)
+    else:
+        card = _evaluate(command, None, None)
+        if not PartialState(cpu=on_cpu()).is_main_process:
+            return
     _show(card, other, command.compare)
-
-
-@dataclass(frozen=True)
-class EvaluationResults:
-    """What all processes computed: pairs of shards (images, features), and files of features."""
-
-    drawn: SampleSettings
-    scale: float
-    lpips: Lpips | None
-    pairs: list[PairMetric]
-    samples: tuple[Shards, Shards]
-    guided: tuple[Shards, Shards] | None
-    reconstructions: tuple[Shards, Shards]
-    reference: Path
-    others: tuple[Path, Tensor]
-    originals: Path
-
-
-def compute(context: EvaluationContext, command: Evaluate) -> EvaluationResults:
-    """Everything that takes long; each process computes a part and waits for the others."""
-    scale = guidance_scale(context.pipeline, command.guidance_scale)
-    steps = command.num_inference_steps
-    drawn = SampleSettings(command.num_samples, command.seed, command.solver, steps, command.labels)
-    side = _shorter_side(context)
-    lpips = _lpips(context, command.vgg16) if side >= MIN_SIDE else None
-    pairs = pair_metrics(side, lpips)
-    return EvaluationResults(
-        drawn=drawn,
-        scale=scale,
-        lpips=lpips,
-        pairs=pairs,
-        samples=context.samples(drawn, NO_GUIDANCE),
-        guided=None if scale == NO_GUIDANCE else context.samples(drawn, scale),
-        reconstructions=_reconstruct(context, pairs, lpips),
-        reference=context.real(command.split)[0],
-        others=context.real(_other(command.split), command.num_samples),
-        originals=context.real("test")[0],
-    )
-
-
-def make_card(
-    context: EvaluationContext, command: Evaluate, results: EvaluationResults
-) -> ProtocolCard:
-    """All metrics and what decided them, on one process."""
-    columns = _columns(context, results)
-    card = evaluation_card(context, results.drawn, command.split, columns)
-    checksum = "none" if results.lpips is None else results.lpips.checksum
-    card = replace(
-        card,
-        guidance=replace(card.guidance, scale=results.scale, swept_on=_swept_on(context)),
-        reconstruction=PartSection("test", len(context.data.test)),
-        real_images=PartSection(_other(command.split), len(results.others[1])),
-        metric_settings={**card.metric_settings, "lpips": checksum},
-    )
-    return replace(card, warnings=(*find_warnings(card), *_data_warning(context)))
-
-
-def _columns(
-    context: EvaluationContext, results: EvaluationResults
-) -> dict[str, dict[str, Measured]]:
-    metrics, labels = context.metrics(results.reference), context.labels(results.drawn)
-    columns = {}
-    for name, shards in (("unguided", results.samples), ("guided", results.guided)):
-        if shards is not None:
-            images, features = shards
-            nfe = {"nfe": mean_nfe(images)}
-            columns[name] = metrics.evaluate(gather(features), labels) | nfe
-    others, other_labels = results.others
-    columns["real images"] = metrics.evaluate(read_features(others), other_labels)
-    outputs, features = results.reconstructions
-    distance = ImageMetrics(read_features(results.originals), False, (RECONSTRUCTION_FD,))
-    errors = pair_means(outputs, results.pairs)
-    columns["reconstructions"] = distance.evaluate(gather(features), None) | errors
-    return columns
-
-
-def _other(split: Split) -> Split:
-    """The split that samples are not compared with: real images for the column beside them."""
-    return "train" if split == "test" else "test"
-
-
-def _shorter_side(context: EvaluationContext) -> int:
-    shape = context.pipeline.encoder.config.modality_config
-    return int(min(shape["height"], shape["width"]))
-
-
-def _reconstruct(
-    context: EvaluationContext, pairs: list[PairMetric], lpips: Lpips | None
-) -> tuple[Shards, Shards]:
-    def reconstruct(images: Tensor) -> Tensor:
-        return context.pipeline.decode_tensor(context.pipeline.encode(images))
-
-    test, count = context.data.test, len(context.data.test)
-    settings = {
-        "model": [context.model.encoder, context.model.decoder],
-        "data": context.data.fingerprint,
-        "lpips": None if lpips is None else lpips.checksum,
-        "precision": str(context.pipeline.dtype),
-        "metrics": [metric.name for metric in pairs],
-    }
-    shards = reconstruct_shards(
-        reconstruct,
-        lambda positions: test.batch(list(positions)).data,
-        context.shards("reconstructions", settings, count),
-        context.group,
-        pairs,
-    )
-    return shards, context.features(shards, "features of reconstructions")
-
-
-def _lpips(context: EvaluationContext, vgg16: str | None) -> Lpips | None:
-    """LPIPS if its weights are there; without them the other metrics are still computed."""
-    try:
-        return Lpips.load(vgg16)
-    except FileNotFoundError as error:
-        if vgg16 is not None:
-            raise
-        if context.group.is_main:
-            print(f"no LPIPS: {error}", file=sys.stderr)
-        return None
-
-
-# ---- what the card says of the run ----------------------------------------------------------
-
-
-def _swept_on(context: EvaluationContext) -> str:
-    """The split of a guidance sweep of this model, found beside the card or in the run.
-
-    "nothing" without one, "unknown" if one cannot be read or the model has no folder.
-    """
-    folders = {folder.resolve() for folder in (context.home, home_of(context.source))}
-    paths = sorted(path for folder in folders for path in folder.glob("sweep*.json"))
-    found = [_swept_in(path, context) for path in paths]
-    known = [split for split in found if split not in ("nothing", "other images", "unknown")]
-    if known:
-        return known[0]
-    if "other images" in found:
-        return "other images"
-    return "unknown" if "unknown" in found or not Path(context.source).is_dir() else "nothing"
-
-
-def _swept_in(path: Path, context: EvaluationContext) -> str:
-    """What one card of a sweep says about this model."""
-    try:
-        card = load_card(path)
-    except ValueError:  # damaged, or of another program
-        return "unknown"
-    if not card.model.has_weights_of(context.model):
-        return "nothing"
-    same = card.reference.checksum == context.data.fingerprint
-    return card.reference.split if same else "other images"
-
-
-def _data_warning(context: EvaluationContext) -> tuple[str, ...]:
-    known = trained_on(context.source)
-    if known is None or known == context.data.fingerprint:
-        return ()
-    return (
-        "the run was trained on other images, or on another split of them: its training images may "
-        "be among the reference",
-    )
 
 
 def _show(card: ProtocolCard, other: ProtocolCard | None, name: str | None) -> None:
     """Print a card, and what differs from another; exit with 1 if the protocols differ."""
-    print(card.table())
+    say(card.table())
     if other is None:
         return
     models = differences(other, card, ("model",))
-    print(f"\ncompared with {name}: {'the models differ' if models else 'the same model'}")
+    say(f"\ncompared with {name}: {'the models differ' if models else 'the same model'}")
     for line in models:
-        print(f"  {line}")
+        say(f"  {line}")
     found = differences(other, card)
-    print(f"{len(found) or 'no'} settings of the protocol differ")
+    say(f"{len(found) or 'no'} settings of the protocol differ")
     for line in found:
-        print(f"  {line}")
+        say(f"  {line}")
     for line in differences(other, card, ("software",)):
-        print(f"  ({line})")
+        say(f"  ({line})")
     if found:
-        print("these numbers cannot be compared")
+        say("these numbers cannot be compared")
         sys.exit(1)

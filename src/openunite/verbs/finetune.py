@@ -4,25 +4,24 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from openunite.commands import Finetune, Train
-from openunite.training.config import RunConfig, load_config, save_config
-from openunite.verbs.train import train
+from openunite.commands import Finetune
+from openunite.runs import Run
+from openunite.training.config import RunConfig
+from openunite.verbs.train import start
 
 
 def finetune(command: Finetune) -> None:
-    """Write the settings beside the run and train by them; again, it resumes."""
-    source = Path(command.source)
+    """Train by the changed settings of the run; again, it resumes."""
+    source = Run.of(command.source)
     output = Path(command.output or f"{command.source.rstrip('/')}-decoder")
-    config = decoder_config(load_config(source / "config.yaml"), command)
-    if not ((source / "pipeline").is_dir() and (source / "metrics.json").is_file()):
+    config = decoder_config(source.config, command)
+    if not ((source.folder / "pipeline").is_dir() and source.metrics):
         raise ValueError(
-            f"{source} is not finished: it has no pipeline or no metrics.json; let its training "
-            f"end first: openunite train --config {source}/config.yaml --output {source}"
+            f"{source.folder} is not finished: it has no pipeline or no metrics.json; let its "
+            f"training end first: openunite train --config {source.folder}/config.yaml --output "
+            f"{source.folder}"
         )
-    settings = output.with_name(f"{output.name}.yaml")
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    save_config(config, settings)
-    train(Train(config=str(settings), output=str(output)))
+    start(config, output)
 
 
 def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:

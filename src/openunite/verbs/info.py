@@ -11,8 +11,9 @@ from torch import nn
 
 from openunite.catalog import get_recipe, get_spec, recipes
 from openunite.commands import Info
-from openunite.loading import load_pipeline
 from openunite.planning.plan import plan
+from openunite.progress import say
+from openunite.runs import load_pipeline
 from openunite.settings import missing_fields
 from openunite.task import get_task
 from openunite.training.build import build_models
@@ -30,10 +31,10 @@ def info(command: Info) -> None:
     source = command.recipe or command.source
     path = Path(source)
     if command.gpus is not None:
-        print(plan(_plan_config(source, command), command.gpus, command.gpu, command.mfu))
+        say(plan(_plan_config(source, command), command.gpus, command.gpu, command.mfu))
     elif source in recipes():
         recipe = get_recipe(source)
-        print(f"{(recipe.__doc__ or '').strip()}\n")
+        say(f"{(recipe.__doc__ or '').strip()}\n")
         describe_config(recipe())
     elif (path / "config.yaml").is_file():
         describe_config(load_config(path / "config.yaml"))
@@ -43,7 +44,7 @@ def info(command: Info) -> None:
         for name in ("encoder", "decoder"):
             model = getattr(pipeline, name)
             _print_table(name, {k: v for k, v in model.config.items() if not k.startswith("_")})
-            print(f"  parameters                 {_count(model):,}\n")
+            say(f"  parameters                 {_count(model):,}\n")
         _print_table("sampling", {k: v for k, v in pipeline.config.items() if k[0] != "_"})
 
 
@@ -76,32 +77,32 @@ def _missing(config: RunConfig) -> list[str]:
 
 def describe_config(config: RunConfig) -> None:
     """Settings and parameter counts, from models that allocate nothing."""
-    print(yaml.safe_dump(to_dict(config), sort_keys=False))
+    say(yaml.safe_dump(to_dict(config), sort_keys=False))
     if missing := _missing(config):
-        print(f"{', '.join(missing)} and with them the parameters follow from the data")
+        say(f"{', '.join(missing)} and with them the parameters follow from the data")
         return
     with torch.device("meta"):
         encoder, decoder = build_models(config)
-    print(f"generative encoder  {_count(encoder):>13,} parameters")
-    print(f"decoder             {_count(decoder):>13,} parameters")
-    print(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
+    say(f"generative encoder  {_count(encoder):>13,} parameters")
+    say(f"decoder             {_count(decoder):>13,} parameters")
+    say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
 
 
 def _describe_run(run: Path) -> None:
     for path in list_checkpoints(run / "checkpoints"):
         try:
             verify(path)
-            print(f"checkpoint {path.name}: sound")
+            say(f"checkpoint {path.name}: sound")
         except CheckpointError as error:
-            print(f"checkpoint {path.name}: {error}")
+            say(f"checkpoint {path.name}: {error}")
     if (run / "metrics.json").is_file():
         _print_table("metrics", json.loads((run / "metrics.json").read_text()))
 
 
 def _print_table(title: str, values: dict[str, Any]) -> None:
-    print(title)
+    say(title)
     for key, value in values.items():
-        print(f"  {key:<26} {value}")
+        say(f"  {key:<26} {value}")
 
 
 def _count(model: nn.Module) -> int:

@@ -1,10 +1,10 @@
 """`openunite prepare`: resized copies of images in tar shards."""
 
-import sys
 from pathlib import Path
 
 from openunite.commands import Prepare
 from openunite.data.images.prepare import prepare_images
+from openunite.progress import say
 from openunite.texts import printable
 
 
@@ -19,11 +19,11 @@ def prepare(command: Prepare) -> None:
         max_bad_share=command.max_bad_share,
     )
     for item in done.skipped:
-        print(printable(f"skipped {item.name}: {item.reason}"), file=sys.stderr)
+        say(printable(f"skipped {item.name}: {item.reason}"), err=True)
     for note in done.notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
-    print(
+        say(printable(f"note: {note}"), err=True)
+    say(
         f"{command.output}: {done.num_images} images of {command.size} x {command.size} pixels, "
         f"{len(done.skipped)} skipped; {done.written} shards written, {done.kept} verified"
     )
-    print(f"  openunite train images --data {command.output} --image-size {command.size}")
+    say(f"  openunite train images --data {command.output} --image-size {command.size}")

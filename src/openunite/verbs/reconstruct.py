@@ -1,33 +1,61 @@
 """`openunite reconstruct`: encode and decode what is in files."""
 
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from openunite.commands import Reconstruct
-from openunite.loading import load_pipeline
+from openunite.progress import say
 from openunite.task import in_batches, task_of
-from openunite.training.device import choose_device
-from openunite.verbs.outputs import at_least_one, claim, find_sources, tell
+from openunite.verbs.inputs import (
+    Source,
+    at_least_one,
+    claim,
+    find_sources,
+    open_pipeline,
+    read_items,
+)
 
 _AT_ONCE = 64
 
 
-def reconstruct(command: Reconstruct) -> None:
-    """Write inputs and outputs, and print how far they are apart."""
-    at_least_one("--num-samples", command.num_samples)
-    find_sources(command.files)
-    pipeline = load_pipeline(command.source)
-    pipeline.to(choose_device())
+def reconstruct(
+    source: Source,
+    data: Any,
+    *,
+    num_samples: int | None = None,
+    output: str | Path | None = None,
+) -> tuple[list[Any], list[Any]]:
+    """Inputs, as the model takes them, and outputs: tensors (C, H, W), or structures.
+
+    `source` is a run, a pipeline, its folder or a hub id; `data` files and folders, or a list of
+    images or structures. `output` is a file to write as well.
+    """
+    pipeline = open_pipeline(source)
     task = task_of(pipeline)
-    output = claim(command.output, task.pair_outputs)
-    task.check_output(pipeline, output.suffix.lower())
-    found = islice(task.read(pipeline, command.files, tell), command.num_samples)
+    path = None if output is None else claim(str(output), task.pair_outputs)
+    if path is not None:
+        task.check_output(pipeline, path.suffix.lower())
+    found: Iterator[tuple[str, Any]] = read_items(task, pipeline, data)
     names: list[str] = []
     inputs: list[Any] = []
     outputs: list[Any] = []
-    for batch in in_batches(found, _AT_ONCE):
+    for batch in in_batches(islice(found, num_samples), _AT_ONCE):
         names += [name for name, _ in batch]
         before, after = task.reconstruct(pipeline, [item for _, item in batch])
         inputs, outputs = inputs + before, outputs + after
-    task.write_pairs(output, names, inputs, outputs)
-    print(f"{len(names)} {task.things}, {task.compare(inputs, outputs)} -> {output}")
+    words = f"{len(names)} {task.things}, {task.compare(inputs, outputs)}"
+    if path is not None:
+        task.write_pairs(path, names, inputs, outputs)
+        words += f" -> {path}"
+    say(words)
+    return inputs, outputs
+
+
+def run(command: Reconstruct) -> None:
+    """Do what the command says."""
+    at_least_one("--num-samples", command.num_samples)
+    find_sources(command.files)
+    files: Sequence[str] = command.files
+    reconstruct(command.source, list(files), num_samples=command.num_samples, output=command.output)

@@ -1,44 +1,73 @@
 """`openunite sample`: generate with a trained model."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from openunite.commands import Sample
-from openunite.loading import load_pipeline
+from openunite.pipelines.base import UnitePipeline
+from openunite.progress import bar, say
 from openunite.task import Task, task_of
-from openunite.training.device import choose_device
-from openunite.verbs.outputs import at_least_one, claim
+from openunite.verbs.inputs import Source, at_least_one, claim, open_pipeline
 
 
-def sample(command: Sample) -> None:
-    """Generate samples into a file, a picture or a folder."""
+def sample(
+    source: Source,
+    num_samples: int = 16,
+    *,
+    classes: Sequence[str | int] = (),
+    seed: int = 0,
+    output: str | Path | None = None,
+    batch_size: int = 64,
+    **options: Any,
+) -> list[Any]:
+    """Samples of a run, a pipeline, its folder or a hub id: tensors (C, H, W), or structures.
+
+    Sample i uses seed + i. `classes` are names or numbers, used in turn (default: all).
+    `options` change the sampling for this call (guidance_scale=1.5, num_inference_steps=20); for
+    molecules and crystals `num_atoms`. `output` is a file or folder to write as well.
+    """
+    at_least_one("num_samples", num_samples)
+    at_least_one("batch_size", batch_size)
+    pipeline = open_pipeline(source)
+    task = task_of(pipeline)
+    path = None if output is None else claim(str(output), task.outputs)
+    suffix = "" if path is None else path.suffix.lower()
+    if path is not None:
+        task.check_output(pipeline, suffix)
+    labels = task.classes(pipeline, [str(name) for name in classes], num_samples, suffix)
+    samples: list[Any] = []
+    starts = range(0, num_samples, batch_size)
+    for start in bar(starts, "sampling", unit="batch", disable=len(starts) < 2):
+        stop = min(start + batch_size, num_samples)
+        samples += pipeline.generate(
+            labels and labels[start:stop], seeds=range(seed + start, seed + stop), **options
+        )
+    if path is not None:
+        say(f"{task.write(path, samples)} {task.things} -> {path}")
+    return samples
+
+
+def run(command: Sample) -> None:
+    """Do what the command says."""
     at_least_one("--num-samples", command.num_samples)
     at_least_one("--batch-size", command.batch_size)
-    pipeline = load_pipeline(command.source)
-    pipeline.to(choose_device())
-    task = task_of(pipeline)
-    output = claim(command.output, task.outputs)
-    suffix = output.suffix.lower()
-    task.check_output(pipeline, suffix)
-    options = _own_options(task, command)
-    labels = task.classes(pipeline, command.classes, command.num_samples, suffix)
-    samples: list[Any] = []
-    starts = range(0, command.num_samples, command.batch_size)
-    for start in tqdm(starts, desc="sampling", unit="batch", disable=len(starts) < 2):
-        stop = min(start + command.batch_size, command.num_samples)
-        samples += pipeline.generate(
-            labels and labels[start:stop],
-            seeds=range(command.seed + start, command.seed + stop),
-            guidance_scale=command.guidance_scale,
-            num_inference_steps=command.num_inference_steps,
-            solver=command.solver,
-            **options,
-        )
-    print(f"{task.write(output, samples)} {task.things} -> {output}")
+    pipeline = open_pipeline(command.source)
+    sample(
+        pipeline,
+        command.num_samples,
+        classes=command.classes,
+        seed=command.seed,
+        output=command.output,
+        batch_size=command.batch_size,
+        guidance_scale=command.guidance_scale,
+        num_inference_steps=command.num_inference_steps,
+        solver=command.solver,
+        **_own_options(task_of(pipeline), command, pipeline),
+    )
 
 
-def _own_options(task: Task, command: Sample) -> dict[str, Any]:
+def _own_options(task: Task, command: Sample, pipeline: UnitePipeline) -> dict[str, Any]:
     """The options that only some modalities have. ValueError for one that this one has not."""
     given = {"num_atoms": command.num_atoms}
     for name, value in given.items():

@@ -1,7 +1,6 @@
 """`openunite evaluate molecules | crystals`: structures that any program wrote."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_report,
 )
+from openunite.progress import say
 from openunite.texts import printable
 
 Metrics = dict[str, Any]
@@ -38,7 +38,7 @@ def score(command: Score) -> None:
     metrics = _molecules(command) if command.kind == "molecules" else _crystals(command)
     if command.output:
         Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
-        print(f"\n-> {command.output}")
+        say(f"\n-> {command.output}")
 
 
 def _molecules(command: Score) -> Metrics:
@@ -57,11 +57,11 @@ def _molecules(command: Score) -> Metrics:
         adit_train_smiles=adit_smiles_set(train) if train is not None and adit else None,
         protocols=command.protocols,
     )
-    print(report.table())
+    say(report.table())
     metrics: Metrics = dict(report.metrics) | _unread(skipped, lost)
     if command.pairs:
         pairs = reconstruction_report(samples, reference, adit=adit)
-        print(f"\n{pairs.table()}")
+        say(f"\n{pairs.table()}")
         metrics |= pairs.metrics
     return metrics
 
@@ -78,7 +78,7 @@ def _crystals(command: Score) -> Metrics:
         train=_real(command.train, reduced_crystals, TRAIN)[0] if command.train else None,
         reconstructions=samples if command.pairs else None,
     )
-    print(report.table())
+    say(report.table())
     return dict(report.metrics) | _unread(skipped, lost)
 
 
@@ -119,7 +119,7 @@ def _read(source: str, read: Read) -> Reading:
     """A source; what cannot be read is named on stderr."""
     reading = read(source)
     for item in reading.skipped:
-        print(printable(f"skipped {item.name}: {item.reason}"), file=sys.stderr)
+        say(printable(f"skipped {item.name}: {item.reason}"), err=True)
     if not len(reading.structures):
         raise ValueError(f"no structure in {source} could be read")
     return reading
@@ -136,7 +136,7 @@ def _check_pairs(command: Score, skipped: int) -> None:
 def _unread(samples: int, reference: int) -> Metrics:
     """Counts for the metrics, and below the table where there are any."""
     if samples:
-        print(f"not readable: {samples} of the samples, which count as invalid")
+        say(f"not readable: {samples} of the samples, which count as invalid")
     if reference:
-        print(f"not readable: {reference} of the real structures, which are left out")
+        say(f"not readable: {reference} of the real structures, which are left out")
     return {"num_skipped": samples, "num_reference_skipped": reference}

@@ -1,8 +1,8 @@
 """`openunite train`: data, models, trainer; then evaluation, pictures, pipeline."""
 
-import json
-import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,72 +14,148 @@ from accelerate.utils import broadcast_object_list
 
 from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
+from openunite.catalog import recipes
 from openunite.commands import Train
 from openunite.drawing.pictures import draw_curves
 from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
-from openunite.loading import load_pipeline, make_pipeline
-from openunite.task import Data, Task, get_task
+from openunite.progress import is_shown, say, showing
+from openunite.runs import Run, load_pipeline, make_pipeline
+from openunite.settings import expected
+from openunite.task import Data, Options, Task, get_task
 from openunite.texts import printable
 from openunite.training.build import build_models, build_objective, transfer
-from openunite.training.checkpoint import checkpoint_name, is_sound, list_checkpoints
+from openunite.training.checkpoint import is_sound, list_checkpoints
 from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
-from openunite.verbs.configure import configure, fit_to_minutes
+from openunite.verbs.configure import base_config, configure, fit_to_minutes
 from openunite.verbs.info import describe_config
 
 
-def train(command: Train) -> None:
-    """Train, or go on training, then leave pictures, metrics and a pipeline in the run folder.
+@dataclass(frozen=True)
+class Callbacks:
+    """What a program hears of its run: each row of the log, each preview, and the end."""
 
-    A run that has all this is not judged again; without its metrics.json it is.
+    on_step: Callable[[dict[str, float]], None] | None = None
+    on_preview: Callable[[Path, int], None] | None = None
+    on_end: Callable[[Run], None] | None = None
+
+
+def train(
+    config: str | Path | RunConfig,
+    data: Any = None,
+    *,
+    output: str | Path | None = None,
+    progress: bool = False,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+    on_preview: Callable[[Path, int], None] | None = None,
+    on_end: Callable[[Run], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Train, or go on training, and return the run: its pipeline, metrics, log and pictures.
+
+    `config` is the name of a recipe ("images", "qm9"), a config.yaml or a `RunConfig`; `data` a
+    path, a hub id, or what is in memory: a list of PIL images, an array, a data set with a length;
+    for molecules and crystals a list of ASE `Atoms`, RDKit molecules or pymatgen structures.
+    `output` is the run folder (default runs/RECIPE): the same call again goes on where it stopped.
+    `options` are the fields of `openunite.task.Options`: minutes, steps, size, image_size,
+    patch_size, max_atoms, batch_size, max_bad_share, seed, sharding, compile, init_from, and `set`,
+    a tuple of "section.field=value". Nothing is printed unless `progress` asks for it. `on_step`
+    gets each row of the log, `on_preview` the file and the step of each preview, `on_end` the run.
+
+    Raises ValueError, OSError or ImportError, one sentence, for what cannot be; CollapseError and
+    FloatingPointError if the training fails.
     """
+    known = {f.name: f for f in fields(Options)}
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name}, {expected(name, known)}")
+    with showing(progress or is_shown()):
+        base, fresh = base_config(config)
+        asked = Options(fresh=fresh, **{k: _listed(k, v) for k, v in options.items()})
+        folder = Path(output or f"runs/{base.recipe if fresh else 'again'}")
+        chosen = configure(base, asked, data)
+        heard = Callbacks(on_step, on_preview, on_end)
+        return start(chosen, folder, asked, data, heard)
+
+
+def _listed(name: str, value: Any) -> Any:
+    """One assignment is as good as a tuple of one."""
+    return (value,) if name == "set" and isinstance(value, str) else value
+
+
+def run(command: Train) -> None:
+    """Do what the command says."""
+    if bool(command.recipe) == bool(command.config):
+        raise ValueError(f"name one recipe ({', '.join(recipes())}) or pass --config FILE")
+    config: str | Path = command.recipe if command.config is None else Path(command.config)
+    options = {f.name: getattr(command, f.name) for f in fields(Options) if f.name != "fresh"}
     if command.dry_run:
-        describe_config(configure(command))
+        base, fresh = base_config(config)
+        describe_config(configure(base, Options(fresh=fresh, **options), command.data))
         return
+    train(config, command.data, output=command.output, progress=True, **options)
+
+
+def start(
+    config: RunConfig,
+    folder: Path,
+    options: Options = Options(),  # noqa: B008  frozen
+    data: Any = None,
+    heard: Callbacks = Callbacks(),
+) -> Run:
+    """Train by these settings in a folder, then leave pictures, metrics and a pipeline there.
+
+    A run that has all this is not evaluated again; without its metrics.json it is.
+    """
     # The others wait while the first process scans the data, longer than the usual ten minutes.
     state = PartialState(cpu=on_cpu(), timeout=timedelta(hours=6))
-    folder = Path(command.output or f"runs/{command.recipe or 'again'}")
-    config = configure(command)
-    task = get_task(config.modality)
+    task, source = get_task(config.modality), config.data.source if data is None else data
     with state.main_process_first():
-        data: Data = task.open(config, progress=state.is_main_process)
-    config = _timed(task.resolve(config, data), command, folder, data, state)
+        opened: Data = task.open(config, source, progress=state.is_main_process)
+    config = _timed(task.resolve(config, opened), options, folder, opened, state)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder) if state.is_main_process else nullcontext():
-        _train(config, folder, task, data, state)
+        _train(config, folder, task, opened, state, heard)
+    found = Run(folder)
+    if heard.on_end is not None and state.is_main_process:
+        heard.on_end(found)
+    return found
 
 
-def _train(config: RunConfig, folder: Path, task: Task, data: Data, state: PartialState) -> None:
-    """Train in a folder that is this command's own."""
+def _train(
+    config: RunConfig, folder: Path, task: Task, data: Data, state: PartialState, heard: Callbacks
+) -> None:
+    """Train in a folder that is this program's own."""
     if state.is_main_process:
         _claim(folder, config, task, data)
     state.wait_for_everyone()
-    if _is_finished(folder, config, state):
+    if _is_finished(folder, state):
         if state.is_main_process:
-            print(f"{folder} is finished; delete {folder / 'metrics.json'} to judge it again")
-            _summarize(folder, task, json.loads((folder / "metrics.json").read_text()))
+            say(f"{folder} is finished; delete {folder / 'metrics.json'} to evaluate it again")
+            _summarize(folder, task)
         return
-    result, trainer = _fit(config, folder, task, data)
+    result, trainer = _fit(config, folder, task, data, heard)
     if not result.finished:
-        state.print(f"stopped and saved at step {result.steps_done}; the same command goes on")
+        if state.is_main_process:
+            say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
         _finish(config, folder, task, data, trainer.average, result)
 
 
 def _timed(
-    config: RunConfig, command: Train, folder: Path, data: Data, state: PartialState
+    config: RunConfig, options: Options, folder: Path, data: Data, state: PartialState
 ) -> RunConfig:
     """How many steps --minutes comes to is measured once, on one process, and remembered."""
     result = [config]
     if state.is_main_process:
         saved = folder / "config.yaml"
         known = load_config(saved).steps if saved.is_file() else None
-        result[0] = fit_to_minutes(config, command, data.train, known, state.num_processes)
+        result[0] = fit_to_minutes(config, options, data.train, known, state.num_processes)
     broadcast_object_list(result)
     return result[0]
 
@@ -101,7 +177,7 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
         return
     skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
     for line in skipped:
-        print(printable(f"skipped {line}"), file=sys.stderr)
+        say(printable(f"skipped {line}"), err=True)
     about = {
         "name": data.name,
         "train_size": len(data.train),
@@ -113,7 +189,7 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
     write_json(record, about)
     save_config(config, path)
     classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
-    print(
+    say(
         f"{folder}: {len(data.train)} training and {len(data.test)} held-out {task.things}, "
         f"{classes}, {len(skipped)} skipped"
     )
@@ -131,18 +207,16 @@ def _fingerprint(record: Path) -> str:
         ) from error
 
 
-def _is_finished(folder: Path, config: RunConfig, state: PartialState) -> bool:
-    """Whether there are metrics of the last step; all processes hear what the main one sees."""
-    result = [False]
-    metrics, checkpoints = folder / "metrics.json", list_checkpoints(folder / "checkpoints")
-    if state.is_main_process and metrics.is_file() and checkpoints:
-        last = checkpoints[0].name == checkpoint_name(config.steps)
-        result[0] = last and metrics.stat().st_mtime >= checkpoints[0].stat().st_mtime
+def _is_finished(folder: Path, state: PartialState) -> bool:
+    """Whether the run is finished; all processes hear what the main one sees."""
+    result = [state.is_main_process and Run(folder).is_finished]
     broadcast_object_list(result)
     return result[0]
 
 
-def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[TrainResult, Trainer]:
+def _fit(
+    config: RunConfig, folder: Path, task: Task, data: Data, heard: Callbacks
+) -> tuple[TrainResult, Trainer]:
     encoder, decoder = build_models(config)
     origin = config.init_from
     if origin is not None and any(map(is_sound, list_checkpoints(folder / "checkpoints"))):
@@ -151,13 +225,14 @@ def _fit(config: RunConfig, folder: Path, task: Task, data: Data) -> tuple[Train
         source = load_pipeline(origin)
         for name, target in (("encoder", encoder), ("decoder", decoder)):
             report = transfer(getattr(source, name).state_dict(), target)
-            PartialState(cpu=on_cpu()).print(f"{name} from {origin}: {report.summary()}")
+            if PartialState(cpu=on_cpu()).is_main_process:
+                say(f"{name} from {origin}: {report.summary()}")
     objective = build_objective(config, encoder, decoder)
     if config.objective.stage == "denoiser" and origin is not None:
         assert isinstance(objective, BaselineObjective)
         _standardize(objective, config, data)
-    preview = partial(_preview, config, folder, task, task.record(data))
-    trainer = Trainer(objective, data.train, config, folder, preview)
+    preview = partial(_preview, config, folder, task, task.record(data), heard)
+    trainer = Trainer(objective, data.train, config, folder, preview, heard.on_step)
     try:
         return trainer.fit(), trainer
     except CollapseError as error:
@@ -174,11 +249,20 @@ def _standardize(objective: BaselineObjective, config: RunConfig, data: Data) ->
 
 
 def _preview(
-    config: RunConfig, folder: Path, task: Task, record: dict[str, Any], ema: Any, step: int
+    config: RunConfig,
+    folder: Path,
+    task: Task,
+    record: dict[str, Any],
+    heard: Callbacks,
+    ema: Any,
+    step: int,
 ) -> None:
     pipeline = make_pipeline(ema.encoder, ema.decoder, config, record)
     (folder / "previews").mkdir(exist_ok=True)
-    task.preview(pipeline, config, folder / "previews" / f"step-{step:08d}.png")
+    picture = folder / "previews" / f"step-{step:08d}.png"
+    task.preview(pipeline, config, picture)
+    if heard.on_preview is not None:
+        heard.on_preview(picture, step)
 
 
 def _finish(
@@ -200,21 +284,21 @@ def _finish(
         "torch_version": torch.__version__,
     }
     write_json(folder / "metrics.json", metrics)
-    _summarize(folder, task, metrics)
+    _summarize(folder, task)
 
 
-def _summarize(folder: Path, task: Task, metrics: dict[str, Any]) -> None:
+def _summarize(folder: Path, task: Task) -> None:
     """A short table, without errors and totals, and what to try next."""
-    shown = {k: v for k, v in metrics.items() if not k.endswith(("_se", "_of"))}
+    shown = {k: v for k, v in Run(folder).metrics.items() if not k.endswith(("_se", "_of"))}
     width = max(map(len, shown))
-    print()
+    say()
     for name, value in shown.items():
-        print(
+        say(
             f"  {name:<{width}} {value:.4f}"
             if isinstance(value, float)
             else f"  {name:<{width}} {value}"
         )
-    pictures = ", ".join(sorted(path.name for path in folder.glob("*.png")))
-    print(f"\nPictures in {folder}: {pictures}. Next:")
+    pictures = ", ".join(path.name for path in Run(folder).pictures)
+    say(f"\nPictures in {folder}: {pictures}. Next:")
     for line in task.next_commands(folder):
-        print(f"  {line}")
+        say(f"  {line}")

@@ -186,3 +186,20 @@ def _rdkit() -> tuple[Any, Any]:
     except ImportError as error:
         raise ImportError("this needs rdkit: pip install 'openunite[molecules]'") from error
     return Chem, BlockLogs
+
+
+def structure_of(item: Any) -> Structure:
+    """A `Structure` from one of ASE, RDKit or pymatgen, told apart by the package of its class.
+
+    TypeError for anything else, ValueError for what cannot be taken.
+    """
+    if isinstance(item, Structure):
+        return item
+    package = type(item).__module__.partition(".")[0]
+    known = {"ase": from_ase, "rdkit": from_rdkit, "pymatgen": from_pymatgen}
+    if package not in known:
+        raise TypeError(
+            f"expected ASE Atoms, RDKit molecules or pymatgen structures, got a "
+            f"{type(item).__name__} of {package}"
+        )
+    return known[package](item)

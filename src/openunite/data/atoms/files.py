@@ -17,11 +17,11 @@ from typing import TextIO, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
-from tqdm import tqdm
 
 from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, pack
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Skipped
+from openunite.progress import bar
 
 UNREADABLE = (OSError, EOFError, zlib.error)  # what a broken file may set off
 _LONGEST_LINE = 1 << 24  # characters
@@ -149,7 +149,7 @@ def collect_files(
     parts = split_of(files, folder)
     items: list[Structure | Skipped] = []
     split: list[int] = []
-    for i, path in enumerate(tqdm(files, "files", disable=None if progress else True)):
+    for i, path in enumerate(bar(files, "files", disable=None if progress else True)):
         below = path.relative_to(folder).as_posix()
         # What is no regular file may never end.
         lost: Iterable[Structure | Skipped] = [Skipped(below, "is no file")]

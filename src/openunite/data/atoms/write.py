@@ -1,6 +1,5 @@
 """Molecules and crystals into files."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from openunite.data.atoms.cif import write_cif
 from openunite.data.atoms.convert import write_sdf
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import write_xyz
+from openunite.progress import say
 
 WRITERS: dict[str, Callable[[Path, Sequence[Structure]], int | None]] = {
     ".xyz": write_xyz,
@@ -32,9 +32,9 @@ def write_structures(path: Path, structures: Sequence[Structure]) -> int:
         (len(fit) - len(finite), "have an impossible cell or place (not a finite number)"),
     ):
         if count:
-            print(f"{count} of {len(structures)} {what}: left out of {path}", file=sys.stderr)
+            say(f"{count} of {len(structures)} {what}: left out of {path}", err=True)
     if bare:
-        print(f"{bare} of {len(finite)} are in {path} without bonds (ions?)", file=sys.stderr)
+        say(f"{bare} of {len(finite)} are in {path} without bonds (ions?)", err=True)
     return len(finite)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from openunite.data.atoms.arrays import TEST, TRAIN, Reading, pack
 from openunite.data.atoms.convert import from_dict
@@ -23,6 +22,7 @@ from openunite.data.atoms.dataset import content_digests, split_by_content
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Holdout
+from openunite.progress import bar
 
 MAX_ATOMS = 20  # of the crystals in "quickstart-crystals"
 HELD_OUT = Holdout(share=0.1)
@@ -55,7 +55,7 @@ def read_prototypes(progress: bool = True) -> Reading:
         entries = json.load(file)
     crystals: list[Structure] = []
     prototypes: list[str] = []
-    for i, entry in enumerate(tqdm(entries, "prototypes", disable=None if progress else True)):
+    for i, entry in enumerate(bar(entries, "prototypes", disable=None if progress else True)):
         generator = np.random.default_rng([_SEED, i])
         made = list(_decorations(_prototype(entry), generator))
         crystals += made

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openunite.data.atoms.arrays import (
     Reading,
@@ -23,7 +22,7 @@ from openunite.data.atoms.arrays import (
     rows_of,
 )
 from openunite.data.atoms.cif import read_cif
-from openunite.data.atoms.convert import from_ase, from_dict, from_pymatgen
+from openunite.data.atoms.convert import from_dict, structure_of
 from openunite.data.atoms.files import (
     UNREADABLE,
     collect,
@@ -39,6 +38,7 @@ from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.packaged import PACKAGED
 from openunite.data.holdout import Skipped
+from openunite.progress import bar
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
 CrystalSource = str | Path | Sequence[Any]
@@ -141,7 +141,7 @@ def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Struc
                     "rename the one that holds it"
                 )
         line = reader.line_num + 1
-        for row in tqdm(reader, path.name, disable=None if progress else True):
+        for row in bar(reader, path.name, disable=None if progress else True):
             label = row.get("material_id")
             name = f"{path.name}, line {line}" + (f" ({label})" if label else "")
             line = reader.line_num + 1
@@ -217,20 +217,10 @@ def _with_cell(item: Structure | Skipped) -> Structure | Skipped:
 
 
 def _crystal(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list of pymatgen Structures, ASE Atoms or Structures."""
+    """Item i of a list of structures of ASE, RDKit or pymatgen."""
     name = f"crystal {i}"
-    if isinstance(item, Structure):
-        found = item
-    else:
-        convert: Callable[[Any], Structure] = (
-            from_ase if type(item).__module__.startswith("ase.") else from_pymatgen
-        )
-        try:
-            found = convert(item)
-        except ValueError as error:
-            return Skipped(name, str(error))
-        except (AttributeError, TypeError) as error:
-            raise TypeError(
-                f"expected pymatgen Structures or ASE Atoms, got {type(item).__name__}"
-            ) from error
+    try:
+        found = structure_of(item)
+    except ValueError as error:
+        return Skipped(name, str(error))
     return _with_cell(replace(found, name=found.name or name))

@@ -113,15 +113,19 @@ def read_npz(path: Path) -> Source:
         ) from error
     state = path.stat()
     version = f"{state.st_size}-{state.st_mtime_ns}"
-    if "x_train" in found:
-        source = _read_splits(found, str(path), version)
-    elif "jpeg" in found or "images" in found:
-        source = _read_whole(found, str(path), version)
-    else:
-        raise ValueError(
-            f"{path} needs an array 'images', 'jpeg' or 'x_train', got {', '.join(found) or 'none'}"
-        )
+    source = read_arrays(found, str(path), version)
     return replace(source, name=path.stem, location=str(path.resolve()))
+
+
+def read_arrays(found: Arrays, where: str, version: str) -> Source:
+    """One of the layouts above, from arrays that are called `where` in messages."""
+    if "x_train" in found:
+        return _read_splits(found, where, version)
+    if "jpeg" in found or "images" in found:
+        return _read_whole(found, where, version)
+    raise ValueError(
+        f"{where} needs an array 'images', 'jpeg' or 'x_train', got {', '.join(found) or 'none'}"
+    )
 
 
 def _read_whole(found: Arrays, where: str, version: str) -> Source:
@@ -129,7 +133,7 @@ def _read_whole(found: Arrays, where: str, version: str) -> Source:
     if "jpeg" in found:
         items: PackedItems | ArrayItems = _packed(found, where, version)
     else:
-        items = ArrayItems(_as_pixels(found["images"], "images", where), "images", version)
+        items = ArrayItems(as_pixels(found["images"], "images", where), "images", version)
     classes = Classes.none(len(items))
     if "labels" in found:
         classes = check_labels(found["labels"], len(items), _class_names(found), where)
@@ -148,7 +152,7 @@ def _read_whole(found: Arrays, where: str, version: str) -> Source:
 def _read_splits(found: Arrays, where: str, version: str) -> Source:
     """Layout `x_train`, `x_test`: the labels of both are checked together."""
     keys = [key for key in ("x_train", "x_test") if key in found]
-    parts = [ArrayItems(_as_pixels(found[key], key, where), key, version) for key in keys]
+    parts = [ArrayItems(as_pixels(found[key], key, where), key, version) for key in keys]
     count = sum(map(len, parts))
     classes = Classes.none(count)
     if any(key.replace("x", "y") in found for key in keys):
@@ -198,7 +202,7 @@ def _packed(found: Arrays, where: str, version: str) -> PackedItems:
     return PackedItems(data, offsets, version)
 
 
-def _as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
+def as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
     """uint8 as they are, floats in [0, 1] times 255, rounded."""
     channels = values.shape[3] if values.ndim == 4 else 1
     # (H, W, 3) is one color image, not H images of three columns.

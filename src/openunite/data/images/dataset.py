@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -125,7 +125,7 @@ class ImageData:
 
 
 def open_images(
-    source: str | Path,
+    source: Any,
     *,
     height: int,
     width: int,
@@ -139,7 +139,7 @@ def open_images(
     num_threads: int | None = None,
     progress: bool = True,
 ) -> ImageData:
-    """Open a source; every image becomes uint8 (channels, height, width).
+    """Open a source, a path or data in memory; each image becomes uint8 (channels, height, width).
 
     Images that are broken or have a side below `min_side` are skipped; a share of them above
     `max_bad_share` is a ValueError. A source without a test split loses round(`holdout_share` * N)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class ImageSummary:
     num_classes: int
 
 
-def inspect_images(source: str | Path, *, cache_dir: str | Path | None = None) -> ImageSummary:
+def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> ImageSummary:
     """Median size of up to 200 evenly spaced images, and the channels they need.
 
     4 if more than half of them have a pixel that is not opaque, else 1 if all are grey (in

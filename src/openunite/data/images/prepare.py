@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from openunite.cache import cache_folder
 from openunite.data.holdout import Skipped, refuse_many
@@ -32,6 +31,7 @@ from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
 from openunite.pretrained import checksum
+from openunite.progress import bar
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def prepare_images(
     bad: list[Skipped] = []
     written = 0
     starts = range(0, len(found.items), shard_size)
-    for start in tqdm(starts, desc="shards", disable=None if progress else True):
+    for start in bar(starts, desc="shards", disable=None if progress else True):
         rows = range(start, min(start + shard_size, len(found.items)))
         path = folder / f"shard-{len(shards):05d}.tar"
         key = _key(found, rows, target)

@@ -4,18 +4,22 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from openunite.data.images import arrays, folders, prepared, tables, tars
+from openunite.data.images import arrays, folders, memory, prepared, tables, tars
 from openunite.data.images.sources import ARCHIVES, Ledger, Source
 
 _BUILT_IN = {"fashion-mnist-mini": arrays.fashion_mnist_mini, "digits": arrays.digits}
 
 
-def read_source(source: str | Path, cache_dir: Path) -> Source:
+def read_source(source: Any, cache_dir: Path) -> Source:
     """Look at any kind of source: what there is, before any decoding.
 
-    ValueError or FileNotFoundError say in one sentence why a source cannot be used.
+    What is no path or name is data in memory, see `memory.py`. ValueError or FileNotFoundError say
+    in one sentence why a source cannot be used.
     """
+    if not isinstance(source, str | Path):
+        return memory.from_memory(source)
     if not str(source):
         raise ValueError("the name of the image source is empty; give a path, or a hub id")
     path = Path(source)

@@ -20,10 +20,10 @@ from threading import Event, Thread
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.sources import Pixels, Source
+from openunite.progress import bar
 
 _CHUNK = 64  # items per task: a task of its own for each tiny image would cost more than the image
 
@@ -136,15 +136,15 @@ def _for_each(
     for _ in range(min(len(starts), num_threads or min(8, os.cpu_count() or 1))):
         Thread(target=run, daemon=True).start()
     # disable=None: no bar unless standard error is a terminal.
-    with tqdm(
+    with bar(
         total=len(indices), desc="images", unit="", disable=None if progress else True
-    ) as bar:
+    ) as shown:
         try:
             for _ in starts:
                 result = done.get()
                 if isinstance(result, BaseException):
                     raise result
-                bar.update(result)
+                shown.update(result)
         finally:
             stopped.set()
 

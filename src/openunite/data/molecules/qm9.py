@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from openunite.data.atoms.arrays import StructureArrays, load_arrays, offsets_of
 from openunite.data.atoms.elements import atomic_number
+from openunite.progress import bar
 
 NUM_MOLECULES = 130_831
 _FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
@@ -50,7 +50,7 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
         array("B"),
         array("f"),
     )  # lists of Python floats would take ten times more
-    rows = tqdm(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
+    rows = bar(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
     for where, row in rows:
         symbols = re.findall(r"[A-Z][a-z]?", row["Elements"])
         # float() takes what JSON does not, such as "0."

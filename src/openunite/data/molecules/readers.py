@@ -9,7 +9,7 @@ import numpy as np
 
 from openunite.cache import cache_folder
 from openunite.data.atoms.arrays import Reading, load_arrays
-from openunite.data.atoms.convert import from_ase
+from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.files import (
     UNREADABLE,
     collect,
@@ -82,9 +82,9 @@ def _without_cell(item: Structure | Skipped) -> Structure | Skipped:
 
 
 def _molecule(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list of ASE Atoms or Structures."""
+    """Item i of a list of structures of ASE, RDKit or pymatgen."""
     try:
-        found = item if isinstance(item, Structure) else from_ase(item)
+        found = structure_of(item)
     except ValueError as error:
         return Skipped(f"molecule {i}", str(error))
     return _without_cell(replace(found, name=found.name or f"molecule {i}"))

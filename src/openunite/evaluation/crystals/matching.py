@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openunite.data.atoms.convert import to_pymatgen
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.crystals.averages import Average
 from openunite.evaluation.rates import Rate
+from openunite.progress import bar
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -67,7 +67,7 @@ def rms_distances(
     check_pairs(outputs, references)
     rows = np.arange(len(outputs)) if judged is None else np.flatnonzero(judged)
     matcher, found = structure_matcher(), np.full(len(outputs), np.inf)
-    for i in tqdm(rows.tolist(), desc="match", disable=None, leave=False):
+    for i in bar(rows.tolist(), desc="match", disable=None, leave=False):
         found[i] = _rms(matcher, outputs[i], references[i])
     return found
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openunite.data.atoms.convert import to_pymatgen
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.evaluation.crystals.composition import Composition, reduced_composition
 from openunite.evaluation.crystals.matching import quiet, structure_matcher
+from openunite.progress import bar
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -32,7 +32,7 @@ def unique_crystals(structures: Sequence[Structure]) -> Ints:
     matcher = structure_matcher()
     kinds: dict[Composition, list[_Reduced]] = defaultdict(list)
     unique = []
-    for i, structure in enumerate(tqdm(structures, desc="unique", disable=None, leave=False)):
+    for i, structure in enumerate(bar(structures, desc="unique", disable=None, leave=False)):
         known, candidate = kinds[reduced_composition(structure)], _Reduced(structure)
         if not any(kind.matches(candidate, matcher) for kind in known):
             known.append(candidate)
@@ -55,7 +55,7 @@ def novel_crystals(
         if composition in by_composition:
             by_composition[composition].append(_Reduced(structure))
     novel = np.ones(len(structures), dtype=bool)
-    shown = tqdm(structures, desc="novel", disable=None, leave=False)
+    shown = bar(structures, desc="novel", disable=None, leave=False)
     for i, (structure, composition) in enumerate(zip(shown, compositions, strict=True)):
         candidate = _Reduced(structure)
         novel[i] = not any(each.matches(candidate, matcher) for each in by_composition[composition])

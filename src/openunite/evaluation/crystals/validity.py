@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openunite.data.atoms.lattice import parameters_from_cell
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.composition import compositional_validity
 from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
+from openunite.progress import bar
 
 MIN_DISTANCE = 0.5  # Angstrom
 MIN_VOLUME = 0.1  # cubic Angstrom
@@ -55,7 +55,7 @@ def crystal_validity(
     `angle_range` as in `structural_fault`. ImportError without SMACT, ValueError for a structure
     without a cell.
     """
-    shown = tqdm(structures, desc="validity", disable=None, leave=False)
+    shown = bar(structures, desc="validity", disable=None, leave=False)
     faults = tuple(structural_fault(each, angle_range=angle_range) for each in shown)
     any_angles = [
         not (structural_fault(each, angle_range=_ANY_ANGLE) if fault == "angles" else fault)

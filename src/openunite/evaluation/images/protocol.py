@@ -12,7 +12,6 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from openunite.evaluation.images.feature_sets import features_of
 from openunite.evaluation.images.features.base import Extractor
@@ -26,6 +25,7 @@ from openunite.evaluation.images.table import (
     ImageMetrics,
 )
 from openunite.evaluation.measured import Measured
+from openunite.progress import bar
 
 Reconstruct = Callable[[Tensor], Tensor]  # images (B, C, H, W) in [0, 1] -> the same
 Sample = Callable[[Tensor, Tensor, float], Tensor]  # labels (B,), seeds (B,), scale -> images
@@ -108,7 +108,7 @@ def _unit_range(images: UInt8[Tensor, "n c h w"], name: str) -> Float[Tensor, "n
 
 
 def _reconstruct_all(reconstruct: Reconstruct, images: Tensor, batch_size: int) -> Tensor:
-    batches = tqdm(torch.split(images, batch_size), desc="reconstruct", disable=None, leave=False)
+    batches = bar(torch.split(images, batch_size), desc="reconstruct", disable=None, leave=False)
     return torch.cat([reconstruct(batch).float().cpu() for batch in batches])
 
 
@@ -116,5 +116,5 @@ def _sample_all(sample: Sample, labels: Tensor, scale: float, batch_size: int) -
     """Samples of these labels; sample i has seed i at every guidance scale."""
     seeds = torch.arange(len(labels))
     pairs = list(zip(torch.split(labels, batch_size), torch.split(seeds, batch_size), strict=True))
-    batches = tqdm(pairs, desc=f"sample at scale {scale:g}", disable=None, leave=False)
+    batches = bar(pairs, desc=f"sample at scale {scale:g}", disable=None, leave=False)
     return torch.cat([sample(label, seed, scale).float().cpu() for label, seed in batches])

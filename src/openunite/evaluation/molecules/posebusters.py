@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.adit import adit_molecule
 from openunite.evaluation.rates import Rate
 from openunite.optional import optional
+from openunite.progress import bar
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -79,7 +79,7 @@ def posebusters_checks(molecules: Sequence["Chem.Mol"]) -> list[Checks]:
     """The ten checks of every molecule, which must have coordinates and all hydrogens."""
     buster = optional("posebusters", "molecules-adit").PoseBusters(config="mol")
     results = []
-    for molecule in tqdm(molecules, desc="PoseBusters", disable=None, leave=False):
+    for molecule in bar(molecules, desc="PoseBusters", disable=None, leave=False):
         with _quiet():
             row = buster.bust([molecule]).iloc[0]
         results.append({name: _decided(row[name]) for name in COLUMNS})

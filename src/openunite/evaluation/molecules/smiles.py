@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.rates import Rate
 from openunite.optional import optional
+from openunite.progress import bar
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -63,7 +62,7 @@ def smiles_set(structures: Iterable[Structure], to_smiles: ToSmiles) -> frozense
 
     About 1 ms a molecule with `edm_smiles` and 1.5 ms with `adit_smiles`.
     """
-    found = map(to_smiles, tqdm(structures, desc="training SMILES", disable=None, leave=False))
+    found = map(to_smiles, bar(structures, desc="training SMILES", disable=None, leave=False))
     return frozenset(smiles for smiles in found if smiles is not None)
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from openunite.data.atoms.arrays import Reading
+from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.dataset import AtomData, AtomDataset
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.write import WRITERS, write_structures
@@ -19,6 +20,7 @@ from openunite.data.holdout import Skipped
 from openunite.data.molecules.dataset import open_molecules
 from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import drawing_grid, pair_structures, structure_grid
+from openunite.evaluation.card import ProtocolCard, load_card
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.measured import Columns
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
@@ -33,7 +35,9 @@ from openunite.files import whole_file
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
-from openunite.task import Metrics, Request, Task, Tell, sized
+from openunite.progress import say
+from openunite.runs import Run
+from openunite.task import Metrics, Options, Task, Tell, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
@@ -69,13 +73,13 @@ class AtomTask(Task):
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
         """Write structures and a report into the folder; return the metrics."""
 
-    def configure(self, config: RunConfig, request: Request) -> RunConfig:
+    def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
         """`max_atoms` is a limit for the data; the model's number then follows from them."""
-        config = sized(config, request.size)
-        if request.max_atoms is None:
+        config = sized(config, options.size)
+        if options.max_atoms is None:
             return config
         settings = {k: v for k, v in config.modality_config.items() if k != "max_atoms"}
-        data = replace(config.data, max_atoms=request.max_atoms)
+        data = replace(config.data, max_atoms=options.max_atoms)
         return replace(config, modality_config=settings, data=data)
 
     def describe(self, config: RunConfig) -> str:
@@ -107,6 +111,21 @@ class AtomTask(Task):
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: AtomPipeline) -> Metrics:
         drawn = draw(folder, pipeline, data.test)
         return self.finish_drawn(folder, folder.name, drawn, data, pipeline)
+
+    def evaluate_model(
+        self, command: Any, pipeline: AtomPipeline, data: Any, extractor: Any
+    ) -> ProtocolCard:
+        """Samples and reconstructions against the held-out structures of the run's data."""
+        run = Run.of(command.source)
+        source = command.data or run.config.data.source if data is None else data
+        opened: Any = self.open(run.config, source, progress=False)
+        folder = run.folder / "evaluation"
+        folder.mkdir(exist_ok=True)
+        drawn = draw(folder, pipeline, opened.test, None, command.num_samples, command.seed)
+        self.finish_drawn(folder, run.folder.name, drawn, opened, pipeline)
+        card = load_card(folder / "card.json")
+        card.save(Path(command.output or run.folder / "card-evaluate.json"))
+        return card
 
     def finish_drawn(
         self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
@@ -147,6 +166,10 @@ class AtomTask(Task):
             yield item.name, item
         if not found:
             raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
+
+    def item(self, value: Any) -> Structure:
+        """A `Structure`, or one of ASE, RDKit or pymatgen."""
+        return structure_of(value)
 
     @abstractmethod
     def records(self, source: str) -> Iterator[Structure | Skipped]:
@@ -217,15 +240,24 @@ def records_of(reading: Reading) -> Iterator[Structure | Skipped]:
     yield from reading.structures
 
 
-def draw(folder: Path, pipeline: AtomPipeline, test: AtomDataset, kind: str | None = None) -> Drawn:
+def draw(
+    folder: Path,
+    pipeline: AtomPipeline,
+    test: AtomDataset,
+    kind: str | None = None,
+    num_samples: int | None = None,
+    first_seed: int = 0,
+) -> Drawn:
     """Samples (of class `kind`), reconstructions and references, with pictures that show them."""
-    count = min(NUM_SAMPLES, len(test))
+    number = NUM_SAMPLES if num_samples is None else num_samples
+    count = min(number, len(test))
     # Evenly spaced: sources are often sorted by size.
     rows = np.linspace(0, len(test) - 1, count).round().astype(int)
     references = test.structures(rows.tolist())
     outputs = pipeline.reconstruct(references)
-    labels = None if kind is None else [kind] * NUM_SAMPLES
-    samples = pipeline(NUM_SAMPLES, class_labels=labels, seeds=range(NUM_SAMPLES))
+    labels = None if kind is None else [kind] * number
+    seeds = range(first_seed, first_seed + number)
+    samples = pipeline(number, class_labels=labels, seeds=seeds)
     structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")
     shown = slice(0, min(10, count))
     pair_structures(references[shown], outputs[shown]).save(folder / "reconstructions.png")
@@ -238,13 +270,13 @@ class MoleculeTask(AtomTask):
     things = "molecules"
     needs = ("rdkit.Chem",)
 
-    def open(self, config: RunConfig, *, progress: bool) -> AtomData:
+    def open(self, config: RunConfig, source: Any, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
         elements = settings.get("elements")
         if data.max_e_above_hull is not None:
             raise ValueError("data.max_e_above_hull is for crystals, not for molecules; remove it")
         return open_molecules(
-            data.source,
+            source,
             elements=None if elements is None else tuple(elements),
             max_atoms=data.max_atoms or settings.get("max_atoms"),
             holdout_share=data.holdout_share,
@@ -264,7 +296,7 @@ class MoleculeTask(AtomTask):
         report = molecule_report(samples, references, train_smiles=known)
         pairs = reconstruction_report(outputs, references, adit=False)
         text = f"{report.table()}\n\n{pairs.table()}\n"
-        print(f"\n{text}", end="")
+        say(f"\n{text}", end="")
         (folder / "report.txt").write_text(text)
         rebuilt = {"reconstructions": pairs.columns["reconstructions"]}
         return Evaluated({**pairs.metrics, **report.metrics}, report.columns | rebuilt)
@@ -288,11 +320,11 @@ class CrystalTask(AtomTask):
         settings = {"elements": list(range(1, 95)), **config.modality_config}
         return replace(config, modality_config=settings)
 
-    def open(self, config: RunConfig, *, progress: bool) -> AtomData:
+    def open(self, config: RunConfig, source: Any, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
         elements = settings.get("elements")
         return open_crystals(
-            data.source,
+            source,
             elements=None if elements is None else tuple(elements),
             max_atoms=data.max_atoms or settings.get("max_atoms", 20),
             max_e_above_hull=data.max_e_above_hull,
@@ -310,7 +342,7 @@ class CrystalTask(AtomTask):
         write_structures(folder / "samples.cif", samples)
         train = data.train.structures(range(len(data.train)))
         report = crystal_report(samples, references, train=train, reconstructions=outputs)
-        print(f"\n{report.table()}")
+        say(f"\n{report.table()}")
         (folder / "report.txt").write_text(report.table() + "\n")
         return Evaluated(dict(report.metrics), report.columns)
 

@@ -63,7 +63,7 @@ class ImageStudy:
         cls, run: Path, config: RunConfig, pipeline: ImagePipeline, num_images: int
     ) -> "ImageStudy":
         """Open the data of a run. ValueError if they are not what it was trained on."""
-        data = ImageTask().open(config, progress=True)
+        data = ImageTask().open(config, config.data.source, progress=True)
         record = run / "data.json"
         if record.is_file() and json.loads(record.read_text())["fingerprint"] != data.fingerprint:
             raise ValueError(

@@ -26,10 +26,11 @@ from openunite.evaluation.images.sets import images_in, sample_shards
 from openunite.evaluation.images.table import ImageMetrics
 from openunite.evaluation.sections import ModelSection
 from openunite.evaluation.shards import ProcessGroup, Shards, identity
-from openunite.loading import load_pipeline
 from openunite.modalities.card import model_section
 from openunite.modalities.image.pipeline import ImagePipeline
-from openunite.training.config import load_config
+from openunite.pipelines.base import UnitePipeline
+from openunite.runs import Run
+from openunite.training.config import MEMORY
 from openunite.training.device import choose_device, on_cpu
 
 _EMBEDDED = "fashion-mnist-mini"
@@ -187,44 +188,42 @@ class EvaluationContext:
 
 def open_context(
     command: Evaluate | Sweep,
-    *,
-    weights: str = "ema",
-    precision: str = "no",
+    pipeline: UnitePipeline,
+    data: Any = None,
     extractor: Extractor | None = None,
 ) -> EvaluationContext:
-    """Load everything; a given `extractor` replaces the one that the command names.
+    """Open the data and load an extractor, the one that the command names unless one is given.
 
-    ValueError, FileNotFoundError, ImportError: what is wrong or missing.
+    `data` are images in memory; None for those that the command or the run names. ValueError,
+    FileNotFoundError, ImportError: what is wrong or missing.
     """
     _check(command)
-    source = command.source
+    source, weights = command.source, getattr(command, "weights", "ema")
     home = Path(command.output).parent if command.output else home_of(source)
     state = PartialState(cpu=on_cpu())
     group = ProcessGroup(state.process_index, state.num_processes, state.wait_for_everyone)
-    pipeline = load_pipeline(source, weights)
     if not isinstance(pipeline, ImagePipeline):
-        raise ValueError(
-            f"{source} is no model of images; score molecules and crystals in files: "
-            "openunite evaluate molecules --help"
-        )
+        raise ValueError(f"{source} is no model of images, for which sweep is made")
     pipeline.to(state.device if state.num_processes > 1 else choose_device())
     model = model_section(pipeline, Path(source).name, _which_weights(source, weights))
-    if precision == "bf16":
+    if getattr(command, "precision", "no") == "bf16":
         pipeline.to(torch.bfloat16)
-    name = command.data or run_data(source)
+    name = command.data or (run_data(source) if data is None else MEMORY)
     chosen = extractor_for(name) if command.extractor == "auto" else command.extractor
     with state.main_process_first():  # one process fills the caches for all
         if extractor is None:
             extractor = load_extractor(chosen, command.extractor_weights)
-        data = _open_data(name, pipeline, source, progress=state.is_main_process)
-    compared = len(data.train if isinstance(command, Sweep) else data.test)
-    if min(compared, len(data.train)) < MIN_IMAGES:
+        shown, images = state.is_main_process, name if data is None else data
+        found = _open_data(images, pipeline, source, progress=shown)
+    compared = len(found.train if isinstance(command, Sweep) else found.test)
+    if min(compared, len(found.train)) < MIN_IMAGES:
         raise ValueError(
-            f"{name} has {len(data.train)} training and {len(data.test)} test images, expected "
+            f"{name} has {len(found.train)} training and {len(found.test)} test images, expected "
             f"at least {MIN_IMAGES} of each to compare with; name other images with --data"
         )
-    batch_size = command.batch_size
-    return EvaluationContext(source, pipeline, model, data, extractor, home, batch_size, group)
+    return EvaluationContext(
+        source, pipeline, model, found, extractor, home, command.batch_size, group
+    )
 
 
 def _check(command: Evaluate | Sweep) -> None:
@@ -262,48 +261,36 @@ def _which_weights(source: str, asked: str) -> str:
     record = Path(source) / "conversion.json"
     if record.is_file():
         return str(json.loads(record.read_text()).get("averaging", "unknown"))
-    return asked if run_folder(source) else "unknown"
-
-
-def run_folder(source: str) -> Path | None:
-    """The folder of a run, if `source` is a run or the pipeline inside one."""
-    path = Path(source)
-    for folder in (path, path.parent):
-        if (folder / "config.yaml").is_file():
-            return folder
-    return None
+    return asked if Run.around(source) else "unknown"
 
 
 def home_of(source: str) -> Path:
     """The default folder for results: the run, a local pipeline, or the working directory."""
-    path = Path(source)
-    return run_folder(source) or (path if path.is_dir() else Path())
+    run, path = Run.around(source), Path(source)
+    return run.folder if run else path if path.is_dir() else Path()
 
 
 def run_data(source: str) -> str:
     """The name of a run's data. Raise ValueError if `source` is no run."""
-    run = run_folder(source)
+    run = Run.around(source)
     if run is None:
         raise ValueError(f"{source} is no run, so its images are not known; name them with --data")
-    return load_config(run / "config.yaml").data.source
+    return run.config.data.source
 
 
 def trained_on(source: str) -> str | None:
     """The fingerprint of a run's data, None if it is unknown."""
-    run = run_folder(source)
-    record = run / "data.json" if run else None
-    if record is None or not record.is_file():
-        return None
-    return str(json.loads(record.read_text())["fingerprint"])
+    run = Run.around(source)
+    return run.record.get("fingerprint") if run else None
 
 
-def _open_data(name: str, pipeline: ImagePipeline, source: str, *, progress: bool) -> ImageData:
+def _open_data(images: Any, pipeline: ImagePipeline, source: str, *, progress: bool) -> ImageData:
     """Open images at the model's size, split as in training if `source` is a run."""
-    shape, run = pipeline.encoder.config.modality_config, run_folder(source)
+    shape, run = pipeline.modality.settings, Run.around(source)
     split: dict[str, Any] = {}
     if run is not None:
-        data = load_config(run / "config.yaml").data
+        data = run.config.data
         split = {"holdout_share": data.holdout_share, "holdout_max": data.holdout_max}
         split |= {"max_bad_share": data.max_bad_share}
-    size = {key: shape[key] for key in ("height", "width", "channels")}
-    return open_images(name, **size, min_side=shape["patch_size"], **split, progress=progress)
+    size = {key: getattr(shape, key) for key in ("height", "width", "channels")}
+    return open_images(images, **size, min_side=shape.patch_size, **split, progress=progress)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from openunite.batch import Batch
 from openunite.data.images.dataset import ImageData, open_images
@@ -19,6 +18,7 @@ from openunite.data.images.look import ImageSummary, inspect_images
 from openunite.data.images.pixels import BadImage, open_image
 from openunite.data.images.sources import SUFFIXES
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
+from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.feature_sets import choose
 from openunite.evaluation.images.features import load_extractor
 from openunite.evaluation.images.features.base import Extractor
@@ -32,7 +32,8 @@ from openunite.modalities.image.context import is_embedded
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
-from openunite.task import Request, Task, Tell, sized
+from openunite.progress import bar
+from openunite.task import Options, Task, Tell, sized
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 from openunite.training.sizes import get_size
@@ -51,10 +52,10 @@ class ImageTask(Task):
     train_options = ("image_size", "patch_size")
     names_key = "files"
 
-    def open(self, config: RunConfig, *, progress: bool) -> ImageData:
+    def open(self, config: RunConfig, source: Any, *, progress: bool) -> ImageData:
         image, settings = config.modality_config, config.data
         return open_images(
-            settings.source,
+            source,
             height=image["height"],
             width=image["width"],
             channels=image["channels"],
@@ -65,22 +66,22 @@ class ImageTask(Task):
             progress=progress,
         )
 
-    def configure(self, config: RunConfig, request: Request) -> RunConfig:
+    def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
         """The recipe `images` is fitted to the data; registers follow the patches.
 
         Other recipes keep their number of registers where it is not that of the patches.
         """
-        if config.recipe == "images" and request.fresh:
-            return fit_to_images(config, inspect_images(config.data.source), request)
+        if config.recipe == "images" and options.fresh:
+            return fit_to_images(config, inspect_images(source), options)
         settings, patches = dict(config.modality_config), num_patches(config.modality_config)
-        if request.image_size is not None:
-            settings |= {"height": request.image_size, "width": request.image_size}
-        if request.patch_size is not None:
-            settings["patch_size"] = request.patch_size
+        if options.image_size is not None:
+            settings |= {"height": options.image_size, "width": options.image_size}
+        if options.patch_size is not None:
+            settings["patch_size"] = options.patch_size
         if config.model.num_registers == patches:
             model = replace(config.model, num_registers=num_patches(settings))
             config = replace(config, model=model)
-        return sized(replace(config, modality_config=settings), request.size)
+        return sized(replace(config, modality_config=settings), options.size)
 
     def describe(self, config: RunConfig) -> str:
         shape = config.modality_config
@@ -113,6 +114,13 @@ class ImageTask(Task):
         labels = [i % config.num_classes for i in range(count)] if config.num_classes else None
         images = pipeline.generate(labels, seeds=range(count), num_inference_steps=10)
         image_grid(images, columns=8).save(picture)
+
+    def evaluate_model(
+        self, command: Any, pipeline: ImagePipeline, data: Any, extractor: Any
+    ) -> ProtocolCard:
+        from openunite.modalities.image.evaluate import evaluate_images_of
+
+        return evaluate_images_of(command, pipeline, data, extractor)
 
     def finish(
         self, config: RunConfig, folder: Path, data: ImageData, pipeline: ImagePipeline
@@ -152,7 +160,7 @@ class ImageTask(Task):
     ) -> Iterator[tuple[str, Image.Image]]:
         """Files as given, whatever their suffix, and images in and below folders."""
         files, found = _files(sources), False
-        for file in tqdm(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
+        for file in bar(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
             try:
                 image = open_image(file.read_bytes())
             except (OSError, BadImage) as error:
@@ -202,17 +210,17 @@ class ImageTask(Task):
         return f"PSNR {found.mean():.2f} dB"
 
 
-def fit_to_images(config: RunConfig, summary: ImageSummary, request: Request) -> RunConfig:
+def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) -> RunConfig:
     """Image size, patch and model size from a look at the data and the machine.
 
     On a CPU images are brought to at most 32 pixels (64 from an hour on), on a GPU to at most
     128; patches are an eighth of the side, so there are about 64 of them.
     """
-    gpu, minutes = choose_device().type == "cuda", request.minutes or 30.0
+    gpu, minutes = choose_device().type == "cuda", options.minutes or 30.0
     largest = 128 if gpu else 64 if minutes >= 60 else 32
-    side = request.image_size or max(8, min(largest, summary.height, summary.width))
-    patch = request.patch_size or max(1, side // 8)
-    size = request.size or (("S" if minutes >= 60 else "tiny") if gpu else "nano")
+    side = options.image_size or max(8, min(largest, summary.height, summary.width))
+    patch = options.patch_size or max(1, side // 8)
+    size = options.size or (("S" if minutes >= 60 else "tiny") if gpu else "nano")
     shape = {"height": side, "width": side, "channels": summary.channels, "patch_size": patch}
     settings = {**config.modality_config, **shape}
     return replace(

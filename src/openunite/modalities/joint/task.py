@@ -43,10 +43,10 @@ class JointTask(AtomTask):
 
     things = "structures"
 
-    def open(self, config: RunConfig, *, progress: bool) -> JointData:
+    def open(self, config: RunConfig, source: Any, *, progress: bool) -> JointData:
         data = config.data
         return open_joint(
-            data.source,
+            source,
             max_atoms=data.max_atoms,  # the model's number is that of the larger kind
             max_e_above_hull=data.max_e_above_hull,
             least_share=data.least_share,

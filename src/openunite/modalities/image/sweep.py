@@ -10,6 +10,8 @@ from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.sets import mean_nfe
 from openunite.modalities.image.card import evaluation_card
 from openunite.modalities.image.context import SampleSettings, open_context
+from openunite.progress import say
+from openunite.runs import load_pipeline
 
 FIRST_SEED = 1_000_000_000  # far from the seeds of `evaluate`
 
@@ -22,7 +24,7 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
     if not command.scales or not all(map(math.isfinite, command.scales)):
         given = " ".join(map(str, command.scales)) or "none"
         raise ValueError(f"--scales must be finite numbers, at least one, got {given}")
-    context = open_context(command, extractor=extractor)
+    context = open_context(command, load_pipeline(command.source), None, extractor)
     if context.num_classes == 0:
         raise ValueError(f"{command.source} was trained without classes: there is no guidance")
     drawn = SampleSettings(
@@ -41,8 +43,8 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
     card = evaluation_card(context, drawn, "sweep", columns)
     card = replace(card, guidance=replace(card.guidance, scale=None))
     card.save(path)
-    print(f"\n{card.table()}\n-> {path}")
-    print(
+    say(f"\n{card.table()}\n-> {path}")
+    say(
         "These are images of the training part. Choose a scale, then measure it once on the test\n"
         f"images: openunite evaluate {command.source} --guidance-scale SCALE"
     )

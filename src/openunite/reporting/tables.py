@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openunite.report.page import UNDEFINED, Card, Table, Values, shown
+from openunite.reporting.page import UNDEFINED, Card, Table, Values, shown
 from openunite.training.config import flatten
 
 # Words for the most common metrics; others keep their names.

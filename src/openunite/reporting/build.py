@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 import openunite
 from openunite.commands import Report
 from openunite.files import write_text
-from openunite.loading import load_pipeline, weights_checksums
 from openunite.modalities.joint.tokens import CLASS_NAMES
-from openunite.report.page import Card, Page, Part, Picture, Result, Table, Values, shown
-from openunite.report.tables import by_reason, card_of, defined, headlines, metric_tables
+from openunite.progress import say
+from openunite.reporting.page import Card, Page, Part, Picture, Result, Table, Values, shown
+from openunite.reporting.tables import by_reason, card_of, defined, headlines, metric_tables
+from openunite.runs import Run, load_pipeline, weights_checksums
 from openunite.training.config import RunConfig, load_config
 
 # Pictures with known captions, in order; others follow under their file names.
@@ -36,17 +37,21 @@ _MAX_PREVIEWS = 4
 _REMEDY = "remove it or write it again"
 
 
-def report(command: Report) -> None:
-    """Write the page."""
-    run = Path(command.source)
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(f"{run} is no run: it has no config.yaml; name a folder of `train`")
-    output = Path(command.output or run / "report.html")
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--output must end in .html, got {output}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, run_page(run))
-    print(f"{output.stat().st_size / 1e6:.1f} MB -> {output}; it opens in any browser, offline")
+def report(source: str | Path | Run, *, output: str | Path | None = None) -> Path:
+    """Gather a run into one HTML page; return its path (default RUN/report.html)."""
+    run = source.folder if isinstance(source, Run) else Run.of(source).folder
+    path = Path(output or run / "report.html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--output must end in .html, got {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, run_page(run))
+    say(f"{path.stat().st_size / 1e6:.1f} MB -> {path}; it opens in any browser, offline")
+    return path
+
+
+def run(command: Report) -> None:
+    """Do what the command says."""
+    report(command.source, output=command.output)
 
 
 def run_page(run: Path) -> str:

@@ -1,11 +1,16 @@
-"""What the verbs check before they spend work: numbers, inputs, and where to write."""
+"""What verbs are given: a model, data, numbers, and where to write; checked before any work."""
 
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from openunite.pipelines.base import UnitePipeline
+from openunite.progress import say
+from openunite.runs import Run, load_pipeline
+from openunite.task import Task
 from openunite.texts import printable
+from openunite.training.device import choose_device
 
 
 def at_least_one(option: str, value: int) -> None:
@@ -38,4 +43,29 @@ def claim(output: str, suffixes: Sequence[str]) -> Path:
 
 def tell(name: str, reason: str) -> None:
     """Name on stderr what is left out."""
-    print(printable(f"skipped {name}: {reason}"), file=sys.stderr)
+    say(printable(f"skipped {name}: {reason}"), err=True)
+
+
+Source = str | Path | Run | UnitePipeline
+
+
+def open_pipeline(source: Source) -> UnitePipeline:
+    """The pipeline of a run, a folder or a hub id, or the pipeline itself, where it computes best.
+
+    FileNotFoundError if there is none.
+    """
+    if isinstance(source, UnitePipeline):
+        return source
+    pipeline = load_pipeline(source.folder if isinstance(source, Run) else source)
+    return pipeline.to(choose_device())
+
+
+def read_items(task: Task, pipeline: UnitePipeline, data: Any) -> Iterator[tuple[str, Any]]:
+    """Names and data points: of files and folders, or of a list that a program has in memory."""
+    if isinstance(data, str | Path):
+        data = [data]
+    if all(isinstance(item, str | Path) for item in data):
+        yield from task.read(pipeline, [str(item) for item in data], tell)
+        return
+    for number, item in enumerate(data):
+        yield f"item {number}", task.item(item)

@@ -14,9 +14,9 @@ from tests.training.tiny import tiny_config
 
 from openunite.cli import main
 from openunite.evaluation.images.features.base import module_checksum
-from openunite.loading import load_pipeline
-from openunite.report.build import run_page
-from openunite.report.page import Table, shown
+from openunite.reporting.build import run_page
+from openunite.reporting.page import Table, shown
+from openunite.runs import load_pipeline
 from openunite.training.config import save_config
 
 RUN = Path(__file__).parents[1] / "fixtures" / "format_1" / "run"
