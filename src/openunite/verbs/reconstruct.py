@@ -16,6 +16,7 @@ from openunite.verbs.inputs import (
     open_pipeline,
     read_items,
 )
+from openunite.verbs.outputs import SHOWN
 
 _AT_ONCE = 64
 
@@ -44,10 +45,14 @@ def reconstruct(
     for batch in in_batches(islice(found, num_samples), _AT_ONCE):
         names += [name for name, _ in batch]
         before, after = task.reconstruct(pipeline, [item for _, item in batch])
-        inputs, outputs = inputs + before, outputs + after
+        inputs += before
+        outputs += after
     words = f"{len(names)} {task.things}, {task.compare(inputs, outputs)}"
     if path is not None:
-        task.write_pairs(path, names, inputs, outputs)
+        shown = slice(SHOWN if path.suffix.lower() == ".png" else None)
+        if len(names[shown]) < len(names):
+            say(f"a .png shows {SHOWN} {task.things} at most: the first are in {path}", err=True)
+        task.write_pairs(path, names[shown], inputs[shown], outputs[shown])
         words += f" -> {path}"
     say(words)
     return inputs, outputs
