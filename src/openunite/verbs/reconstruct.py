@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from openunite.commands import Reconstruct
+from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
 from openunite.verbs.inputs import (
@@ -33,6 +34,8 @@ def reconstruct(
     `source` is a run, a pipeline, its folder or a hub id; `data` files and folders, or a list of
     images or structures. `output` is a file to write as well.
     """
+    if num_samples is not None:
+        num_samples = whole_number("num_samples", num_samples)
     pipeline = open_pipeline(source)
     task = task_of(pipeline)
     path = None if output is None else claim(str(output), task.pair_outputs)

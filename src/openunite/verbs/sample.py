@@ -11,7 +11,7 @@ from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_
 from openunite.progress import bar, say
 from openunite.runs import weights_checksums
 from openunite.task import Task, task_of
-from openunite.verbs.inputs import Source, claim, open_pipeline
+from openunite.verbs.inputs import Source, at_least_one, claim, open_pipeline
 from openunite.verbs.outputs import SHOWN, fill_folder, forget_parts, stored_parts
 
 
@@ -152,8 +152,8 @@ def _more(task: Task) -> str:
 
 def run(command: Sample) -> None:
     """Do what the command says."""
-    whole_number("--num-samples", command.num_samples)
-    whole_number("--batch-size", command.batch_size)
+    at_least_one("--num-samples", command.num_samples)
+    at_least_one("--batch-size", command.batch_size)
     pipeline = open_pipeline(command.source)
     sample(
         pipeline,
