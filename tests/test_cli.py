@@ -90,39 +90,23 @@ def test_sigterm_unwinds_a_command_and_is_as_before_afterwards(
 
 
 @posix
-@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_long_command_ends_at_once_and_goes_on_later(
-    saved: str, tmp_path: Path, number: str, status: int
-) -> None:
-    path = tmp_path / "many.npz"
-    command = [*OPENUNITE, "sample", saved, "--num-samples", "100000", "--batch-size", "2"]
-    process = subprocess.Popen(
-        [*command, "--output", str(path)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
-    parts = tmp_path / ".many.npz.parts"
+def test_a_long_command_ends_at_once_and_goes_on_later(saved: str, tmp_path: Path) -> None:
+    path, parts = tmp_path / "many.npz", tmp_path / ".many.npz.parts"
+    command = ["sample", saved, "--batch-size", "2", "--output", str(path), "--num-samples"]
+    process = subprocess.Popen([*OPENUNITE, *command, "100000"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(parts.glob("*/000002*")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.Signals[number])
+    process.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - start < 10.0
-    assert process.returncode == status
+    assert process.returncode == 130
     assert "Traceback" not in errors
-    last = {130: "stopped by Ctrl-C", 143: "ended by SIGTERM"}[status]
-    assert errors.splitlines()[-1] == f"openunite sample: {last}"
-    kept = {file.name: file.stat().st_mtime_ns for file in parts.glob("*/*.safetensors")}
-    assert len(kept) >= 3
+    assert errors.splitlines()[-1] == "openunite sample: stopped by Ctrl-C"
+    assert len(list(parts.glob("*/*.safetensors"))) >= 3
     assert not path.exists()
-    done = subprocess.run(
-        [*OPENUNITE, "sample", saved, "--num-samples", "6", "--batch-size", "2"]
-        + ["--output", str(path)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    cli.main([*command, "6"])
     assert path.is_file()
     assert not parts.exists()
 
@@ -144,15 +128,14 @@ def test_a_reader_who_has_seen_enough_ends_a_command_quietly(arguments: list[str
 
 
 @posix
-def test_closed_pipes_for_both_streams_are_quiet(saved: str) -> None:
-    for command in (["info", saved], ["info", "/nowhere"]):
-        reading, writing = os.pipe()
-        os.close(reading)
-        with os.fdopen(writing, "wb") as closed:
-            found = subprocess.run(
-                [*OPENUNITE, *command], stdout=closed, stderr=closed, check=False, timeout=120
-            )
-        assert found.returncode in (1, 2)
+def test_closed_pipes_for_both_streams_are_no_defect(saved: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        found = subprocess.run(
+            [*OPENUNITE, "info", saved], stdout=closed, stderr=closed, check=False, timeout=120
+        )
+    assert found.returncode == 1
 
 
 def test_a_platform_without_some_signals_has_the_commands(

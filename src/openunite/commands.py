@@ -95,8 +95,9 @@ class Sample:
     num_atoms: OptionalInt = None
     """Atoms of each molecule or crystal; default as often as in the training data."""
     output: str = "samples.png"
-    """A .png (one grid); for images an .npz (array `images`) or a folder for one file per image;
-    for molecules .sdf or .xyz, for crystals .cif or .xyz."""
+    """A .png (a grid of 256 at most); for images an .npz (arrays `images` and `labels`) or a folder
+    for one file per image; for molecules .sdf or .xyz, for crystals .cif or .xyz. The same command
+    goes on where it was stopped."""
     seed: int = 0
     """Sample i uses seed + i."""
     guidance_scale: OptionalFloat = None

@@ -119,7 +119,9 @@ def sha256_of(path: Path) -> str:
 
 
 def flush(path: Path) -> None:
-    """fsync a file or a folder."""
+    """fsync a file or a folder, where a platform can do that by name (Windows cannot)."""
+    if os.name == "nt":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,10 +16,10 @@ from tests.modalities.atoms.test_pipeline import build
 from openunite import ImagePipeline
 from openunite.data.crystals.readers import read_crystals
 from openunite.data.molecules.readers import read_molecules
-from openunite.flow.sampling import Sampling
 from openunite.modalities.arrays import ArrayTask
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.modalities.image.task import ImageTask
+from openunite.pipelines.base import PLAIN
 from openunite.progress import showing
 from openunite.verbs.outputs import Stored
 from openunite.verbs.sample import sample
@@ -32,7 +32,7 @@ def pipeline() -> ImagePipeline:
     """For 8 x 8 RGB images of five classes."""
     models = make_models(image={"height": 8, "width": 8, "channels": 3, "patch_size": 4})
     names = ["ant", "bee", "cat", "dog", "eel"]
-    sampling = Sampling("euler", 1, 1.0, 1.0)
+    sampling = PLAIN.change(solver="euler", num_inference_steps=1)
     return ImagePipeline(models.encoder.eval(), models.decoder.eval(), sampling, names)
 
 

@@ -46,10 +46,14 @@ def refuse_unknown(given: Iterable[str], call: Callable, others: Iterable[str]) 
 def count_of(name: str, number: Any, *given: Any) -> int:
     """The number of samples: `number` if there is one, else what the first list decides, else 1.
 
-    `given` holds labels, seeds and generators. ValueError for none at all.
+    `given` holds labels, seeds and generators. ValueError for a list that is empty.
     """
-    lists = [len(each) for each in given if _is_list(each)]
-    return whole_number(name, (lists or [1])[0] if number is None else number)
+    if number is not None:
+        return whole_number(name, number)
+    count = next((len(each) for each in given if _is_list(each)), 1)
+    if count == 0:
+        raise ValueError(f"an empty list asks for no sample; leave it out, or give {name}")
+    return count
 
 
 def one_each(what: str, given: Any, count: int) -> list[Any]:

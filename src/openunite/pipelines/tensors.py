@@ -35,7 +35,7 @@ class TensorPipeline(UnitePipeline):
     def generate(self, class_labels: Labels, *, seeds: Seeds, **options: Any) -> Tensor:
         """One sample per seed: a tensor (B, ...)."""
         self.refuse_unknown(options, type(self).generate)
-        count = count_of("the number of seeds", None, seeds)
+        count = count_of("seeds", None, seeds)
         evidence, given = self._evidence(class_labels, count), seeds_of(count, None, seeds)
         return self.decode(self.sample_latents(evidence, given, **options))
 

@@ -91,7 +91,7 @@ class AtomPipeline(UnitePipeline):
     ) -> list[Structure]:
         """One structure per seed; `options` as for a call."""
         self.refuse_unknown(options, type(self).generate)
-        count = count_of("the number of seeds", None, seeds)
+        count = count_of("seeds", None, seeds)
         return self(count, class_labels=class_labels, seeds=seeds, num_atoms=num_atoms, **options)
 
     def encode(self, structures: Structures, generator: Generators | None = None) -> AtomLatents:

@@ -61,7 +61,7 @@ class ImagePipeline(UnitePipeline):
     ) -> Float[Tensor, "b c h w"]:
         """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
         self.refuse_unknown(options, type(self).generate)
-        count = count_of("the number of seeds", None, seeds)
+        count = count_of("seeds", None, seeds)
         evidence, given = self._evidence(class_labels, count), seeds_of(count, None, seeds)
         return self.decode_tensor(self.sample_latents(evidence, given, **options))
 
