@@ -5,15 +5,17 @@ out, and reruns the run. Counts are optimizer steps and samples, never loader ep
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
 from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
+from openunite.training.fields import build, read_yaml
+from openunite.training.fields import flatten as flatten
+from openunite.training.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -154,18 +156,11 @@ class RunConfig:
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.data.max_atoms is not None and self.data.max_atoms < 1:
-            raise ValueError(f"max_atoms must be at least 1, got {self.data.max_atoms}")
+        check_limits(flatten(to_dict(self)))
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
         if self.sharding not in ("none", "full"):
             raise ValueError(f"sharding must be 'none' or 'full' (FSDP2), got {self.sharding!r}")
-        for name in ("flow_draws", "draws_per_pass"):
-            if (value := getattr(self.objective, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         self._check_stages()
 
     def _check_stages(self) -> None:
@@ -211,7 +206,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_dict`. ValueError names an unknown, missing or mistyped field."""
-    config: RunConfig = _build(RunConfig, values, "")
+    config: RunConfig = build(RunConfig, values)
     return config
 
 
@@ -222,14 +217,13 @@ def save_config(config: RunConfig, path: Path) -> None:
 
 def load_config(path: Path) -> RunConfig:
     """Read a config.yaml. ValueError says which field of which file is wrong."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping of run settings, got {type(values).__name__}")
+    values = read_yaml(path)
+    if values.get("precision") is False:
+        values["precision"] = "no"  # as it was written: YAML reads a plain no as false
     try:
         return from_dict(values)
+    except RecursionError as error:
+        raise ValueError(f"{path} is no file of settings: it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -249,51 +243,4 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"unknown field {prefix}{unknown[0]}, expected some of {sorted(known)}")
-    try:
-        return cls(**{k: _convert(hints[k], v, prefix + k) for k, v in values.items()})
-    except TypeError as error:
-        raise ValueError(f"{prefix or 'run '}settings are incomplete: {error}") from error
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the annotated type; int passes for float, list for tuple, nothing else bends."""
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return _build(hint, value, f"{name}.")
-    if get_origin(hint) in (Union, UnionType):
-        if value is None and NoneType in get_args(hint):
-            return None
-        return _convert(next(a for a in get_args(hint) if a is not NoneType), value, name)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        kinds = get_args(hint)
-        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-            raise ValueError(f"{name} must be {len(kinds)} values, got {value!r}")
-        return tuple(_convert(kinds[0], item, name) for item in value)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
-        return value
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    expected = get_origin(hint) or hint
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise ValueError(f"{name} must be {hint}, got {value!r}")
     return value
