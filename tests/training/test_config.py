@@ -168,7 +168,7 @@ def test_impossible_values_are_refused(
         ("x: !!python/object/apply:os.getcwd []\n", "is not plain YAML"),
         ("stepz: 1\n", "unknown field stepz"),
         ("1: 2\nsteps: 3\nnull: 4\n", "a name must be text, got 1"),
-        ("x" * 900 + ": 1\n", r"unknown field x+\.\.\.x+,"),
+        ("x" * 900 + ": 1\n", r"unknown field x{60}, expected"),
         ("steps: 1\nseed: 2\nsteps: 3\n", "'steps' is given twice"),
         ("data: {source: a, source: b}\n", "'source' is given twice"),
         ("a: &a [1]\nb: *a\n", "an alias .* is not allowed here, .* line 2"),

@@ -7,6 +7,7 @@ number of processes nor on what was done before. Processes share a folder, and n
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,7 +48,6 @@ class Shards:
 
     def make(self, make: Make, crew: Crew, words: str) -> "Shards":
         """Write the shards that are not there yet, each process its part; wait for all of them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         mine = range(crew.rank, len(self), crew.world)
         bar = tqdm(mine, desc=words, unit="batch", disable=None if crew.leads else True)
         for number in bar:
@@ -72,7 +72,7 @@ class Shards:
         """Delete the files, and the folder if nothing else is in it."""
         for number in range(len(self)):
             self.path(number).unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        with suppress(OSError):  # not empty, or another evaluation was faster
             self.folder.rmdir()
 
     def path(self, number: int) -> Path:
@@ -101,5 +101,19 @@ def write_tensors(
     """Whole or not at all; the name of the unfinished file is this process's own."""
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, unfinished, metadata)
-    os.replace(unfinished, path)
+    try:
+        _save(plain, unfinished, metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+    """Another evaluation may remove the folder at any moment, when it has done with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(tensors, path, metadata)
+    except (SafetensorError, FileNotFoundError):
+        if path.parent.exists():
+            raise
+        _save(tensors, path, metadata)

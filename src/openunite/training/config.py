@@ -13,9 +13,9 @@ import yaml
 
 from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
-from openunite.training.fields import build, read_yaml
-from openunite.training.fields import flatten as flatten
+from openunite.settings import build
 from openunite.training.limits import check_limits
+from openunite.training.strict_yaml import read_yaml
 
 
 @dataclass(frozen=True)
@@ -244,3 +244,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

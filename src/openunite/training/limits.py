@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from openunite.training.fields import short
+from openunite.settings import short
 
 _COUNT, _MANY, _SIZE, _DEPTH = (1, 10**9), (0, 10**9), (1, 10**5), (1, 1000)
 _RATE, _SHARE, _WEIGHT = (0, 1000), (0, 1), (0, 10**6)

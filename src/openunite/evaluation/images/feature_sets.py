@@ -96,7 +96,11 @@ def cached_features(
     shards = Shards(work / f"real-{path.stem}", count, batch_size)
     extract(extractor, fetch, shards, crew, f"real images, {what.get('split', 'all')}", device)
     if crew.leads:
-        save_features(path, gather(shards))
+        try:
+            save_features(path, gather(shards))
+        except FileNotFoundError:  # another evaluation was faster, and has removed the shards
+            if load_features(path) is None:
+                raise
         shards.remove()
     crew.wait()
     return path

@@ -1,0 +1,139 @@
+"""From plain values, as files and command lines have them, to frozen dataclasses of settings."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
+from difflib import get_close_matches
+from reprlib import Repr
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_repr = Repr()
+_repr.maxlevel = 2
+short = _repr.repr  # a value in a message, which stays short whatever the value is
+
+
+def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "field") -> Any:
+    """A dataclass from a mapping of its fields.
+
+    ValueError names a field that is unknown (with the nearest one), missing or of another type;
+    `prefix` leads the names, `what` is the word for a field.
+    """
+    hints, known = get_type_hints(cls), {f.name: f for f in fields(cls)}
+    for name in sorted(str(name)[:60] for name in set(values) - set(known)):
+        raise ValueError(f"unknown {what} {prefix}{name}, {expected(name, known)}")
+    needed = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [prefix + name for name in needed if name not in values]:
+        raise ValueError(f"{what}s are missing: {', '.join(missing)}")
+    return cls(**{k: convert(hints[k], value, prefix + k) for k, value in values.items()})
+
+
+def missing_fields(cls: type, values: Mapping[str, Any]) -> list[str]:
+    """The fields without a default that a mapping lacks."""
+    required = (f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
+    return [f.name for f in required if f.name not in values]
+
+
+def expected(name: str, known: Mapping[str, Any]) -> str:
+    """The end of an error message: all known names, and the one nearest to `name`."""
+    nearest = get_close_matches(name, list(known), 1, cutoff=0.0)
+    hint = f"; the nearest is {nearest[0]}" if nearest else ""
+    return f"expected some of {', '.join(sorted(known))}{hint}"
+
+
+def convert(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the annotated type; int passes for float, list for tuple, nothing else bends."""
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return build(hint, value, f"{name}.")
+    if get_origin(hint) in (Union, UnionType):
+        if value is None and NoneType in get_args(hint):
+            return None
+        return convert(next(a for a in get_args(hint) if a is not NoneType), value, name)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        kinds = get_args(hint)
+        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+            raise ValueError(f"{name} must be {len(kinds)} values, got {short(value)}")
+        return tuple(convert(kinds[0], item, name) for item in value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(
+                f"{name} must be one of {', '.join(get_args(hint))}, got {short(value)}"
+            )
+        return value
+    if hint is Any:
+        return value
+    if hint is float and type(value) is int:
+        return float(value) if abs(value) < 1 << 1000 else math.inf
+    wanted = get_origin(hint) or hint
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise ValueError(f"{name} must be {_words(hint)}, got {short(value)}")
+    return value
+
+
+def _words(hint: Any) -> str:
+    """A type as people say it."""
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return names.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def assign(settings: Any, assignments: Sequence[str], schemas: Mapping[str, type]) -> Any:
+    """A copy of nested dataclasses with fields replaced: "model.depth=6", "seed=1".
+
+    Values are read as the type of their field says; "none" stands for None, commas part the values
+    of a tuple. `schemas` gives, by name, the dataclass whose fields a field that holds a mapping
+    may have. ValueError for a name that does not exist, with the nearest one, and for a value of
+    another type.
+    """
+    for text in assignments:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise ValueError(f"expected section.field=value, got {text!r}")
+        settings = _assign(settings, name.strip().split("."), value.strip(), "", schemas)
+    return settings
+
+
+def _assign(
+    settings: Any, path: list[str], text: str, prefix: str, schemas: Mapping[str, type]
+) -> Any:
+    first, rest = path[0], path[1:]
+    hints = get_type_hints(type(settings))
+    if first not in hints:
+        raise ValueError(f"unknown field {prefix}{first}, {expected(first, hints)}")
+    value, name = getattr(settings, first), prefix + first
+    if not rest:
+        if is_dataclass(value) or isinstance(value, Mapping):
+            raise ValueError(f"{name} is a section: name one of its fields, {name}.FIELD=value")
+        return replace(settings, **{first: parse(hints[first], text, name)})
+    if is_dataclass(value):
+        return replace(settings, **{first: _assign(value, rest, text, f"{name}.", schemas)})
+    if isinstance(value, Mapping) and len(rest) == 1:
+        schema, key = schemas.get(name), rest[0]
+        known = get_type_hints(schema) if schema else {}
+        if schema is not None and key not in known:
+            raise ValueError(f"unknown field {name}.{key}, {expected(key, known)}")
+        hint = known.get(key, float)
+        return replace(settings, **{first: {**value, key: parse(hint, text, f"{name}.{key}")}})
+    raise ValueError(f"{name} is no section: it has no field {'.'.join(rest)}")
+
+
+def parse(hint: Any, text: str, name: str) -> Any:
+    """A value from text, as the type says; plain, as YAML would hold it."""
+    if get_origin(hint) in (Union, UnionType):
+        if text.lower() in ("none", "null") and NoneType in get_args(hint):
+            return None
+        return parse(next(a for a in get_args(hint) if a is not NoneType), text, name)
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return convert(hint, [parse(kinds[0], part, name) for part in parts], name)
+    if hint is bool:
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        if text.lower() not in words:
+            raise ValueError(f"{name} must be true or false, got {text!r}")
+        return words[text.lower()]
+    if hint in (int, float):
+        try:
+            return convert(hint, hint(text), name)
+        except ValueError as error:
+            raise ValueError(f"{name} must be {_words(hint)}, got {text!r}") from error
+    return convert(hint, text, name)
