@@ -1,10 +1,16 @@
 """From plain values, as files and command lines have them, to frozen dataclasses of settings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
+from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_repr = Repr()
+_repr.maxlevel = 2
+short = _repr.repr  # a value in a message, which stays short whatever the value is
 
 
 def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "field") -> Any:
@@ -14,8 +20,8 @@ def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "f
     `prefix` leads the names, `what` is the word for a field.
     """
     hints, known = get_type_hints(cls), {f.name: f for f in fields(cls)}
-    for name in sorted(set(values) - set(known), key=str):
-        raise ValueError(f"unknown {what} {prefix}{name}, {expected(str(name), known)}")
+    for name in sorted(str(name)[:60] for name in set(values) - set(known)):
+        raise ValueError(f"unknown {what} {prefix}{name}, {expected(name, known)}")
     needed = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     if missing := [prefix + name for name in needed if name not in values]:
         raise ValueError(f"{what}s are missing: {', '.join(missing)}")
@@ -46,19 +52,21 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         kinds = get_args(hint)
         if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-            raise ValueError(f"{name} must be {len(kinds)} values, got {value!r}")
+            raise ValueError(f"{name} must be {len(kinds)} values, got {short(value)}")
         return tuple(convert(kinds[0], item, name) for item in value)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
+            raise ValueError(
+                f"{name} must be one of {', '.join(get_args(hint))}, got {short(value)}"
+            )
         return value
     if hint is Any:
         return value
-    if hint is float and type(value) in (int, float):
-        return float(value)
+    if hint is float and type(value) is int:
+        return float(value) if abs(value) < 1 << 1000 else math.inf
     wanted = get_origin(hint) or hint
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise ValueError(f"{name} must be {_words(hint)}, got {value!r}")
+        raise ValueError(f"{name} must be {_words(hint)}, got {short(value)}")
     return value
 
 

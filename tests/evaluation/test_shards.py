@@ -84,3 +84,31 @@ def test_identity_follows_every_setting() -> None:
     settings = {"model": "abc", "sampling": {"steps": 5, "solver": None}}
     assert identity(settings) == identity(dict(reversed(settings.items())))
     assert identity(settings) != identity({**settings, "sampling": {"steps": 6, "solver": None}})
+
+
+def test_a_folder_that_vanishes_is_made_again(tmp_path: Path) -> None:
+    shards = Shards(tmp_path / "work", 10, 4)
+
+    def vanishing(positions: range) -> dict[str, Tensor]:
+        if positions.start == 4:
+            shards.remove()
+            assert not shards.folder.exists()
+        return Maker()(positions)
+
+    shards.make(vanishing, Crew(), "squares")
+    assert sorted(path.name for path in shards.folder.iterdir()) == [
+        "000001.safetensors",
+        "000002.safetensors",
+    ]
+
+
+def test_a_shard_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        Shards(tmp_path, 4, 4).make(Maker(), Crew(), "squares")
+    assert list(tmp_path.iterdir()) == []

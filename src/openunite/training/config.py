@@ -15,6 +15,8 @@ from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
 from openunite.flow.sampling import Sampling, upgraded
 from openunite.settings import build
+from openunite.training.limits import check_limits
+from openunite.training.strict_yaml import read_yaml
 
 MEMORY = "in memory"  # the source of data that a Python program handed over
 
@@ -138,18 +140,11 @@ class RunConfig:
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.data.max_atoms is not None and self.data.max_atoms < 1:
-            raise ValueError(f"max_atoms must be at least 1, got {self.data.max_atoms}")
+        check_limits(flatten(to_dict(self)))
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
         if self.sharding not in ("none", "full"):
             raise ValueError(f"sharding must be 'none' or 'full' (FSDP2), got {self.sharding!r}")
-        for name in ("flow_draws", "draws_per_pass"):
-            if (value := getattr(self.objective, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         self._check_stages()
 
     def _check_stages(self) -> None:
@@ -209,14 +204,13 @@ def save_config(config: RunConfig, path: Path) -> None:
 
 def load_config(path: Path) -> RunConfig:
     """Read a config.yaml. ValueError says which field of which file is wrong."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping of run settings, got {type(values).__name__}")
+    values = read_yaml(path)
+    if values.get("precision") is False:
+        values["precision"] = "no"  # as it was written: YAML reads a plain no as false
     try:
         return from_dict(values)
+    except RecursionError as error:
+        raise ValueError(f"{path} is no file of settings: it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -107,7 +107,11 @@ def cached_features(
     shards = Shards(work / f"real-{path.stem}", count, batch_size)
     extract(extractor, fetch, shards, group, f"real images, {what.get('split', 'all')}", device)
     if group.is_main:
-        save_features(path, gather(shards))
+        try:
+            save_features(path, gather(shards))
+        except FileNotFoundError:  # another evaluation was faster, and has removed the shards
+            if load_features(path) is None:
+                raise
         shards.remove()
     group.wait()
     return path
