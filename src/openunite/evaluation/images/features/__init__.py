@@ -1,4 +1,4 @@
-"""Feature extractors by name: `extractors` knows those of installed packages too.
+"""Feature extractors by name, those of installed packages included.
 
 An entry of the group `openunite.extractors` is a function of a path to weights (or None) that
 returns an `Extractor`.
