@@ -1,6 +1,6 @@
 """Feature extractors by name, those of installed packages included.
 
-An entry of the group `openunite.extractors` is a function of a path to weights (or None) that
+An entry of the entry-point group "openunite.extractors" is a function of a path to weights (or None) that
 returns an `Extractor`.
 """
 
