@@ -1,7 +1,7 @@
 """Feature extractors by name, those of installed packages included.
 
-An entry of the entry-point group "openunite.extractors" is a function of a path to weights (or None) that
-returns an `Extractor`.
+An entry of the entry-point group "openunite.extractors" is a function of a path to weights (or
+None) that returns an `Extractor`.
 """
 
 from pathlib import Path
