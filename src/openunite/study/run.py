@@ -18,9 +18,8 @@ from openunite.catalog import get_recipe
 from openunite.commands import Study
 from openunite.evaluation.card import differences as protocols_apart
 from openunite.evaluation.card import load_card, software
-from openunite.evaluation.images.features import load_extractor
+from openunite.evaluation.images.features import extractor_for, is_embedded, load_extractor
 from openunite.files import write_json, write_text
-from openunite.modalities.image.context import extractor_for, is_embedded
 from openunite.planning.cost import flops, uses_lpips
 from openunite.planning.scaling import muon_flops
 from openunite.progress import say

@@ -98,13 +98,13 @@ def test_samples_are_class_balanced_and_seeded_alike(perfect) -> None:
     expected = ([i % 10 for i in range(1000)], list(range(1000)))
     assert sample.asked(1.0) == sample.asked(3.0) == expected
     assert max(len(labels) for _, labels, _ in sample.calls) == 250
-    assert torch.equal(result.samples, result.samples_guided)
-    assert torch.equal(result.samples[13], sample.image(3, 13))
+    assert torch.equal(result.samples["unguided"], result.samples["guided"])
+    assert torch.equal(result.samples["unguided"][13], sample.image(3, 13))
 
 
 def test_accuracies_are_the_classifiers_own(perfect, data, classifier) -> None:
     result, metrics = perfect[0], flat_metrics(perfect[0].columns)
-    hits = classifier(result.samples).argmax(1) == torch.arange(1000) % 10
+    hits = classifier(result.samples["unguided"]).argmax(1) == torch.arange(1000) % 10
     assert metrics["sample_accuracy"] == pytest.approx(hits.double().mean().item(), abs=1e-9)
     assert metrics["sample_accuracy_guided"] == metrics["sample_accuracy"]
     hits = classifier(data[0].float() / 255.0).argmax(1) == data[1]
@@ -152,7 +152,7 @@ def test_bad_models_score_badly(data) -> None:
     assert metrics["fd_recon"] > metrics["fd_blur"]
     assert metrics["sample_accuracy"] < 0.2
     assert metrics["sample_accuracy_guided"] > 0.8
-    assert len(found.samples) == 100
+    assert len(found.samples["guided"]) == 100
 
 
 def test_unconditional_models_have_no_guided_numbers(data) -> None:
@@ -170,7 +170,7 @@ def test_unconditional_models_have_no_guided_numbers(data) -> None:
         num_samples=100,
     )
     assert set(flat_metrics(result.columns)) == ALWAYS | DISTANCES
-    assert result.samples_guided is None
+    assert list(result.samples) == ["unguided"]
     assert {scale for scale, _, _ in sample.calls} == {1.0}
 
 
@@ -188,7 +188,7 @@ def test_without_a_classifier_any_image_size_will_do() -> None:
         batch_size=4,
     )
     assert set(flat_metrics(result.columns)) == ALWAYS
-    assert result.samples.shape == result.samples_guided.shape == (9, 3, 20, 12)
+    assert {images.shape for images in result.samples.values()} == {(9, 3, 20, 12)}
 
 
 def test_guidance_scale_one_costs_no_second_pass(data) -> None:
@@ -204,7 +204,7 @@ def test_guidance_scale_one_costs_no_second_pass(data) -> None:
         num_samples=20,
     )
     assert len(sample.calls) == 1
-    assert result.samples_guided is result.samples
+    assert result.samples["guided"] is result.samples["unguided"]
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,7 @@ def crystal_report(
     `structural_fault`. ValueError for an empty set or a molecule.
     """
     _check_sets(samples, reference, reconstructions)
-    found = crystal_validity(samples, angle_range=angle_range)
-    real = crystal_validity(reference, angle_range=angle_range)
+    found, real = (crystal_validity(x, angle_range=angle_range) for x in (samples, reference))
     counts: Flat = {"num_samples": len(samples), "num_reference": len(reference)}
     counts |= {} if train is None else {"num_train": len(train)}
     valid = _chosen(samples, found.overall)
@@ -86,10 +85,10 @@ def crystal_report(
         "samples": _validity(found) | _variety(valid, train),
         "real": _validity(real) | _variety(valid_twins, train),
     }
-    columns["samples"] |= _distances(valid, _chosen(reference, real.structural))
     half = np.arange(len(reference)) % 2 == 0
-    rest = _chosen(reference, real.structural & ~half)
-    columns["real"] |= _distances(_chosen(reference, real.overall & half), rest)
+    first, rest = (_chosen(reference, x) for x in (real.overall & half, real.structural & ~half))
+    columns["samples"] |= _distances(valid, _chosen(reference, real.structural))
+    columns["real"] |= _distances(first, rest)
     if reconstructions is not None:
         counts["num_reconstructions"] = len(reconstructions)
         outputs = crystal_validity(reconstructions, angle_range=angle_range)

@@ -6,7 +6,7 @@ images.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -35,12 +35,11 @@ BATCH_SIZE = 250
 
 @dataclass(frozen=True)
 class ImageEvaluation:
-    """Metrics in columns, and the images; sample i has label i % num_classes."""
+    """Metrics in columns, and images: samples "unguided" and "guided" with these labels."""
 
     columns: dict[str, dict[str, Measured]]
     labels: Int[Tensor, " n"]
-    samples: Float[Tensor, "n c h w"]
-    samples_guided: Float[Tensor, "n c h w"] | None
+    samples: dict[str, Float[Tensor, "n c h w"]]
     reconstructions: Float[Tensor, "m c h w"]
 
 
@@ -67,33 +66,26 @@ def evaluate_images(
     other_real = _unit_range(train_images, "train_images")
     outputs = _reconstruct_all(reconstruct, real, batch_size)
     labels = torch.arange(num_samples) % max(1, num_classes)
-    plain, guided = _sample_all(sample, labels, NO_GUIDANCE, batch_size), None
+    sets = {"unguided": _sample_all(sample, labels, NO_GUIDANCE, batch_size)}
     if num_classes > 0:
         same = guidance_scale == NO_GUIDANCE
-        guided = plain if same else _sample_all(sample, labels, guidance_scale, batch_size)
-    columns: dict[str, dict[str, Measured]] = {}
-    if extractor is not None:
-        features = partial(features_of, extractor, batch_size=batch_size)
-        reference = features(real)
-        metrics = ImageMetrics(reference, num_classes > 0, (FD, ACCURACY))
-        columns["unguided"] = metrics.evaluate(features(plain), labels)
-        if guided is not None:
-            columns["guided"] = metrics.evaluate(features(guided), labels)
-        columns["real images"] = metrics.evaluate(features(other_real), None)
-        columns["blurred images"] = metrics.evaluate(features(box_blur3(real)), None)
-        columns["reference"] = replace(metrics, metrics=(ACCURACY,)).evaluate(
-            reference, test_labels
+        sets["guided"] = (
+            sets["unguided"] if same else _sample_all(sample, labels, guidance_scale, batch_size)
         )
-        distance = replace(metrics, metrics=(RECONSTRUCTION_FD,))
-        columns["reconstructions"] = distance.evaluate(features(outputs), None)
-    columns["reconstructions"] = columns.get("reconstructions", {}) | _pixels(outputs, real)
-    return ImageEvaluation(columns, labels, plain, guided, outputs)
-
-
-def _pixels(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
-    return {
+    pixels = {
         row.name: Measured(float(row.compute(outputs, real).double().mean())) for row in (L1, PSNR)
     }
+    columns = {"reconstructions": pixels}
+    if extractor is not None:
+        features = partial(features_of, extractor, batch_size=batch_size)
+        metrics = ImageMetrics(features(real), num_classes > 0, (FD, ACCURACY))
+        columns = {name: metrics.evaluate(features(each), labels) for name, each in sets.items()}
+        columns["real images"] = metrics.evaluate(features(other_real), None)
+        columns["blurred images"] = metrics.evaluate(features(box_blur3(real)), None)
+        columns["reference"] = metrics.only(ACCURACY).evaluate(metrics.reference, test_labels)
+        distance = metrics.only(RECONSTRUCTION_FD).evaluate(features(outputs), None)
+        columns["reconstructions"] = distance | pixels
+    return ImageEvaluation(columns, labels, sets, outputs)
 
 
 def _unit_range(images: UInt8[Tensor, "n c h w"], name: str) -> Float[Tensor, "n c h w"]:

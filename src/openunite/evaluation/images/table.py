@@ -5,7 +5,7 @@ and its reconstruction. `ImageMetrics` computes them for `train`, `evaluate` and
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -164,6 +164,10 @@ class ImageMetrics:
     reference: FeatureSet
     has_classes: bool
     metrics: Sequence[SetMetric] = SET_METRICS
+
+    def only(self, *metrics: SetMetric) -> "ImageMetrics":
+        """Other metrics against the same reference."""
+        return replace(self, metrics=metrics)
 
     def evaluate(self, found: FeatureSet, labels: Tensor | None) -> dict[str, Measured]:
         """Every metric whose needs are met."""

@@ -30,10 +30,9 @@ from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_report,
 )
-from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
 from openunite.files import whole_file
+from openunite.modalities.atoms.card import run_card
 from openunite.modalities.atoms.pipeline import AtomPipeline
-from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
@@ -131,19 +130,11 @@ class AtomTask(Task):
         self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
     ) -> Metrics:
         """Evaluate what was drawn and write card.json; `source` is the name of the run."""
-        found, classes = self.evaluate(folder, drawn, data), pipeline.encoder.config.num_classes
-        references, samples = len(drawn.references), len(drawn.samples)
-        card = protocol_card(
-            self.things,
-            pipeline,
-            model_section(pipeline, source, "ema"),
-            ReferenceSection(data.name, data.fingerprint, "test", references),
-            SamplesSection(samples, self.things if classes else "none", 0),
-            found.columns,
-            batch_size=samples,
+        found = self.evaluate(folder, drawn, data)
+        sizes = len(drawn.samples), len(drawn.references)
+        run_card(self.things, pipeline, data, source, found.columns, sizes).save(
+            folder / "card.json"
         )
-        card = replace(card, reconstruction=PartSection("test", references))
-        card.save(folder / "card.json")
         return found.metrics
 
     # ---- a trained model ----------------------------------------------------------------------

@@ -59,7 +59,7 @@ def run_card(
     extractor: Extractor | None,
 ) -> ProtocolCard:
     """The card of the evaluation at the end of a run called `source`."""
-    count, classes = len(found.samples), int(pipeline.encoder.config.num_classes)
+    count, classes = len(found.labels), int(pipeline.encoder.config.num_classes)
     order = "balanced" if classes else "none"
     card = protocol_card(
         "images",

@@ -20,7 +20,7 @@ from openunite.evaluation.images.feature_sets import (
     made_with,
     read_features,
 )
-from openunite.evaluation.images.features import EXTRACTORS, load_extractor
+from openunite.evaluation.images.features import EXTRACTORS, extractor_for, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.sets import images_in, sample_shards
 from openunite.evaluation.images.table import ImageMetrics
@@ -33,7 +33,6 @@ from openunite.runs import Run
 from openunite.training.config import MEMORY
 from openunite.training.device import choose_device, on_cpu
 
-_EMBEDDED = "fashion-mnist-mini"
 MIN_IMAGES = 4  # KID, precision and recall need as many
 MAX_SEED = 2**63
 SWEEP_FRACTION, SWEEP_MIN, SWEEP_MAX = 0.1, 1000, 10_000
@@ -244,16 +243,6 @@ def _check(command: Evaluate | Sweep) -> None:
         raise ValueError(
             f"--seed must lie between 0 and 2^63 minus the number of samples, got {command.seed}"
         )
-
-
-def is_embedded(data: str) -> bool:
-    """True for the images in the package, which `train` itself compares by features."""
-    return data == _EMBEDDED
-
-
-def extractor_for(data: str) -> str:
-    """The default extractor for models of this data; it needs no download."""
-    return "fashion" if is_embedded(data) else "efficientnet-lite0"
 
 
 def _which_weights(source: str, asked: str) -> str:

@@ -20,7 +20,7 @@ from openunite.data.images.sources import SUFFIXES
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.feature_sets import choose
-from openunite.evaluation.images.features import load_extractor
+from openunite.evaluation.images.features import is_embedded, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import psnr
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
@@ -28,7 +28,6 @@ from openunite.evaluation.images.table import flat_metrics
 from openunite.files import whole_file
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
-from openunite.modalities.image.context import is_embedded
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
@@ -135,7 +134,7 @@ class ImageTask(Task):
         found = _evaluate(config, data, pipeline, test, extractor)
         inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
-        best = found.samples if found.samples_guided is None else found.samples_guided
+        best = found.samples.get("guided", found.samples["unguided"])
         _sample_picture(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
         card.save(folder / "card.json")

@@ -1,8 +1,8 @@
-"""InceptionV3 as TensorFlow had it in 2015: what "FID" is measured with.
+"""InceptionV3 as in TensorFlow in 2015: the network of FID.
 
 Differences from the usual InceptionV3: images are resized to 299 x 299 by TensorFlow 1's bilinear
-rule (pixel corners, no antialiasing), average pools of the branches leave the padding out, the last
-block pools by maximum, and there are 1,008 logits, taken without their bias (as torch-fidelity
+rule (pixel corners, no antialiasing), average pools of the branches exclude the padding, the last
+block uses a max pool, and there are 1,008 logits, computed without their bias (as torch-fidelity
 does for the inception score). Loads the file of torch-fidelity and pytorch-fid.
 """
 
