@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from openunite.data.images.sources import (
     HELD_OUT,
+    MOST_BYTES,
     SUFFIXES,
     Classes,
     Ints,
@@ -60,6 +61,8 @@ class TarItems:
         return self.stamps[self.shards[i]]
 
     def read(self, i: int) -> bytes:
+        if self.lengths[i] > MOST_BYTES:
+            raise OSError(f"{self.lengths[i]:,} bytes, more than an image has")
         with self.files[self.shards[i]].open("rb") as file:
             file.seek(self.offsets[i])
             content = file.read(self.lengths[i])
@@ -78,7 +81,7 @@ class _Shard:
 
 def tar_files(folder: Path) -> list[Path]:
     """The tar shards in a folder, or else in its train and test folders."""
-    return files_below(folder, "*.tar")
+    return files_below(folder, ".tar")
 
 
 def holds_images(file: Path) -> bool:
