@@ -38,5 +38,5 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     source = photos(tmp_path / "photos")
     (source / "photo.HEIC").write_bytes(b"x")
     main(["prepare", str(source), str(tmp_path / "copy"), "--size", "8", "--max-bad-share", "0.1"])
-    told = "note: 1 .heic file left out (photo.HEIC): convert them to PNG or JPEG"
+    told = "note: 1 .heic file left out (photo.HEIC): convert to PNG or JPEG"
     assert told in capsys.readouterr().err

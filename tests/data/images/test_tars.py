@@ -230,3 +230,9 @@ def test_a_member_larger_than_any_image_is_one_bad_image(tmp_path):
     assert [item.reason for item in data.skipped] == [
         "cannot be read: 2,147,483,648 bytes, more than an image has"
     ]
+
+
+def test_shards_of_the_working_folder(tmp_path, monkeypatch):
+    tar(tmp_path / "t" / "a.tar", images(3))
+    monkeypatch.chdir(tmp_path / "t")
+    assert open_images(".", **SMALL).name == "t"

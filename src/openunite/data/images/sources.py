@@ -76,9 +76,9 @@ class Ledger:
         """A file, or member of an archive, whose suffix is no image's."""
         suffix = Path(name).suffix.lower()
         if suffix in (".heic", ".heif"):
-            advice = "convert them to PNG or JPEG"
+            advice = "convert to PNG or JPEG"
         elif suffix in ARCHIVES:
-            advice = "unpack them to use them"
+            advice = "unpack before use"
         elif suffix in (".csv", ".json", ".jsonl") and not advice:
             advice = "classes are read from folders, one per class"
         self.add(f"{suffix or 'suffixless'} {what}", name, advice)

@@ -117,9 +117,10 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     classes = _classes(rows, names, source)
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
-    name = source.stem if source.is_file() else source.name
+    where = source.resolve()
+    name = where.stem if where.is_file() else where.name
     return Source(
-        *(name, items, classes.labels, classes.names, held_out, str(source.resolve())),
+        *(name, items, classes.labels, classes.names, held_out, str(where)),
         left_out=ledger.result(),
         notes=(*notes, *classes.notes),
     )
@@ -157,7 +158,7 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                ledger.add("linked or sparse member", name, "repack them as ordinary files")
+                ledger.add("linked or sparse member", name, "repack as ordinary files")
             elif suffix in SUFFIXES:
                 shard.images.append((member.name, member.offset_data, member.size))
             elif suffix == ".cls":
