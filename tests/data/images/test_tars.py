@@ -236,3 +236,9 @@ def test_shards_of_the_working_folder(tmp_path, monkeypatch):
     tar(tmp_path / "t" / "a.tar", images(3))
     monkeypatch.chdir(tmp_path / "t")
     assert open_images(".", **SMALL).name == "t"
+
+
+def test_a_link_to_the_folder_of_shards_is_followed(tmp_path):
+    tar(tmp_path / "t" / "a.tar", images(3))
+    (tmp_path / "link").symlink_to(tmp_path / "t")
+    assert size(open_images(tmp_path / "link", **SMALL)) == 3
