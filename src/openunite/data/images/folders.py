@@ -6,7 +6,7 @@ unreadable image; links to folders are never followed. What openunite itself wro
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +165,7 @@ def _look_at_names(classes: Sequence[str], root: Path) -> tuple[str, ...]:
 
 def has_images(folder: Path) -> bool:
     """Whether there are images in or below a folder."""
-    return any(_images_below(folder, "", Ledger()))
+    return any(_images_below(folder.resolve(), "", Ledger()))
 
 
 def _child(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
@@ -190,7 +190,7 @@ def _images_below(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
             ledger.add_file(inside)
 
 
-def count_files(folder: Path, ledger: Ledger, used: Sequence[Path] = ()) -> None:
+def count_files(folder: Path, ledger: Ledger, used: Collection[Path] = ()) -> None:
     """Enter the files in a folder that are neither images nor `used` as left out."""
     for entry in _entries(folder):
         if not (_is_folder(entry) or _is_image(entry) or Path(entry) in used):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.data.images.sources import Ints, Source, describe_copy
+from openunite.data.images.sources import Ints, LeftOut, Source, describe_copy
 from openunite.data.images.tars import TarItems
 
 INDEX = "prepared.json"
@@ -77,12 +77,14 @@ def read_prepared(folder: Path) -> Source:
     target, earlier = index["target"], index.get("copies", ())
     size, quality = target["size"], target["jpeg_quality"]
     copies = (*earlier, describe_copy(size, size, target["channels"], quality))
-    notes = list(index.get("notes", ()))
-    if skipped := [name for name, _ in index["skipped"]]:
-        notes.append(f"{len(skipped)} images were bad when the copy was made ({skipped[0]}, ...)")
-    labels, digests = joined["labels"], joined["digests"]
+    bad = [name for name, _ in index["skipped"]]
+    reason = "not usable when the copy was made"
+    left_out = (LeftOut("image", len(bad), tuple(bad[:3]), reason),) if bad else ()
+    labels, digests, name = joined["labels"], joined["digests"], folder.resolve().name
     return Source(
-        *(folder.name, items, labels, classes, held_out, "", digests, copies), notes=tuple(notes)
+        *(name, items, labels, classes, held_out, "", digests, copies),
+        left_out=left_out,
+        notes=tuple(index.get("notes", ())),
     )
 
 

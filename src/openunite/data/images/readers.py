@@ -75,10 +75,11 @@ def _read_any_folder(path: Path, cache_dir: Path) -> Source:
                 "them elsewhere, or give the file itself"
             )
         return folders.read_folder(path)
-    ledger, used = Ledger(), shards or parquet
-    for folder in sorted({file.parent for file in used}):
+    ledger, used = Ledger(), set(shards or parquet)
+    parents = sorted({file.parent for file in used})
+    for folder in parents:
         folders.count_files(folder, ledger, used)
-    if used[0].parent.parent == path:
+    if parents[0].parent == path:
         for name in folders.splits(path)[2:]:
             ledger.add("folder", name, "another folder is the test split")
     found = (

@@ -24,7 +24,7 @@ _SPLIT = re.compile(rf"(train|training|{'|'.join(HELD_OUT)})[ _-]?(set|split|dat
 # What systems leave behind; names that begin with a dot are hidden as well.
 _LITTER = {"__macosx", "lost+found", "$recycle.bin", "system volume information", "@eadir"}
 _LITTER |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-_MOST_BYTES = 2**30  # no image of as many pixels as Pillow accepts takes more
+MOST_BYTES = 2**30  # no image of as many pixels as Pillow accepts takes more
 
 
 class Items(Protocol):
@@ -76,9 +76,9 @@ class Ledger:
         """A file, or member of an archive, whose suffix is no image's."""
         suffix = Path(name).suffix.lower()
         if suffix in (".heic", ".heif"):
-            advice = "convert them to PNG or JPEG"
+            advice = "convert to PNG or JPEG"
         elif suffix in ARCHIVES:
-            advice = "unpack them to use them"
+            advice = "unpack before use"
         elif suffix in (".csv", ".json", ".jsonl") and not advice:
             advice = "classes are read from folders, one per class"
         self.add(f"{suffix or 'suffixless'} {what}", name, advice)
@@ -158,7 +158,7 @@ def read_file(path: Path) -> bytes:
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise OSError("not an ordinary file")
-    if state.st_size > _MOST_BYTES:
+    if state.st_size > MOST_BYTES:
         raise OSError(f"{state.st_size:,} bytes, more than an image has")
     return path.read_bytes()
 
@@ -200,12 +200,15 @@ def split_of(path: Path, root: Path) -> str:
     return ""
 
 
-def files_below(folder: Path, pattern: str) -> list[Path]:
-    """Ordinary files of a pattern in a folder, or else in its train and test folders."""
-    found = [*folder.glob(pattern)]
-    if not found:
-        splits = split_folders((path.name for path in folder.iterdir() if path.is_dir()), folder)
-        found = [path for name in splits[:2] for path in (folder / name).glob(pattern)]
+def files_below(folder: Path, suffix: str) -> list[Path]:
+    """Ordinary files of a suffix in a folder, or else in its train and test folders."""
+    if not folder.is_dir():
+        return []
+    entries = list(folder.iterdir())
+    if not any(path.suffix.lower() == suffix for path in entries):
+        splits = split_folders((path.name for path in entries if path.is_dir()), folder)
+        entries = [path for name in splits[:2] for path in (folder / name).iterdir()]
+    found = [path for path in entries if path.suffix.lower() == suffix]
     return sorted(path for path in found if not is_hidden(path.name) and path.is_file())
 
 

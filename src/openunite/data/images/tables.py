@@ -1,5 +1,7 @@
 """Images from parquet files and from the hub, read by `datasets`, which is imported only here.
 
+It is the extra `hub`.
+
 The image column is the first of image, img, pixel_values that exists, else the only column of
 type `Image`; the label column is the first of label, labels, fine_label, class. Text labels are
 ranked by name. A parquet file belongs to the split its name or its folder's starts with (test, val,
@@ -28,6 +30,7 @@ from openunite.data.images.sources import (
     read_file,
     split_of,
 )
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,16 +89,16 @@ class TableItems:
 
 def parquet_files(folder: Path) -> list[Path]:
     """The parquet files in a folder, in its train and test folders, or in `data`, as on the hub."""
-    return files_below(folder, "*.parquet") or files_below(folder, "data/*.parquet")
+    return files_below(folder, ".parquet") or files_below(folder / "data", ".parquet")
 
 
 def holds_images(file: Path) -> bool:
     """Whether a parquet file has a column of images; False if it cannot be read."""
-    from pyarrow import parquet, types
-
     try:
+        from pyarrow import parquet, types
+
         schema = parquet.read_schema(file)
-    except Exception:  # pyarrow's own kinds of errors
+    except Exception:  # not installed, or pyarrow's own kinds of errors
         return False
     kinds = [field.type for field in schema if field.name in _IMAGE_COLUMNS]
     return any(types.is_binary(kind) or types.is_nested(kind) for kind in kinds)
@@ -109,7 +112,7 @@ def is_saved(folder: Path) -> bool:
 
 def read_saved(folder: Path) -> Source:
     """A folder of `save_to_disk`. ValueError if it cannot be opened or has no image column."""
-    import datasets
+    datasets = _datasets(f"reading {folder}")
 
     try:
         opened = datasets.load_from_disk(str(folder))
@@ -124,7 +127,7 @@ def read_saved(folder: Path) -> Source:
 
 def read_parquet(path: Path, files: list[Path], cache_dir: Path) -> Source:
     """One or more parquet files. ValueError if they cannot be read or have no image column."""
-    import datasets
+    datasets = _datasets(f"reading {path}")
 
     root = path if path.is_dir() else path.parent
     splits: dict[str, list[str]] = {}
@@ -146,7 +149,7 @@ def read_hub(name: str, built_in: Iterable[str]) -> Source:
 
     FileNotFoundError, which also names the `built_in` sets, if it cannot be opened.
     """
-    import datasets
+    datasets = _datasets(f"{name!r} is no existing path, and a data set of the hub")
     from huggingface_hub import constants
 
     try:
@@ -196,8 +199,7 @@ def _read_table(
 
 
 def _image_column(features: Any, where: str) -> str:
-    import datasets
-
+    datasets = _datasets()
     typed = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
     named = [key for key in _IMAGE_COLUMNS if key in features]
     if not named and len(typed) != 1:
@@ -209,8 +211,7 @@ def _image_column(features: Any, where: str) -> str:
 
 
 def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) -> Items:
-    import datasets
-
+    datasets = _datasets()
     part = part.select_columns([column])
     if isinstance(part.features[column], datasets.Image):
         # Undecoded: bytes are needed for their hash, and pixels.py has the rules.
@@ -221,8 +222,7 @@ def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) ->
 def _labels(
     train: "Dataset", label: str | None, values: list[Any], count: int, where: str
 ) -> Classes:
-    import datasets
-
+    datasets = _datasets()
     if label is None:
         return Classes.none(count)
     if any(value is None for value in values):
@@ -230,6 +230,11 @@ def _labels(
     kind = train.features[label]
     names = kind.names if isinstance(kind, datasets.ClassLabel) else ()
     return check_labels(values, count, names, where)
+
+
+def _datasets(purpose: str = "a table of images") -> Any:
+    """The package. ImportError in one sentence if it is not installed."""
+    return optional("datasets", "hub", purpose)
 
 
 def _reason(error: BaseException) -> str:

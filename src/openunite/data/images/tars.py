@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from openunite.data.images.sources import (
     HELD_OUT,
+    MOST_BYTES,
     SUFFIXES,
     Classes,
     Ints,
@@ -60,6 +61,8 @@ class TarItems:
         return self.stamps[self.shards[i]]
 
     def read(self, i: int) -> bytes:
+        if self.lengths[i] > MOST_BYTES:
+            raise OSError(f"{self.lengths[i]:,} bytes, more than an image has")
         with self.files[self.shards[i]].open("rb") as file:
             file.seek(self.offsets[i])
             content = file.read(self.lengths[i])
@@ -78,7 +81,7 @@ class _Shard:
 
 def tar_files(folder: Path) -> list[Path]:
     """The tar shards in a folder, or else in its train and test folders."""
-    return files_below(folder, "*.tar")
+    return files_below(folder, ".tar")
 
 
 def holds_images(file: Path) -> bool:
@@ -114,9 +117,10 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     classes = _classes(rows, names, source)
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
-    name = source.stem if source.is_file() else source.name
+    where = source.resolve()
+    name = where.stem if where.is_file() else where.name
     return Source(
-        *(name, items, classes.labels, classes.names, held_out, str(source.resolve())),
+        *(name, items, classes.labels, classes.names, held_out, str(where)),
         left_out=ledger.result(),
         notes=(*notes, *classes.notes),
     )
@@ -154,7 +158,7 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                ledger.add("linked or sparse member", name, "repack them as ordinary files")
+                ledger.add("linked or sparse member", name, "repack as ordinary files")
             elif suffix in SUFFIXES:
                 shard.images.append((member.name, member.offset_data, member.size))
             elif suffix == ".cls":
