@@ -21,12 +21,7 @@ from openunite.evaluation.crystals.matching import check_pairs, match_scores
 from openunite.evaluation.crystals.novelty import novel_crystals, unique_crystals
 from openunite.evaluation.crystals.reconstruction import reconstruction_scores
 from openunite.evaluation.crystals.table import crystal_table
-from openunite.evaluation.crystals.validity import (
-    ANGLE_RANGE,
-    FAULTS,
-    CrystalValidity,
-    crystal_validity,
-)
+from openunite.evaluation.crystals.validity import FAULTS, CrystalValidity, crystal_validity
 from openunite.evaluation.rates import Rate
 
 Metrics = dict[str, float | int]
@@ -49,13 +44,12 @@ def crystal_report(
     *,
     train: Sequence[Structure] | None = None,
     reconstructions: Sequence[Structure] | None = None,
-    angle_range: tuple[float, float] = ANGLE_RANGE,
 ) -> CrystalReport:
     """Judge samples against held-out real crystals, `reference`; shows progress.
 
-    - `sample_*` and `real_*`: structural, compositional and overall validity among all; the same
-      with `_any_angles` as CDVAE counts, for cells in another setting; uniqueness
-      among the valid; novelty among the unique, if there is `train`; how many have each of
+    - `sample_*` and `real_*`: structural, compositional and overall validity among all, as CDVAE
+      counts; the same with `_adit`, only for cells with angles in ADiT's range; uniqueness among
+      the valid; novelty among the unique, if there is `train`; how many have each of
       `FAULTS`. Uniqueness and novelty of real crystals are taken on as many as there are samples,
       evenly spaced in `reference`, for both depend on that.
     - Wasserstein distances of density (g/cm^3) and of the number of elements between the valid
@@ -67,11 +61,11 @@ def crystal_report(
     Errors of uniqueness and novelty are those of independent trials: read them as a scale. A mean
     of nothing, such as the RMS of no match or a distance of no valid sample, is left out.
     Cells are judged as given: reduce those of real crystals (`reduce_cells`), not what a model
-    made. `angle_range` as in `structural_fault`. ValueError for an empty set or a molecule.
+    made. ValueError for an empty set or a molecule.
     """
     _check_sets(samples, reference, reconstructions)
-    judged = crystal_validity(samples, angle_range=angle_range)
-    real = crystal_validity(reference, angle_range=angle_range)
+    judged = crystal_validity(samples)
+    real = crystal_validity(reference)
     metrics: Metrics = {"num_samples": len(samples), "num_reference": len(reference)}
     metrics |= {} if train is None else {"num_train": len(train)}
     valid = _chosen(samples, judged.overall)
@@ -83,7 +77,7 @@ def crystal_report(
     rest = _chosen(reference, real.structural & ~half)
     metrics |= _distances("real", _chosen(reference, real.overall & half), rest)
     if reconstructions is not None:
-        outputs = crystal_validity(reconstructions, angle_range=angle_range)
+        outputs = crystal_validity(reconstructions)
         metrics |= _reconstruction(reconstructions, reference, outputs, real)
     return CrystalReport(metrics)
 
@@ -113,8 +107,8 @@ def _validity(prefix: str, judged: CrystalValidity) -> Metrics:
         "structural_validity": judged.structural,
         "compositional_validity": judged.compositional,
         "validity": judged.overall,
-        "structural_validity_any_angles": judged.any_angles,
-        "validity_any_angles": judged.any_angles & judged.compositional,
+        "structural_validity_adit": judged.structural & judged.in_angle_range,
+        "validity_adit": judged.overall & judged.in_angle_range,
     }
     metrics: Metrics = {}
     for name, mask in masks.items():
