@@ -1,9 +1,9 @@
 """Is a crystal possible at all? The validity of CDVAE, structural and compositional, and ADiT's.
 
-Papers mean CDVAE's. ADiT also wants the angles of the cell inside `ANGLE_RANGE`, which those of cells
-in another setting than Niggli's are often not, and CrystalNN fingerprints ("ops") by matminer for
-all sites, which its match rate inherits. Matminer is heavy and that criterion is not part of this
-package; it can only lower overall validity and match rate.
+Papers mean CDVAE's. ADiT also wants the angles of the cell inside `ANGLE_RANGE`, where those of a
+cell in another setting than Niggli's are often not, and CrystalNN fingerprints ("ops") by matminer
+for all sites, which its match rate inherits. Matminer is heavy and that criterion is not part of
+this package; it can only lower overall validity and match rate.
 """
 
 from collections.abc import Iterable, Sequence
