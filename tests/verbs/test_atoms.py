@@ -223,7 +223,7 @@ def test_crystals_that_cannot_be_read_count_as_invalid(tmp_path: Path) -> None:
     assert scores["sample_faults_unconstructible"] == 1
     for name in ("structural_validity", "compositional_validity", "validity"):
         assert scores[f"sample_{name}"] == 3 / 4
-    assert scores["sample_validity_any_angles"] == 3 / 4
+    assert scores["sample_validity_adit"] == 3 / 4
 
 
 def test_qm9_is_its_held_out_part_or_its_training_part(
@@ -291,10 +291,10 @@ def test_real_crystals_are_reduced_and_samples_are_left_as_they_are(tmp_path: Pa
     arguments = ["evaluate", "crystals", str(tmp_path / "new.xyz"), "--reference"]
     main([*arguments, str(tmp_path / "real.xyz"), "--output", str(output)])
     scores = json.loads(output.read_text())
-    assert scores["sample_structural_validity"] == pytest.approx(2 / 7)
-    assert scores["sample_faults_angles"] == 4 + 1
-    assert scores["sample_structural_validity_any_angles"] == pytest.approx(6 / 7)
-    assert scores["real_structural_validity"] == 1.0
+    assert scores["sample_structural_validity"] == pytest.approx(6 / 7)
+    assert scores["sample_faults_volume"] == 1
+    assert scores["sample_structural_validity_adit"] == pytest.approx(2 / 7)
+    assert scores["real_structural_validity"] == scores["real_structural_validity_adit"] == 1.0
 
 
 def test_a_run_and_evaluate_agree_on_the_same_samples(tmp_path: Path) -> None:
@@ -312,7 +312,8 @@ def test_a_run_and_evaluate_agree_on_the_same_samples(tmp_path: Path) -> None:
     arguments += [str(tmp_path / "real.cif"), "--train", str(tmp_path / "train.cif")]
     main([*arguments, "--output", str(tmp_path / "s.json")])
     scores = json.loads((tmp_path / "s.json").read_text())
-    assert scores["sample_structural_validity"] == pytest.approx(5 / 6)
+    assert scores["sample_structural_validity"] == 1.0
+    assert scores["sample_structural_validity_adit"] == pytest.approx(5 / 6)
     assert found["num_train"] == len(data.train)
     for name, value in scores.items():
         if name.startswith(("sample_", "real_")):

@@ -190,6 +190,15 @@ def test_the_number_of_formula_units_counts_too():
         assert len(read(block(*lines, f"_chemical_formula_sum {formula}"))) == 4
 
 
+def test_operations_that_are_not_those_of_the_named_group_need_a_formula_that_proves_them():
+    """JARVIS lists all atoms of the cell with the identity, and names the group."""
+    named = ("_symmetry_space_group_name_H-M 'P2_1/c'", *OPERATIONS, "x,y,z")
+    formula = "_chemical_formula_sum Na1Cl1"
+    assert atoms(read(block(formula, "_cell_formula_units_Z 1", *named))) == {"Na": 1, "Cl": 1}
+    assert "no formula with Z proves them" in reason(read(block(formula, *named)))
+    assert "but the formula" in reason(read(block(formula, "_cell_formula_units_Z 4", *named)))
+
+
 def test_multiplicities_must_be_those_of_the_symmetry():
     name, column = "_symmetry_space_group_name_H-M 'P -1'", ["symmetry_multiplicity"]
     on_it = ("Na1 Na 0 0 0 {}", "Cl1 Cl 0.4 0.1 0.2 {}")

@@ -142,6 +142,8 @@ def _crystal(values: Values, name: str) -> Structure:
             raise ValueError(f"has {key} {value:g}, expected a number above 0{below}")
     cell = cell_from_parameters(np.array(parameters))
     formula = stated_formula(values)
-    settings = find_settings(values, parameters[3:])
+    settings, doubt = find_settings(values, parameters[3:])
     numbers, places = expand(list_sites(values, formula), settings, cell, formula)
+    if doubt and not (formula.units and formula.counts):  # they fit, or there were no atoms
+        raise ValueError(doubt)
     return Structure(numbers, places @ cell, cell, name)

@@ -37,10 +37,11 @@ REMEDY = "list its operations (_space_group_symop_operation_xyz) or write the fi
 IDENTITY: Operation = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))
 
 
-def find_settings(values: Values, angles: Sequence[float]) -> list[Setting]:
+def find_settings(values: Values, angles: Sequence[float]) -> tuple[list[Setting], str]:
     """The settings that fit what a block with these `angles` (degrees) states; mostly there is one.
 
-    ValueError if it contradicts itself or is not understood.
+    The sentence is not empty if the operations are not those of the group that is named: JARVIS
+    lists all atoms and names the group. ValueError if what is stated is not understood.
     """
     _refuse_other_kinds(values)
     listed = stated(values, _OPERATIONS)
@@ -49,19 +50,19 @@ def find_settings(values: Values, angles: Sequence[float]) -> list[Setting]:
         operations = tuple(dict.fromkeys(map(_operation, listed)))
         if len(operations) > _MOST:
             raise ValueError(f"lists {len(operations)} symmetry operations, expected at most 192")
-        if groups and len(operations) not in _orders(groups[0].number):
-            raise ValueError(
-                f"lists {len(operations)} of the {len(_setting(groups[0]))} symmetry operations of "
-                f"{groups[0].hm}, which it names; correct one of them"
-            )
-        return [operations]
+        if not groups or len(operations) in _orders(groups[0].number):
+            return [operations], ""
+        return [operations], (
+            f"lists {len(operations)} of the {len(_setting(groups[0]))} symmetry operations of "
+            f"{groups[0].hm}, which it names; no formula with Z proves them; correct one of them"
+        )
     if groups:
-        return [_setting(group) for group in groups]
+        return [_setting(group) for group in groups], ""
     for key in values:
         symmetry = key.startswith(("_symmetry", "_space_group")) and stated(values, (key,))
         if symmetry and not _SAYS_NOTHING.fullmatch(key):
             raise ValueError(f"states its symmetry only by {key}, which is not enough; {REMEDY}")
-    return [(IDENTITY,)]
+    return [(IDENTITY,)], ""
 
 
 def stated(values: Values, keys: Sequence[str]) -> list[str]:

@@ -126,14 +126,15 @@ def _frame(count: int, lines: _Lines, name: str) -> Structure | Skipped:
     except ValueError as error:
         return Skipped(name, str(error))
     for row in islice(lines, count):
+        fields = row[1].split()
         try:
-            number, place = _atom(row[1].split(), columns)
+            number, place = _atom(fields, columns)
         except ValueError as error:
             lines.give_back(row)  # it may be the next count
             return Skipped(name, f"line {row[0]}: {error}, got {_shown(row[1])}")
         numbers.append(number)
         positions.append(place)
-        indexed &= _is_indexed(row[1].split(), len(numbers))
+        indexed = indexed and _is_indexed(fields, len(numbers))
     if len(numbers) < count:
         return Skipped(name, f"the file ends after {len(numbers)} of {count} atoms")
     if indexed and numbers:

@@ -4,7 +4,8 @@ SMACT 4 judges by other oxidation states unless told not to, and then disagrees 
 in seven; here the set is always "smact14". The answer is that of
 `smact.screening.smact_validity(composition, oxidation_states_set="smact14")`, found without trying
 every combination of oxidation states: SMACT takes seconds for some compositions of ten elements,
-such as an untrained model makes. SMACT provides the data.
+such as an untrained model makes. SMACT provides the data. Elements without an electronegativity
+(Pm, Rn, Lr) are treated as in CDVAE's code, where charges alone decide; SMACT 4 refuses them.
 """
 
 import math
@@ -49,8 +50,8 @@ def balances(composition: Composition) -> bool:
 
     One element, and metals of SMACT's list alone, pass. Otherwise each element takes one oxidation
     state, the charges must sum to zero and every cation must have a lower Pauling electronegativity
-    than every anion. An element that SMACT has no oxidation states for (He, Ne, Ar, those beyond
-    Lr) or no electronegativity for (Pm, Rn, Lr too) fails in any compound, as does a composition
+    than every anion; if one is not known, charges decide alone. An element that SMACT has no
+    oxidation states for (He, Ne, Ar, those beyond Lr) fails in any compound, as does a composition
     with more than `MAX_COMBINATIONS` combinations of states. An atomic number that is no element
     fails even alone.
     """
@@ -71,16 +72,22 @@ def _charges_cancel(elements: Sequence[_ElementData], counts: Sequence[int]) -> 
     scale = [each.electronegativity for each in elements]
     known = [value for value in scale if value is not None]
     if len(known) < len(scale):
-        return False
-    return any(_reaches_zero(elements, counts, known, highest) for highest in set(known))
+        return _reaches_zero([each.states for each in elements], counts)
+    return any(
+        _reaches_zero(
+            [
+                [state for state in each.states if (state > 0) == (value <= highest)]
+                for each, value in zip(elements, known, strict=True)
+            ],
+            counts,
+        )
+        for highest in set(known)
+    )
 
 
-def _reaches_zero(
-    elements: Sequence[_ElementData], counts: Sequence[int], scale: Sequence[float], highest: float
-) -> bool:
+def _reaches_zero(states: Sequence[Sequence[int]], counts: Sequence[int]) -> bool:
     charges = {0}
-    for element, count, value in zip(elements, counts, scale, strict=True):
-        allowed = [state for state in element.states if (state > 0) == (value <= highest)]
+    for allowed, count in zip(states, counts, strict=True):
         charges = {charge + count * state for charge in charges for state in allowed}
     return 0 in charges
 

@@ -8,6 +8,7 @@ from openunite.data.atoms.structure import Floats, Structure
 
 _IMAGES = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
 _MAX_PASSES = 100
+_PAIRS = 20_000  # whose images are held at once, 27 of each
 
 
 def cell_of(structure: Structure) -> Floats:
@@ -33,10 +34,14 @@ def periodic_distances(structure: Structure) -> Floats:
     """
     basis = _obtuse_basis(cell_of(structure))
     fractional = np.linalg.solve(basis.T, structure.positions.T).T
-    between = fractional[:, None] - fractional[None]
-    between -= np.round(between)
-    vectors = (between[:, :, None] + _IMAGES) @ basis  # (N, N, 27, 3)
-    shortest: Floats = np.sqrt(np.einsum("ijmk,ijmk->ijm", vectors, vectors).min(-1))
+    shortest = np.empty((len(fractional), len(fractional)))
+    rows = max(1, _PAIRS // max(1, len(fractional)))
+    for start in range(0, len(fractional), rows):  # in pieces: a large cell has many pairs
+        between = fractional[start : start + rows, None] - fractional[None]
+        between -= np.round(between)
+        vectors = (between[:, :, None] + _IMAGES) @ basis  # (rows, N, 27, 3)
+        squares = np.einsum("ijmk,ijmk->ijm", vectors, vectors).min(-1)
+        shortest[start : start + rows] = np.sqrt(squares)
     return shortest
 
 

@@ -8,10 +8,8 @@ _PAIRED = (
     Metric("structural_validity", "structural validity", "higher", form=_RATE),
     Metric("compositional_validity", "compositional validity", "higher", form=_RATE),
     Metric("validity", "validity (both)", "higher", form=_RATE),
-    Metric(
-        "structural_validity_any_angles", "structural, any angles (CDVAE)", "higher", form=_RATE
-    ),
-    Metric("validity_any_angles", "both, any angles (CDVAE)", "higher", form=_RATE),
+    Metric("structural_validity_adit", "structural, 50-130 deg (ADiT)", "higher", form=_RATE),
+    Metric("validity_adit", "both, 50-130 degrees (ADiT)", "higher", form=_RATE),
     Metric("uniqueness", "uniqueness (of valid)", "higher", form=_RATE),
     Metric("novelty", "novelty (of unique)", "higher", form=_RATE),
     Metric("density_wasserstein", "Wasserstein, density (g/cm3)", "lower"),
