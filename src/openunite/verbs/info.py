@@ -1,6 +1,7 @@
 """`openunite info`: looking at recipes, runs and models without training them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from openunite.catalog import get_recipe, get_spec, recipes
 from openunite.commands import Info
 from openunite.planning.plan import plan
 from openunite.progress import say
-from openunite.runs import load_pipeline
+from openunite.runs import Run, load_pipeline
 from openunite.settings import missing_fields
 from openunite.task import get_task
+from openunite.texts import printable
 from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
 from openunite.training.config import RunConfig, load_config, to_dict
@@ -88,7 +90,21 @@ def describe_config(config: RunConfig) -> None:
     say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
 
 
+def print_record(record: Mapping[str, Any]) -> None:
+    """The data of a run, what was skipped of them, and what was noted about them."""
+    say(
+        f"data: {record.get('name')}, {record.get('train_size')} to train on, "
+        f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
+    )
+    for note in record.get("notes", ()):
+        say(printable(f"  note: {note}"))
+
+
 def _describe_run(run: Path) -> None:
+    """What the data were, the state of each checkpoint, and the metrics."""
+    record = Run(run).record
+    if record:
+        print_record(record)
     for path in list_checkpoints(run / "checkpoints"):
         try:
             verify(path)

@@ -178,12 +178,16 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
     skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
     for line in skipped:
         say(printable(f"skipped {line}"), err=True)
+    notes = list(getattr(data, "notes", ()))
+    for line in notes:
+        say(printable(f"note: {line}"), err=True)
     about = {
         "name": data.name,
         "train_size": len(data.train),
         "test_size": len(data.test),
         **task.record(data),
         "skipped": skipped,
+        "notes": notes,
         "fingerprint": data.fingerprint,
     }
     write_json(record, about)
