@@ -16,6 +16,7 @@ from openunite.data.atoms.symmetry import IDENTITY, REMEDY, Setting, Values, pre
 
 _WATER = {"WAT": 8, "OW": 8, "OH": 8, "HW": 1}  # of files that leave hydrogens out
 _LABELS = {*SYMBOLS[:98], "D"}  # NO is not nobelium, T is a tetrahedral site
+_MOST_IMAGES = 200_000  # each is compared with those before it
 _SAME_PLACE = 0.05  # Angstrom; images of a site are moved by the rounding of its coordinates
 
 
@@ -106,7 +107,7 @@ def stated_formula(values: Values) -> Formula:
     parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", text)
     counts: dict[int, float] = {}
     for symbol, count in parts if "".join(map("".join, parts)) == text else ():
-        if symbol not in SYMBOLS and symbol != "D":
+        if (symbol not in SYMBOLS and symbol != "D") or float(count or 1) == 0.0:
             return Formula({}, 0)
         number = atomic_number(symbol)
         counts[number] = counts.get(number, 0.0) + float(count or 1)
@@ -140,6 +141,11 @@ def _images(sites: Sequence[Site], setting: Setting, cell: Floats) -> list[Float
     """The images (K, 3) of each site, those on special positions once."""
     if setting == (IDENTITY,):  # places stay as they are printed
         return [site.place[None] for site in sites]
+    if len(sites) * len(setting) > _MOST_IMAGES:
+        raise ValueError(
+            f"lists {len(sites)} sites with {len(setting)} symmetry operations, expected at most "
+            f"{_MOST_IMAGES} images; write the file in P1"
+        )
     operations = np.array(setting)
     taken, owners = np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
     for i, site in enumerate(sites):

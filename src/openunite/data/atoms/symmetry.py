@@ -6,7 +6,7 @@ the file says P1 or says nothing at all.
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,7 @@ def _orders(number: int) -> frozenset[int]:
     return frozenset(len(list(g.operations())) for g in table if g.number == number)
 
 
-@cache
+@lru_cache(4096)
 def _operation(text: str) -> Operation:
     """ "-x,y+1/2,z" as rows; the translation is between 0 and 1."""
     gemmi = optional("gemmi", "crystals")
