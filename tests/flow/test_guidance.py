@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from openunite.flow.guidance import at, guide
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
+from openunite.sampling import Sampling
 
 
 def conditional(z: Tensor, t: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from tests.evaluation.cards import changed
 from openunite.cli import main, parse
 from openunite.commands import Evaluate, Study, Train
 from openunite.evaluation.images.features.base import CallableExtractor
-from openunite.flow.sampling import Sampling
 from openunite.planning.cost import flops, meta_models, num_parameters
+from openunite.sampling import Sampling
 from openunite.study import run as job
 from openunite.study.run import Cell, plan, stage_steps, study
 from openunite.study.variants import SMALL, VARIANTS, ablation_base, grid

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from openunite.flow.guidance import Denoiser, at
 from openunite.flow.path import gap, shift_time
-from openunite.flow.sampling import SOLVERS, Sampling
+from openunite.sampling import SOLVERS, Sampling
 
 NoiseSampler = Callable[[int], Tensor]  # number of a step, from 1 -> N(0, I) (B, K, C)
+Grid = list[float]  # the times of a fixed-step solver, from 0 to 1
 Callback = Callable[[int, float, Tensor], None]  # (evaluations so far, t, z_t)
 
 
@@ -28,8 +30,6 @@ def velocity(denoiser: Denoiser, z: Tensor, t: Tensor) -> Tensor:
 
 def time_grid(num_steps: int, shift: float = 1.0) -> Float[Tensor, " n"]:
     """num_steps + 1 times from 0 to 1; shift < 1 spends more steps near noise."""
-    if num_steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}")
     return shift_time(torch.linspace(0.0, 1.0, num_steps + 1, dtype=torch.float64), shift)
 
 
@@ -51,36 +51,23 @@ def solve(
     grid = time_grid(sampling.num_inference_steps, sampling.time_shift).tolist()
     options = {name: sampling.option(name) for name in row.options}
     solver = EntryPoint(sampling.solver, row.function, SOLVERS.group).load()
-    latents: Tensor = solver(
-        denoiser, noise, grid, noise_sampler=noise_sampler, callback=callback, **options
-    )
+    watch = {"noise_sampler": noise_sampler, "callback": callback or (lambda *_: None)}
+    latents: Tensor = solver(denoiser, noise, grid, **watch, **options)
     return latents
 
 
-def euler(
-    denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
+# Solvers: (denoiser, latents at t = 0, the times) -> latents at t = 1.
+
+
+def euler(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
     """One evaluation of equation (6) per step."""
     for number, (now, then) in enumerate(pairwise(grid), start=1):
         z = z + (then - now) * velocity(at(denoiser, now), z, z.new_full((len(z),), now))
-        if callback is not None:
-            callback(number, then, z)
+        callback(number, then, z)
     return z
 
 
-def heun(
-    denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
+def heun(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
     """The mean of the slopes at both ends of a step; the last step, to t = 1, is Euler's."""
     evaluations = 0
     for now, then in pairwise(grid):
@@ -93,19 +80,11 @@ def heun(
             slope = (slope + end) / 2
             evaluations += 1
         z = z + step * slope
-        if callback is not None:
-            callback(evaluations, then, z)
+        callback(evaluations, then, z)
     return z
 
 
-def multistep(
-    denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
+def multistep(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
     """Equation (9): (6) solved exactly where the prediction is a straight line in t.
 
     The line goes through the last two predictions, as in Adams and Bashforth's method of order 2.
@@ -122,21 +101,20 @@ def multistep(
             along = then - now + (1.0 - then) * math.log(remaining)
             z = z + along / (now - earlier) * (predicted - before)
         before, earlier = predicted, now
-        if callback is not None:
-            callback(number, then, z)
+        callback(number, then, z)
     return z
 
 
 def sde(
     denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
+    z: Tensor,
+    grid: Grid,
     *,
     noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
+    callback: Callback,
     eta: float = 0.0,
     temperature: float = 1.0,
-) -> Float[Tensor, "b k c"]:
+) -> Tensor:
     """Equation (8): z_s = s z0^ + (1 - s) (sqrt(1 - r) eps^ + sqrt(r) eps), eps^ from z_t and z0^.
 
     Fresh noise in place of a part of the predicted one lets later steps mend earlier errors. With
@@ -153,19 +131,13 @@ def sde(
             new = (temperature * noise_sampler(number)).to(noise)
             noise = (1.0 - renewed) ** 0.5 * noise + renewed**0.5 * new
         z = then * predicted + (1.0 - then) * noise
-        if callback is not None:
-            callback(number, then, z)
+        callback(number, then, z)
     return z
 
 
 def dopri5(
-    denoiser: Denoiser,
-    noise: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
+    denoiser: Denoiser, noise: Tensor, grid: Grid, *, callback: Callback, **_: Any
+) -> Tensor:
     """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`); it has no grid."""
     try:
         from torchdiffeq import odeint
@@ -183,8 +155,7 @@ def dopri5(
         # The state stays in float64: the first step sizes hang on differences near float32's
         # rounding, and with them the whole sequence of steps.
         slope = (denoiser(z.to(noise.dtype), time).double() - z) / gap(t.expand(len(z)))
-        if callback is not None:
-            callback(evaluations, float(t), z)
+        callback(evaluations, float(t), z)
         return slope
 
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=noise.device)

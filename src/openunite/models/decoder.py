@@ -20,6 +20,10 @@ class Decoder(ModelMixin, ConfigMixin):
 
     With K = N the latents take the places of the data tokens. With K != N, N learned query tokens
     stand next to the K latents and are read out instead.
+
+    The arguments are the saved config. `modality`, `modality_config`, `num_registers` (K) and
+    `latent_channels` (C) are those of the encoder. `width`, `depth`, `num_heads`, `mlp_width`:
+    those of the transformer. `input_width`: that of a second Linear before it, as released.
     """
 
     positions: Tensor

@@ -33,7 +33,16 @@ class Encoder(ModelMixin, ConfigMixin):
 
 
 class GenerativeEncoder(Encoder):
-    """(z_t, t, evidence) -> clean normalized latents z0 (B, K, C)."""
+    """(z_t, t, evidence) -> clean normalized latents z0 (B, K, C).
+
+    The arguments are the saved config. `modality` and `modality_config`: its name and settings,
+    which decide how a data point becomes N tokens. `num_registers`: K, the latents of a data point.
+    `latent_channels`: C, the numbers in a latent. `width`, `depth`, `num_heads`: those of the
+    transformer. `num_classes`: rows of the class table, without the one for no class.
+    `num_context_tokens`: P copies of the class in the sequence, from block `context_start` on.
+    `latent_norm_kind`: the norm that bounds latents, see `build_latent_norm`. `block_norm`: a third
+    norm in each block, on the residual stream.
+    """
 
     angles: Tensor
 

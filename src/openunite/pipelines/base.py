@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from openunite.batch import NOTHING, Evidence
 from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import Callback, solve
 from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.saving import SavedPipeline
 from openunite.pipelines.settings import check_settings
+from openunite.sampling import Sampling
 
 Labels = Sequence[int | str] | Tensor | None
 Generators = torch.Generator | Sequence[torch.Generator]

@@ -10,7 +10,6 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from openunite.files import whole_folder
-from openunite.flow.sampling import Sampling
 from openunite.pipelines.folder import (
     INDEX,
     PARTS,
@@ -21,6 +20,7 @@ from openunite.pipelines.folder import (
     write_manifest,
 )
 from openunite.pipelines.parts import load_part
+from openunite.sampling import Sampling
 
 _DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _SAMPLING = [f.name for f in fields(Sampling)]

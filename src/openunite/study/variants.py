@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-from openunite.flow.sampling import Sampling
+from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,

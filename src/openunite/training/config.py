@@ -13,7 +13,7 @@ import yaml
 
 from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
-from openunite.flow.sampling import Sampling, upgraded
+from openunite.sampling import Sampling, upgraded
 from openunite.settings import build
 from openunite.training.limits import check_limits
 from openunite.training.strict_yaml import read_yaml

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from openunite.flow.sampling import Sampling
+from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,

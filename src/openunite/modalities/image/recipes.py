@@ -1,6 +1,6 @@
 """Recipes for images."""
 
-from openunite.flow.sampling import Sampling
+from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
