@@ -1,11 +1,14 @@
 """Shards: what is there is kept, what is not or is damaged is made, by one process or several."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from openunite.evaluation import shards
 from openunite.evaluation.shards import ProcessGroup, Shards, identity
 
 
@@ -86,20 +89,22 @@ def test_identity_follows_every_setting() -> None:
     assert identity(settings) != identity({**settings, "sampling": {"steps": 6, "solver": None}})
 
 
-def test_a_folder_that_vanishes_is_made_again(tmp_path: Path) -> None:
-    shards = Shards(tmp_path / "work", 10, 4)
+def test_a_folder_that_vanishes_before_a_shard_is_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "work" / "000001.safetensors"
+    write, times = shards.save_file, []
 
-    def vanishing(positions: range) -> dict[str, Tensor]:
-        if positions.start == 4:
-            shards.remove()
-            assert not shards.folder.exists()
-        return Maker()(positions)
+    def overtaken(*given: Any) -> None:
+        if not times:
+            path.parent.rmdir()  # another evaluation has done all of the work
+        times.append(1)
+        write(*given)
 
-    shards.make(vanishing, Crew(), "squares")
-    assert sorted(path.name for path in shards.folder.iterdir()) == [
-        "000001.safetensors",
-        "000002.safetensors",
-    ]
+    monkeypatch.setattr(shards, "save_file", overtaken)
+    shards.write_tensors(path, Maker()(range(4, 8)))
+    assert len(times) == 2
+    assert load_file(path)["square"].tolist() == [16, 25, 36, 49]
 
 
 def test_a_shard_that_cannot_be_written_leaves_nothing(
@@ -110,5 +115,5 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="No space left"):
-        Shards(tmp_path, 4, 4).make(Maker(), Crew(), "squares")
+        shards.write_tensors(tmp_path / "000001.safetensors", Maker()(range(4)))
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from openunite.training.config import (
     save_config,
     to_dict,
 )
-from openunite.training.limits import LIMITS, check_limits
+from openunite.training.limits import LIMITS
 
 
 @pytest.fixture
@@ -326,8 +326,3 @@ def test_a_message_about_a_large_value_is_short(values: dict[str, Any]) -> None:
 
 def test_limits_are_of_settings_that_exist() -> None:
     assert set(LIMITS) <= set(FIELDS)
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_every_recipe_lies_within_the_limits(recipe: Callable[[], RunConfig]) -> None:
-    check_limits(flatten(to_dict(recipe())))
