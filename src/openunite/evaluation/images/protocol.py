@@ -68,13 +68,10 @@ def evaluate_images(
     labels = torch.arange(num_samples) % max(1, num_classes)
     sets = {"unguided": _sample_all(sample, labels, NO_GUIDANCE, batch_size)}
     if num_classes > 0:
-        same = guidance_scale == NO_GUIDANCE
-        sets["guided"] = (
-            sets["unguided"] if same else _sample_all(sample, labels, guidance_scale, batch_size)
-        )
-    pixels = {
-        row.name: Measured(float(row.compute(outputs, real).double().mean())) for row in (L1, PSNR)
-    }
+        sets["guided"] = sets["unguided"]
+        if guidance_scale != NO_GUIDANCE:
+            sets["guided"] = _sample_all(sample, labels, guidance_scale, batch_size)
+    pixels = _pixels(outputs, real)
     columns = {"reconstructions": pixels}
     if extractor is not None:
         features = partial(features_of, extractor, batch_size=batch_size)
@@ -86,6 +83,12 @@ def evaluate_images(
         distance = metrics.only(RECONSTRUCTION_FD).evaluate(features(outputs), None)
         columns["reconstructions"] = distance | pixels
     return ImageEvaluation(columns, labels, sets, outputs)
+
+
+def _pixels(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
+    return {
+        row.name: Measured(float(row.compute(outputs, real).double().mean())) for row in (L1, PSNR)
+    }
 
 
 def _unit_range(images: UInt8[Tensor, "n c h w"], name: str) -> Float[Tensor, "n c h w"]:
