@@ -96,6 +96,10 @@ class Task(ABC):
         """
         return sized(config, options.size)
 
+    def follow(self, before: RunConfig, after: RunConfig) -> RunConfig:
+        """The settings `after` those of the modality were assigned, with what they imply."""
+        return after
+
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
         """Settings that follow from the data. ValueError if they do not fit."""
         return config

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.verbs.asking import settings
 
 from openunite.cli import main
-from openunite.commands import Train
 from openunite.data.atoms.cif import cif_text, write_cif
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import write_xyz
@@ -22,11 +22,10 @@ from openunite.evaluation.measured import vocabulary
 from openunite.modalities.atoms import task as atom_jobs
 from openunite.task import get_task
 from openunite.verbs import score as score_jobs
-from openunite.verbs.configure import configure
 
 pytest.importorskip("rdkit")
 
-TINY = ["--steps", "12", "--batch-size", "8", "--flow-draws", "1", "--preview-every", "0"]
+TINY = ["--steps", "12", "--batch-size", "8", "--set", "objective.flow_draws=1", "preview_every=0"]
 
 
 def molecules() -> list[Structure]:
@@ -364,13 +363,13 @@ def test_crystals_of_more_than_20_atoms(tmp_path: Path, capsys: pytest.CaptureFi
     assert "24 atoms, more than max_atoms = 20" in error
     assert "admit larger ones by max_atoms (`train --max-atoms`)" in error
     for recipe in ("crystals", "mp20_s"):
-        command = Train(recipe, data=str(tmp_path / "all.cif"), max_atoms=24)
-        task, config = atom_jobs.CrystalTask(), configure(command)
-        data = task.open(config, progress=False)
+        task = atom_jobs.CrystalTask()
+        config = settings(recipe, tmp_path / "all.cif", max_atoms=24)
+        data = task.open(config, config.data.source, progress=False)
         config = task.resolve(config, data)
         assert len(data.train) + len(data.test) == len(crystals()) + 6
         assert config.modality_config["max_atoms"] == config.model.num_registers == 24
-        again = task.open(config, progress=False)
+        again = task.open(config, config.data.source, progress=False)
         assert again.fingerprint == data.fingerprint
         assert task.resolve(config, again) == config
 
@@ -386,14 +385,14 @@ def test_crystals_far_above_the_hull_are_left_out_by_a_setting(tmp_path: Path) -
         "molecules": str(tmp_path / "m.xyz"),
     }
     for recipe, source in sources.items():
-        config = configure(Train(recipe, data=source))
+        config = settings(recipe, source)
         config = replace(config, data=replace(config.data, max_e_above_hull=0.095))
         task = get_task(config.modality)
         if recipe == "molecules":
             with pytest.raises(ValueError, match="max_e_above_hull is for crystals"):
-                task.open(config, progress=False)
+                task.open(config, config.data.source, progress=False)
         else:
-            data = task.open(config, progress=False)
+            data = task.open(config, config.data.source, progress=False)
             part = data if recipe == "crystals" else data.crystals
             assert len(part.train) + len(part.test) == 10
             assert part.skipped == ()

@@ -64,9 +64,10 @@ def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
         changed = replace(config, precision=precision, sharding=sharding)
         size = _fitting(changed, gpus, room)
         if size and (sharding != "full" or gpus > 1):
-            options = f"--micro-batch-size {size}" if size != samples else ""
-            options += f" --precision {precision}" if precision != config.precision else ""
-            options += f" --sharding {sharding}" if sharding != config.sharding else ""
+            options = f"--sharding {sharding} " if sharding != config.sharding else ""
+            fields = [f"micro_batch_size={size}"] if size != samples else []
+            fields += [f"precision={precision}"] if precision != config.precision else []
+            options += f"--set {' '.join(fields)}" if fields else ""
             yield f"  {options.strip()}: {memory(changed, size, gpus).peak / 1e9:.1f} GB"
             return
     yield "  a smaller --size, or GPUs with more memory: not even one sample fits"

@@ -40,14 +40,14 @@ def configure(config: RunConfig, options: Options, data: Any = None) -> RunConfi
     if not config.data.source:
         raise ValueError(f"recipe {config.recipe} needs --data: a folder, .npz, parquet or hub id")
     _check(config, options)
-    # Settings of the modality first: registers follow from some of them.
+    # Settings of the modality first: others follow from some of them.
     schemas = {"modality_config": get_spec(config.modality).load("modality").Settings}
     early = [text for text in options.set if text.startswith("modality_config.")]
     late = [text for text in options.set if text not in early]
     task, source = get_task(config.modality), config.data.source if data is None else data
     config = task.configure(config, options, source)
     if early:
-        config = task.configure(assign(config, early, schemas), Options(fresh=False), source)
+        config = task.follow(config, assign(config, early, schemas))
     config = assign(_with_options(config, options), late, schemas)
     if not missing_fields(schemas["modality_config"], config.modality_config):
         get_modality(config.modality, config.modality_config)  # before data are read

@@ -72,15 +72,19 @@ class ImageTask(Task):
         """
         if config.recipe == "images" and options.fresh:
             return fit_to_images(config, inspect_images(source), options)
-        settings, patches = dict(config.modality_config), num_patches(config.modality_config)
+        settings = dict(config.modality_config)
         if options.image_size is not None:
             settings |= {"height": options.image_size, "width": options.image_size}
         if options.patch_size is not None:
             settings["patch_size"] = options.patch_size
-        if config.model.num_registers == patches:
-            model = replace(config.model, num_registers=num_patches(settings))
-            config = replace(config, model=model)
-        return sized(replace(config, modality_config=settings), options.size)
+        config = self.follow(config, replace(config, modality_config=settings))
+        return sized(config, options.size)
+
+    def follow(self, before: RunConfig, after: RunConfig) -> RunConfig:
+        if before.model.num_registers != num_patches(before.modality_config):
+            return after
+        model = replace(after.model, num_registers=num_patches(after.modality_config))
+        return replace(after, model=model)
 
     def describe(self, config: RunConfig) -> str:
         shape = config.modality_config
