@@ -64,9 +64,7 @@ class GenerativeEncoder(Encoder):
     ) -> None:
         super().__init__()
         if num_context_tokens and not 0 <= context_start < depth:
-            raise ValueError(
-                f"context_start must name one of the {depth} blocks, got {context_start}"
-            )
+            raise ValueError(f"context_start must be one of {depth} blocks, got {context_start}")
         self.embedder = get_modality(modality, modality_config).embedder(width)
         self.register_input = nn.Linear(latent_channels, width)
         self.register_positions = nn.Parameter(

@@ -5,7 +5,6 @@ own, so each can be repeated by hand. A finished run is never started again, an 
 resumes. Runs on the embedded images are evaluated by `train`, others by `openunite evaluate`.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from openunite.files import write_json, write_text
 from openunite.planning.cost import flops, uses_lpips
 from openunite.planning.scaling import muon_flops
 from openunite.progress import say
+from openunite.runs import Run
 from openunite.study.table import Row, add, distances, draw, markdown, summary
 from openunite.study.variants import Variant, ablation_base, grid
 from openunite.task import Options
@@ -218,11 +218,9 @@ def _start(cell: Cell) -> "subprocess.Popen[bytes]":
     """Start the next run in its own session, so that only `_run_all` handles Ctrl-C."""
     folder, _ = cell.waiting()
     command = [sys.executable, "-m", "openunite.cli", *arguments(cell)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
     with _log(folder).open("ab") as file:
-        return subprocess.Popen(
-            command, stdout=file, stderr=file, env=environment, start_new_session=True
-        )
+        return subprocess.Popen(command, stdout=file, stderr=file, env=env, start_new_session=True)
 
 
 def arguments(cell: Cell) -> list[str]:
@@ -287,14 +285,14 @@ def gather(cells: Sequence[Cell]) -> dict[str, Row]:
     for cell in cells:
         variant, paper = cell.variant, cell.variant.paper
         directions = (paper.generation, paper.reconstruction)
-        steps = str(cell.runs[-1][1].steps)  # two stages have equally many
-        steps = steps if len(cell.runs) == 1 else f"{len(cell.runs)} x {steps}"
-        row = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
-        row = rows.setdefault(variant.name, row)
+        each, stages = cell.runs[-1][1].steps, len(cell.runs)  # two stages have equally many
+        steps = str(each) if stages == 1 else f"{stages} x {each}"
+        new = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
+        row = rows.setdefault(variant.name, new)
         if cell.collapsed:
             rows[variant.name] = replace(row, collapsed=row.collapsed + 1)
         elif cell.finished:
-            parts = [json.loads((f / "metrics.json").read_text()) for f, _ in cell.runs]
+            parts = [Run(folder).metrics for folder, _ in cell.runs]
             seconds = sum(part["train_seconds"] for part in parts)
             found = distances(load_card(cell.card)) if cell.card else {}
             add(row, parts[-1] | {"train_seconds": seconds} | found)

@@ -72,12 +72,11 @@ class Trainer:
             project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
-        model = {"encoder": objective.encoder, "decoder": objective.decoder}
-        self.model = nn.ModuleDict(model | getattr(objective, "companions", {})).to(device).train()
+        parts = {"encoder": objective.encoder, "decoder": objective.decoder}
+        self.model = nn.ModuleDict(parts | getattr(objective, "companions", {})).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
         self.average: nn.Module = self.ema.model  # after `fit`: with whole weights
-        sharded = config.sharding == "full" and world > 1
-        if sharded:
+        if sharded := config.sharding == "full" and world > 1:
             shard(self.model, self.ema.model, device)
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)

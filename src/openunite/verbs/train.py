@@ -16,7 +16,6 @@ from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
 from openunite.catalog import recipes
 from openunite.commands import Train
-from openunite.drawing.pictures import draw_curves
 from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
 from openunite.progress import is_shown, say, showing
@@ -32,6 +31,7 @@ from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.configure import base_config, configure, fit_to_minutes
+from openunite.verbs.finish import finish, summarize
 from openunite.verbs.info import describe_config
 
 
@@ -136,7 +136,7 @@ def _train(
     if _is_finished(folder, state):
         if state.is_main_process:
             say(f"{folder} is finished; delete {folder / 'metrics.json'} to evaluate it again")
-            _summarize(folder, task)
+            summarize(folder, task)
         return
     result, trainer = _fit(config, folder, task, data, heard)
     if not result.finished:
@@ -144,7 +144,7 @@ def _train(
             say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
-        _finish(config, folder, task, data, trainer.average, result)
+        finish(config, folder, task, data, trainer.average, result)
 
 
 def _timed(
@@ -267,42 +267,3 @@ def _preview(
     task.preview(pipeline, config, picture)
     if heard.on_preview is not None:
         heard.on_preview(picture, step)
-
-
-def _finish(
-    config: RunConfig, folder: Path, task: Task, data: Data, ema: Any, result: TrainResult
-) -> None:
-    """Pipeline first, so that nothing later can lose it; then pictures and metrics."""
-    pipeline = make_pipeline(ema.encoder, ema.decoder, config, task.record(data))
-    pipeline.save_pretrained(folder / "pipeline")
-    draw_curves(folder / "metrics.jsonl", folder / "curves.png")
-    # An autoencoder alone has no samples to judge; its reconstructions are judged with them.
-    metrics = task.finish(config, folder, data, pipeline) if config.kind.generates else {}
-    rate = config.steps * config.batch_size / result.train_seconds
-    metrics |= {
-        "train_seconds": round(result.train_seconds, 2),
-        f"{task.things}_per_second": round(rate, 1),
-        "steps": config.steps,
-        "parameters": sum(p.numel() for m in (ema.encoder, ema.decoder) for p in m.parameters()),
-        "seed": config.seed,
-        "torch_version": torch.__version__,
-    }
-    write_json(folder / "metrics.json", metrics)
-    _summarize(folder, task)
-
-
-def _summarize(folder: Path, task: Task) -> None:
-    """A short table, without errors and totals, and what to try next."""
-    shown = {k: v for k, v in Run(folder).metrics.items() if not k.endswith(("_se", "_of"))}
-    width = max(map(len, shown))
-    say()
-    for name, value in shown.items():
-        say(
-            f"  {name:<{width}} {value:.4f}"
-            if isinstance(value, float)
-            else f"  {name:<{width}} {value}"
-        )
-    pictures = ", ".join(path.name for path in Run(folder).pictures)
-    say(f"\nPictures in {folder}: {pictures}. Next:")
-    for line in task.next_commands(folder):
-        say(f"  {line}")
