@@ -33,11 +33,6 @@ class ModalitySpec:
         """The object behind `modality`, `pipeline` or `task`."""
         return load(getattr(self, part))
 
-    @property
-    def pipeline_name(self) -> str:
-        """The name of the pipeline's class, as model_index.json has it."""
-        return self.pipeline.rpartition(":")[2]
-
 
 MODALITIES = Registry(
     "openunite.modalities",
@@ -52,7 +47,12 @@ def load(reference: str) -> Any:
 
 @cache
 def get_spec(name: str) -> ModalitySpec:
-    """The modality called `name`. ValueError, with the nearest name, for one nobody knows."""
+    """The modality called `name`. ValueError for one that no installed package has."""
+    if name not in MODALITIES.names():
+        raise ValueError(
+            f"no installed package has the modality {name!r}, only {', '.join(MODALITIES.names())} "
+            "are known; install the package that adds it"
+        )
     found: ModalitySpec = MODALITIES.get(name)
     return found
 

@@ -34,7 +34,8 @@ class Train:
 
     recipe: Positional[str] = ""
     """One of: fashion, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
-    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s."""
+    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s; or a recipe of another
+    package, by its name or as package.module:function."""
     config: OptionalStr = None
     """A config.yaml to run instead of a recipe."""
     output: OptionalStr = None
@@ -94,9 +95,9 @@ class Sample:
     """Number of samples."""
     num_atoms: OptionalInt = None
     """Atoms of each molecule or crystal; default as often as in the training data."""
-    output: str = "samples.png"
-    """A .png (one grid); for images an .npz (array `images`) or a folder for one file per image;
-    for molecules .sdf or .xyz, for crystals .cif or .xyz."""
+    output: OptionalStr = None
+    """A .png (one grid; default samples.png); for images an .npz (array `images`) or a folder for
+    one file per image; for molecules .sdf or .xyz, for crystals .cif or .xyz."""
     seed: int = 0
     """Sample i uses seed + i."""
     guidance_scale: OptionalFloat = None
@@ -131,8 +132,9 @@ class Reconstruct:
     """Files or folders: images, SDF or xyz, CIF."""
     num_samples: Annotated[int, arg(aliases=("--num-images",))] = 32
     """Maximum number of data points to use."""
-    output: str = "reconstructions.png"
-    """A .png; for molecules also .sdf or .xyz, for crystals .cif or .xyz: the outputs alone."""
+    output: OptionalStr = None
+    """A .png (default reconstructions.png); for molecules also .sdf or .xyz, for crystals .cif or
+    .xyz: the outputs alone."""
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,12 @@ class Modality(ABC):
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Named scalars whose sum is L_rec of equation (5)."""
 
-    @abstractmethod
     def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
-        """Stored form -> model form, augmented with `random` (None: no augmentation)."""
+        """Stored form -> model form, augmented with `random` (None: no augmentation).
+
+        Here both forms are the same, and nothing is augmented.
+        """
+        return batch
 
     def compile(self) -> None:  # noqa: B027  most have nothing to compile
         """Have torch.compile fuse what the loss computes, where that is much."""

@@ -17,8 +17,8 @@ from openunite.flow.guidance import NO_GUIDANCE
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.base import UnitePipeline
-from openunite.pipelines.folder import find_folder, read_index
-from openunite.task import pipeline_called, pipeline_class
+from openunite.pipelines.folder import CONFIG, find_folder, read_index, read_object
+from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import RunConfig, load_config
@@ -169,13 +169,13 @@ def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
 
 
 def _open(folder: Path) -> UnitePipeline:
-    kind = read_index(folder).get("_class_name")
-    found = pipeline_called(kind)
-    if found is None:
-        raise ValueError(
-            f"{folder} holds a {kind or 'model of another kind'}, no openunite pipeline"
-        )
-    return found.from_pretrained(folder)
+    read_index(folder)  # names what is no pipeline of ours
+    modality = read_object(folder / "encoder" / CONFIG).get("modality")
+    try:
+        kind = pipeline_class(str(modality))
+    except ValueError as error:
+        raise ValueError(f"{folder} cannot be opened: {error}") from error
+    return kind.from_pretrained(folder)
 
 
 def make_pipeline(

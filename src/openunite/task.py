@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from openunite.catalog import MODALITIES, get_spec
+from openunite.analysis.base import Analyses
+from openunite.catalog import get_spec
 from openunite.data.readers import files_of, read_files
 from openunite.files import whole_file
 from openunite.pipelines.base import UnitePipeline
@@ -50,6 +51,16 @@ class Options:
 Tell = Callable[[str, str], None]  # name of something that is left out, and why
 
 
+@dataclass(frozen=True)
+class Analyzed:
+    """A run that is analyzed by a look at `count` of its data points."""
+
+    folder: Path
+    config: RunConfig
+    pipeline: Any
+    count: int
+
+
 class Data(Protocol):
     """An opened source."""
 
@@ -68,12 +79,16 @@ class Data(Protocol):
 class Task(ABC):
     """One modality's part of the commands.
 
-    `things` are the data points in words, and what readers of them hold. `outputs` are the suffixes
-    that `sample` can write ("" is a folder), `pair_outputs` those of `reconstruct`; `train_options`
-    and `sample_options` name the options of these commands that only some modalities have.
+    `things` are the data points in words, and what readers of them hold; `sources` are what `train`
+    can read them from. `outputs` are the suffixes that `sample` can write ("" is a folder),
+    `pair_outputs` those of `reconstruct`, the first being the default; `train_options` and
+    `sample_options` name the options of these commands that only some modalities have. `parts` are
+    folders in a run that hold a part of its evaluation each: their names lead those of its metrics.
     """
 
     things: ClassVar[str]
+    sources: ClassVar[str] = "a file or a folder"
+    parts: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[tuple[str, ...]] = (".npz",)
     pair_outputs: ClassVar[tuple[str, ...]] = (".npz",)
     train_options: ClassVar[tuple[str, ...]] = ()
@@ -113,7 +128,7 @@ class Task(ABC):
         return config
 
     def describe(self, config: RunConfig) -> str:
-        """The size of the data points in a few words."""
+        """The data points and their size in a few words: "images of 28 x 28 pixels"."""
         return self.things
 
     def preview(self, pipeline: Any, config: RunConfig, picture: Path) -> None:  # noqa: B027
@@ -134,6 +149,18 @@ class Task(ABC):
     def next_commands(self, folder: Path) -> list[str]:
         """What to try after training."""
         return [f"openunite sample {folder} --output more{self.outputs[0]}"]
+
+    def measuring(self, config: RunConfig, folder: Path) -> dict[str, str]:
+        """Commands that measure more, by the word in the name of the file that each writes."""
+        return {"card": f"`openunite evaluate {folder}` for a protocol card"}
+
+    def analyses(self, run: "Analyzed", other: tuple[str, Any] | None) -> Analyses:
+        """What `analyze` can say of a run beside its training and its weights.
+
+        `other` are the name and the pipeline of a run to compare with.
+        """
+        reason = f"none of them is known for {self.things}"
+        return Analyses(missing={"layers, latents and samples": reason})
 
     # ---- a trained model ----------------------------------------------------------------------
 
@@ -209,12 +236,6 @@ def pipeline_class(modality: str) -> type[UnitePipeline]:
     """The pipeline of a modality."""
     found: type[UnitePipeline] = get_spec(modality).load("pipeline")
     return found
-
-
-def pipeline_called(name: object) -> type[UnitePipeline] | None:
-    """The pipeline whose class has this name, as model_index.json gives it; None if none has."""
-    specs = map(get_spec, MODALITIES.names())
-    return next((pipeline_class(spec.name) for spec in specs if spec.pipeline_name == name), None)
 
 
 def task_of(pipeline: UnitePipeline) -> Task:

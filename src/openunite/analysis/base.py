@@ -1,6 +1,8 @@
 """The interface of an analysis: numbers, one figure, one sentence on how to read them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -22,3 +24,20 @@ class Analysis(ABC):
     @abstractmethod
     def figure(self) -> "Figure":
         """The matplotlib figure."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An analysis under the name of its files; `of` names the run where that is the other one."""
+
+    result: Analysis
+    suffix: str = ""
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """Stages by name, in their order, and the titles of what is left out, with reasons."""
+
+    stages: Mapping[str, Callable[[], Iterable[Found]]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class LatentStatistics(Analysis):
     name: ClassVar[str] = "latent_statistics"
     title: ClassVar[str] = "Statistics of the latents"
     reading: ClassVar[str] = (
-        "A spread far from 0 means that images have different latents (0 is collapse), and the "
+        "A spread far from 0 means that data have different latents (0 is collapse), and the "
         "effective rank tells how many of the available directions they use; channels whose "
         "histograms follow the dashed normal curve (skewness and excess kurtosis 0) are the "
         "easiest to reach from noise."
@@ -45,13 +45,13 @@ class LatentStatistics(Analysis):
     def numbers(self) -> dict[str, Any]:
         lists = ("mean", "std", "skewness", "kurtosis", "distance", "histograms")
         return {
-            "spread over images": self.spread,
+            "spread over data": self.spread,
             "effective rank": self.effective_rank,
             "available directions": len(self.variances),
             "mean |skewness| of a channel": float(self.skewness.abs().mean()),
             "mean |excess kurtosis| of a channel": float(self.kurtosis.abs().mean()),
             "mean distance to a Gaussian (W1, in std)": float(self.distance.mean()),
-            "images": self.num_samples,
+            "data points": self.num_samples,
             **{name: getattr(self, name).tolist() for name in lists},
         }
 
@@ -80,7 +80,7 @@ class LatentStatistics(Analysis):
 def latent_statistics(latents: Float[Tensor, "n k c"]) -> LatentStatistics:
     """Statistics of the latents of at least two samples."""
     if len(latents) < 2:
-        raise ValueError(f"expected the latents of at least 2 images, got {len(latents)}")
+        raise ValueError(f"expected the latents of at least 2 data points, got {len(latents)}")
     latents = latents.cpu().double()
     channels = latents.flatten(0, 1).T
     mean, std = channels.mean(1), channels.std(1, correction=0)

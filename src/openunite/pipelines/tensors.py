@@ -1,6 +1,7 @@
 """A pipeline for data points that are tensors of one shape, as modalities start with."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,17 @@ class TensorPipeline(UnitePipeline):
         given, evidence = self._seeds(count, None, seeds), self._evidence(class_labels)
         return self.decode(self.sample_latents(evidence, given, **options))
 
+    @cached_property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of a data point: that of what comes out of the decoder."""
+        return tuple(self.decode(torch.zeros(1, *self.latent_shape)).shape[1:])
+
     def preprocess(self, items: Sequence[Any]) -> Tensor:
-        """Data points as the model takes them: float32, on its device."""
-        stacked = np.stack([np.asarray(item, dtype=np.float32) for item in items])
-        return torch.from_numpy(stacked).to(self.device)
+        """Data points as the model takes them: float32, on its device. ValueError for others."""
+        arrays = [np.asarray(item, dtype=np.float32) for item in items]
+        if wrong := [array.shape for array in arrays if array.shape != self.data_shape]:
+            raise ValueError(f"this model takes arrays of shape {self.data_shape}, got {wrong[0]}")
+        return torch.from_numpy(np.stack(arrays)).to(self.device)
 
     def encode(self, data: Tensor, generator: Generators | None = None) -> Float[Tensor, "b k c"]:
         """Data (B, ...) -> latents (B, K, C), deterministic unless a generator is given."""

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 import openunite
 from openunite.commands import Report
 from openunite.files import write_text
-from openunite.modalities.joint.tokens import CLASS_NAMES
 from openunite.progress import say
 from openunite.reporting.page import Card, Page, Part, Picture, Result, Table, Values, shown
 from openunite.reporting.tables import by_reason, card_of, defined, headlines, metric_tables
 from openunite.runs import Run, load_pipeline, weights_checksums
+from openunite.task import Task, get_task
 from openunite.training.config import RunConfig, load_config
 
 # Pictures with known captions, in order; others follow under their file names.
@@ -58,6 +58,7 @@ def run_page(run: Path) -> str:
     """The HTML of a run folder."""
     settings = _read(run / "config.yaml")
     config = load_config(run / "config.yaml")
+    task = get_task(config.modality)
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
     paths = [path for kind in ("*card*.json", "sweep*.json") for path in sorted(run.glob(kind))]
     cards = {path.name: _json(path) for path in paths}
@@ -67,13 +68,13 @@ def run_page(run: Path) -> str:
     record = [(name, value) for name, value in data.items() if not isinstance(value, dict)]
     return Page(
         title=f"Run {run.resolve().name}",
-        summary=_summary(config, data, metrics),
+        summary=_summary(config, task, data, metrics),
         warnings=list(_warnings(metrics, results)),
-        parts=_parts(run, metrics),
+        parts=_parts(run, task, metrics),
         other_pictures=[Picture.load(path, path.name) for path in other_pictures],
         metrics=metrics,
         cards=_cards(run, cards),
-        commands=_commands(run, config, cards),
+        commands=_commands(task.measuring(config, run), cards),
         curves=[Picture.load(path, _CURVES_CAPTION, chart=True) for path in curves],
         previews=_previews(run / "previews"),
         results=results,
@@ -84,18 +85,15 @@ def run_page(run: Path) -> str:
     ).html()
 
 
-def _summary(config: RunConfig, data: Values, metrics: Values) -> str:
+def _summary(config: RunConfig, task: Task, data: Values, metrics: Values) -> str:
     """What was trained on what, in one sentence."""
-    samples = {"joint": "structures"}.get(config.modality, f"{config.modality}s")
-    if config.modality == "image":
-        samples += " of {height} x {width}".format_map(config.modality_config)
     text = config.kind.title
     text += f", started from {config.init_from}" if config.init_from else ""
     if "parameters" in metrics:
         text += f", with {shown(metrics['parameters'])} parameters"
     text += f", trained on {data.get('name', config.data.source)}"
     if "train_size" in data:
-        text += f" ({shown(data['train_size'])} {samples}"
+        text += f" ({shown(data['train_size'])} {task.describe(config)}"
         text += f" in {config.num_classes} classes)" if config.num_classes else ")"
     text += f" for {shown(config.steps)} steps with {config.batch_size} samples each"
     if isinstance(seconds := metrics.get("train_seconds"), int | float):
@@ -110,9 +108,9 @@ def _warnings(metrics: Values, results: Sequence[Result]) -> Iterator[str]:
         yield "The latents have collapsed: start again with a lower flow weight."
 
 
-def _parts(run: Path, metrics: Values) -> list[Part]:
-    """The run; in a joint run also both kinds, whose names lead the names of their metrics."""
-    folders = {f"{name}_": run / name for name in CLASS_NAMES if (run / name).is_dir()}
+def _parts(run: Path, task: Task, metrics: Values) -> list[Part]:
+    """The run, and its parts, whose names lead the names of their metrics."""
+    folders = {f"{name}_": run / name for name in task.parts if (run / name).is_dir()}
     own = {name: x for name, x in metrics.items() if not name.startswith(tuple(folders))}
     parts = [_part("", run, own)]
     for lead, folder in folders.items():
@@ -154,13 +152,8 @@ def _checksum(run: Path, weights: str) -> str | None:
     return "".join(weights_checksums(pipeline))
 
 
-def _commands(run: Path, config: RunConfig, cards: Collection[str]) -> list[str]:
-    """The commands that measure what no card holds yet; they are for images."""
-    commands = {}
-    if config.modality == "image":
-        commands["card"] = f"`openunite evaluate {run}` for a protocol card"
-        if config.num_classes:
-            commands["sweep"] = f"`openunite sweep {run}` for a curve over guidance scales"
+def _commands(commands: Mapping[str, str], cards: Collection[str]) -> list[str]:
+    """The commands that measure what no card holds yet."""
     return [text for kind, text in commands.items() if not any(kind in name for name in cards)]
 
 

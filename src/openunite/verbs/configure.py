@@ -38,7 +38,8 @@ def configure(config: RunConfig, options: Options, data: Any = None) -> RunConfi
         source = str(data) if isinstance(data, str | Path) else MEMORY
         config = replace(config, data=replace(config.data, source=source))
     if not config.data.source:
-        raise ValueError(f"recipe {config.recipe} needs --data: a folder, .npz, parquet or hub id")
+        sources = get_task(config.modality).sources
+        raise ValueError(f"recipe {config.recipe} needs --data: {sources}")
     _check(config, options)
     # Settings of the modality first: others follow from some of them.
     schemas = {"modality_config": get_spec(config.modality).load("modality").Settings}

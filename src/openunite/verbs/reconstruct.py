@@ -1,6 +1,6 @@
 """`openunite reconstruct`: encode and decode what is in files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,5 +57,6 @@ def run(command: Reconstruct) -> None:
     """Do what the command says."""
     at_least_one("--num-samples", command.num_samples)
     find_sources(command.files)
-    files: Sequence[str] = command.files
-    reconstruct(command.source, list(files), num_samples=command.num_samples, output=command.output)
+    pipeline = open_pipeline(command.source)
+    output = command.output or f"reconstructions{task_of(pipeline).pair_outputs[0]}"
+    reconstruct(pipeline, list(command.files), num_samples=command.num_samples, output=output)

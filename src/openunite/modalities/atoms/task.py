@@ -1,19 +1,16 @@
 """Runs on molecules and crystals: data, previews, pictures, reports."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from openunite.data.atoms.arrays import Reading
-from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.dataset import AtomData, AtomDataset
 from openunite.data.atoms.structure import Structure
-from openunite.data.atoms.write import WRITERS, write_structures
+from openunite.data.atoms.write import write_structures
 from openunite.data.crystals.dataset import open_crystals
 from openunite.data.crystals.readers import read_crystals
 from openunite.data.holdout import Skipped
@@ -25,18 +22,17 @@ from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.measured import Columns
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_report,
 )
-from openunite.files import whole_file
 from openunite.modalities.atoms.card import run_card
+from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
-from openunite.task import Metrics, Options, Task, Tell, sized
+from openunite.task import Metrics, Options, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
@@ -59,11 +55,9 @@ class Evaluated(NamedTuple):
     columns: Columns
 
 
-class AtomTask(Task):
+class AtomTask(AtomFiles):
     """What molecules and crystals have in common in the commands."""
 
-    outputs = (".png", *WRITERS)
-    pair_outputs = outputs
     train_options = ("max_atoms",)
     sample_options = ("num_atoms",)
     needs: ClassVar[tuple[str, ...]]  # modules that `evaluate` imports
@@ -82,7 +76,7 @@ class AtomTask(Task):
         return replace(config, modality_config=settings, data=data)
 
     def describe(self, config: RunConfig) -> str:
-        return f"up to {config.modality_config.get('max_atoms')} atoms"
+        return f"{self.things} of up to {config.modality_config.get('max_atoms')} atoms"
 
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
         """The largest number of atoms, from the `AtomData`; elements too, unless they are set.
@@ -137,99 +131,6 @@ class AtomTask(Task):
         )
         return found.metrics
 
-    # ---- a trained model ----------------------------------------------------------------------
-
-    def read(
-        self, pipeline: AtomPipeline, sources: Sequence[str], tell: Tell
-    ) -> Iterator[tuple[str, Structure]]:
-        """All structures that the model can take."""
-        found = False
-        for item in chain.from_iterable(self.records(source) for source in sources):
-            if isinstance(item, Skipped):
-                tell(item.name, item.reason)
-                continue
-            try:
-                pipeline.check([item])
-            except ValueError as error:
-                tell(item.name, str(error))
-                continue
-            found = True
-            yield item.name, item
-        if not found:
-            raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
-
-    def item(self, value: Any) -> Structure:
-        """A `Structure`, or one of ASE, RDKit or pymatgen."""
-        return structure_of(value)
-
-    @abstractmethod
-    def records(self, source: str) -> Iterator[Structure | Skipped]:
-        """What a file or a folder holds."""
-
-    def reconstruct(
-        self, pipeline: AtomPipeline, items: Sequence[Structure]
-    ) -> tuple[list[Structure], list[Structure]]:
-        return list(items), pipeline.reconstruct(items)
-
-    def latents(self, pipeline: AtomPipeline, items: Sequence[Structure]) -> dict[str, np.ndarray]:
-        """Latents of all atoms, one structure after the other, and the sizes of the structures."""
-        found = pipeline.encode(items)
-        values = found.values[found.mask].float().cpu().numpy()
-        return {"latents": values, "num_atoms": np.array([len(item) for item in items])}
-
-    def write(self, path: Path, samples: Sequence[Structure]) -> int:
-        if path.suffix.lower() != ".png":
-            return write_structures(path, samples)
-        with whole_file(path) as file:
-            structure_grid(samples, min(8, len(samples))).save(file, "PNG")
-        return len(samples)
-
-    def write_pairs(
-        self,
-        path: Path,
-        names: Sequence[str],
-        inputs: Sequence[Structure],
-        outputs: Sequence[Structure],
-    ) -> None:
-        """Inputs above outputs, or outputs under the names of the inputs."""
-        if path.suffix.lower() == ".png":
-            with whole_file(path) as file:
-                pair_structures(inputs, outputs).save(file, "PNG")
-            return
-        check_kinds({kind_of(item) for item in inputs}, path.suffix.lower())
-        named = [replace(out, name=item.name) for out, item in zip(outputs, inputs, strict=True)]
-        write_structures(path, named)
-
-    def compare(self, inputs: Sequence[Structure], outputs: Sequence[Structure]) -> str:
-        text = f"{100 * type_accuracy(outputs, inputs).atoms.value:.1f} % of the elements right"
-        if all(item.cell is None for item in inputs):
-            text += f", RMSD {kabsch_rmsd(outputs, inputs).mean():.3f} A"
-        return text
-
-    def check_output(self, pipeline: AtomPipeline, suffix: str) -> None:
-        check_kinds([self.things], suffix)
-        if suffix == ".sdf":
-            optional("rdkit.Chem", "molecules", "writing an .sdf")
-
-
-def kind_of(structure: Structure) -> str:
-    """ "crystals" for a structure with a cell, else "molecules"."""
-    return "molecules" if structure.cell is None else "crystals"
-
-
-def check_kinds(kinds: Iterable[str], suffix: str) -> None:
-    """ValueError if a file of this kind cannot hold one of the kinds of structures."""
-    if suffix == ".cif" and "molecules" in kinds:
-        raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
-    if suffix == ".sdf" and "crystals" in kinds:
-        raise ValueError("crystals cannot be written into an .sdf; choose .cif or .xyz")
-
-
-def records_of(reading: Reading) -> Iterator[Structure | Skipped]:
-    """What a reader returned, one after the other: first what it could not read."""
-    yield from reading.skipped
-    yield from reading.structures
-
 
 def draw(
     folder: Path,
@@ -259,6 +160,7 @@ class MoleculeTask(AtomTask):
     """Molecules for every command."""
 
     things = "molecules"
+    sources = "qm9, or SDF, xyz or .npz files"
     needs = ("rdkit.Chem",)
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> AtomData:
@@ -304,6 +206,7 @@ class CrystalTask(AtomTask):
     """Crystals for every command."""
 
     things = "crystals"
+    sources = "CIF, CSV, xyz or .npz files"
     needs = ("smact", "pymatgen.core")
 
     def plan_for(self, config: RunConfig) -> RunConfig:

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from openunite.analysis.base import Analysis
+from openunite.analysis.base import Analyses, Analysis, Found
 from openunite.analysis.interpolation import Interpolation, interpolate_latents
 from openunite.analysis.latents import LatentStatistics, latent_statistics
 from openunite.analysis.neighbors import Memorization, Nearest, search
@@ -30,6 +31,7 @@ from openunite.data.images.dataset import ImageData, ImageDataset
 from openunite.flow.random import permutation, seeded_normal
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.task import ImageTask
+from openunite.task import Analyzed
 from openunite.training.config import RunConfig
 
 IMAGE_ANALYSES: tuple[type[Analysis], ...] = (
@@ -114,8 +116,8 @@ class ImageStudy:
         with torch.no_grad():
             return compare_passes(self._noised(), tokenize, lambda z, t: activations(z, t, None))
 
-    def similarity(self) -> LayerSimilarity:
-        return self.passes().similarity
+    def similar(self) -> list[Analysis]:
+        return [self.passes().similarity]
 
     def probe(self) -> Probe:
         """Trained on training images, tested on held-out ones."""
@@ -213,6 +215,33 @@ class ImageStudy:
             return NOTHING
         labels = torch.arange(count) % self.config.num_classes
         return Evidence.of_classes(labels.to(self.pipeline.device))
+
+
+def image_analyses(run: Analyzed, other: tuple[str, Any] | None) -> Analyses:
+    """All analyses of a run on images, and the layers of the other run on the same images."""
+    study = ImageStudy.open(run.folder, run.config, run.pipeline, run.count)
+    stages = {name: partial(_found, stage) for name, stage in study.stages.items()}
+    if other is not None:
+        beside, name = _beside(study, *other), other[0]
+        stages["layers of the other"] = partial(_found, beside.similar, "_compare", name)
+    return Analyses(stages, study.missing)
+
+
+def _found(stage: Callable[[], list[Analysis]], suffix: str = "", of: str = "") -> list[Found]:
+    return [Found(result, suffix, of) for result in stage()]
+
+
+def _beside(study: ImageStudy, name: str, other: Any) -> ImageStudy:
+    """The other model on the same data. ValueError if it takes none of them."""
+    shape = study.pipeline.encoder.config.modality_config
+    sides = ("height", "width", "channels")
+    found = other.encoder.config.modality_config
+    if not isinstance(other, ImagePipeline) or any(found[x] != shape[x] for x in sides):
+        raise ValueError(
+            f"--compare {name} was not trained on images of {shape['height']} x {shape['width']} "
+            f"with {shape['channels']} channels, as this run was; name another run"
+        )
+    return replace(study, pipeline=other)
 
 
 def _parts(passes: PassComparison) -> list[Analysis]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from openunite.analysis.base import Analyses
 from openunite.batch import Batch
 from openunite.data.images.dataset import ImageData, open_images
 from openunite.data.images.folders import image_files
@@ -32,7 +33,7 @@ from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
 from openunite.progress import bar
-from openunite.task import Options, Task, Tell, sized
+from openunite.task import Analyzed, Options, Task, Tell, sized
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 from openunite.training.sizes import get_size
@@ -46,6 +47,7 @@ class ImageTask(Task):
     """Images for every command."""
 
     things = "images"
+    sources = "a folder, .npz, parquet or hub id"
     outputs = (".png", ".npz", "")
     pair_outputs = (".png",)
     train_options = ("image_size", "patch_size")
@@ -88,7 +90,8 @@ class ImageTask(Task):
 
     def describe(self, config: RunConfig) -> str:
         shape = config.modality_config
-        return f"{shape['height']} x {shape['width']} pixels, patch {shape['patch_size']}"
+        size = f"{shape['height']} x {shape['width']}"
+        return f"images of {size} pixels in patches of {shape['patch_size']}"
 
     def resolve(self, config: RunConfig, data: ImageData) -> RunConfig:
         """The number of classes: what the data have, which must be what is configured, if any is.
@@ -124,6 +127,17 @@ class ImageTask(Task):
         from openunite.modalities.image.evaluate import evaluate_images_of
 
         return evaluate_images_of(command, pipeline, data, extractor)
+
+    def measuring(self, config: RunConfig, folder: Path) -> dict[str, str]:
+        commands = super().measuring(config, folder)
+        if config.num_classes:
+            commands["sweep"] = f"`openunite sweep {folder}` for a curve over guidance scales"
+        return commands
+
+    def analyses(self, run: Analyzed, other: tuple[str, Any] | None) -> Analyses:
+        from openunite.modalities.image.analyses import image_analyses
+
+        return image_analyses(run, other)
 
     def finish(
         self, config: RunConfig, folder: Path, data: ImageData, pipeline: ImagePipeline

@@ -19,6 +19,7 @@ from openunite.data.joint import JointData, open_joint
 from openunite.data.molecules.readers import KINDS as MOLECULES
 from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import structure_grid
+from openunite.modalities.atoms.files import check_kinds, records_of
 from openunite.modalities.atoms.task import (
     AtomTask,
     CrystalTask,
@@ -26,9 +27,7 @@ from openunite.modalities.atoms.task import (
     Evaluated,
     Metrics,
     MoleculeTask,
-    check_kinds,
     draw,
-    records_of,
 )
 from openunite.modalities.joint.pipeline import JointPipeline
 from openunite.modalities.joint.tokens import CLASS_NAMES
@@ -42,6 +41,7 @@ class JointTask(AtomTask):
     """Molecules and crystals for every command."""
 
     things = "structures"
+    parts = CLASS_NAMES
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> JointData:
         data = config.data
