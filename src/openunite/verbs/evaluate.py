@@ -27,7 +27,7 @@ def evaluate(
     extractor_weights, weights, seed, output and others. ValueError, OSError or ImportError say what
     is wrong.
     """
-    known = {f.name: f for f in fields(Evaluate)}
+    known = {f.name: f for f in fields(Evaluate) if f.name not in ("source", "data", "compare")}
     for name in options:
         if name not in known:
             raise ValueError(f"unknown option {name}, {expected(name, known)}")

@@ -109,6 +109,6 @@ def test_tokens_are_periodic() -> None:
 
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match="lack elements"):
-        CrystalModality({"max_atoms": 3})
+        get_modality("crystal", {"max_atoms": 3})
     with pytest.raises(ValueError, match="unknown crystal settings"):
-        CrystalModality({**OXIDES, "atoms": 3})
+        get_modality("crystal", {**OXIDES, "atoms": 3})

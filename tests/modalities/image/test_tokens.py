@@ -153,13 +153,13 @@ def test_the_reconstruction_loss_is_the_mean_absolute_error() -> None:
 def test_pixel_errors_are_weighed() -> None:
     settings = {"height": 4, "width": 4, "channels": 1, "patch_size": 2}
     output, data = torch.full((2, 1, 4, 4), 0.75), torch.full((2, 1, 4, 4), 0.25)
-    both = ImageModality({**settings, "l1_weight": 0.5, "l2_weight": 6.0})
+    both = get_modality("image", {**settings, "l1_weight": 0.5, "l2_weight": 6.0})
     losses = both.reconstruction_losses(output, stored(data))
     assert {k: float(v) for k, v in losses.items()} == {"l1": 0.25, "l2": 1.5}
-    squared = ImageModality({**settings, "l1_weight": 0.0, "l2_weight": 1.0})
+    squared = get_modality("image", {**settings, "l1_weight": 0.0, "l2_weight": 1.0})
     assert set(squared.reconstruction_losses(output, stored(data))) == {"l2"}
     with pytest.raises(ValueError, match="one above 0"):
-        ImageModality({**settings, "l1_weight": 0.0})
+        get_modality("image", {**settings, "l1_weight": 0.0})
 
 
 @pytest.mark.parametrize("channels", [0, 5])

@@ -13,6 +13,7 @@ from openunite.flow.random import SlotRandom
 from openunite.modalities.crystal.tokens import CrystalModality
 from openunite.modalities.joint.tokens import JointModality, is_crystal
 from openunite.modalities.molecule.tokens import MoleculeModality
+from openunite.modality import get_modality
 
 SETTINGS = {"elements": [1, 8, 22], "max_atoms": 6}
 
@@ -91,4 +92,4 @@ def test_each_kind_has_its_own_losses_and_moves() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="expected the settings"):
-        JointModality({"elements": [1], "max_atoms": 3, "rotate": False})
+        get_modality("joint", {"elements": [1], "max_atoms": 3, "rotate": False})

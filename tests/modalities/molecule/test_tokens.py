@@ -118,6 +118,6 @@ def test_a_vector_that_points_the_wrong_way_is_drawn_back() -> None:
 
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match="lack max_atoms"):
-        MoleculeModality({"elements": [1]})
+        get_modality("molecule", {"elements": [1]})
     with pytest.raises(ValueError, match="unknown molecule settings"):
-        MoleculeModality({**ORGANIC, "atoms": 3})
+        get_modality("molecule", {**ORGANIC, "atoms": 3})
