@@ -10,10 +10,20 @@ from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
+from openunite.evaluation.card import CARD_VERSION, load_card
 from openunite.files import write_text
 from openunite.progress import say
 from openunite.reporting.page import Card, Page, Part, Picture, Result, Table, Values, shown
-from openunite.reporting.tables import by_reason, card_of, defined, headlines, metric_tables
+from openunite.reporting.tables import (
+    by_reason,
+    card_of,
+    defined,
+    headlines,
+    metric_table,
+    notes,
+    other_metrics,
+    protocol_of,
+)
 from openunite.runs import Run, load_pipeline, weights_checksums
 from openunite.task import Task, get_task
 from openunite.training.config import RunConfig, load_config
@@ -34,6 +44,7 @@ _CURVES_CAPTION = (
     "latents have collapsed."
 )
 _MAX_PREVIEWS = 4
+_RUN_CARD = "card.json"  # of `train`, whose metrics are those of the run
 _REMEDY = "remove it or write it again"
 
 
@@ -61,7 +72,7 @@ def run_page(run: Path) -> str:
     task = get_task(config.modality)
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
     paths = [path for kind in ("*card*.json", "sweep*.json") for path in sorted(run.glob(kind))]
-    cards = {path.name: _json(path) for path in paths}
+    cards = {path.name: _json(path) for path in paths if path.name != _RUN_CARD}
     results, left_out = _results(run / "analysis" / "analysis.json")
     other_pictures = [x for x in sorted(run.glob("*.png")) if x.name not in (*_PICTURES, _CURVES)]
     curves = [run / _CURVES] if (run / _CURVES).is_file() else []
@@ -72,7 +83,6 @@ def run_page(run: Path) -> str:
         warnings=list(_warnings(metrics, results)),
         parts=_parts(run, task, metrics),
         other_pictures=[Picture.load(path, path.name) for path in other_pictures],
-        metrics=metrics,
         cards=_cards(run, cards),
         commands=_commands(task.measuring(config, run), cards),
         curves=[Picture.load(path, _CURVES_CAPTION, chart=True) for path in curves],
@@ -124,32 +134,47 @@ def _part(name: str, folder: Path, metrics: Values) -> Part:
     pictures = [Picture.load(path, caption) for path, caption in paths.items() if path.is_file()]
     text = folder / "report.txt"
     text_report = _read(text) if text.is_file() else ""
-    return Part(name, pictures, headlines(metrics), metric_tables(metrics), text_report)
+    path = folder / _RUN_CARD
+    card = load_card(path) if path.is_file() else None
+    tables, rest = [], other_metrics(card, metrics)
+    if card is not None:
+        tables = [metric_table(card, "Metrics with their errors")]
+    return Part(
+        name=name,
+        pictures=pictures,
+        tiles=headlines(card) if card else [],
+        tables=[*tables, rest],
+        notes=list(notes(card)) if card else [],
+        text=text_report,
+    )
 
 
 def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
     """Cards and sweeps, with a warning on those whose model has other weights than the run now."""
     cards = []
-    own: dict[str, str | None] = {}
+    own: dict[str, tuple[str, str] | None] = {}
     for name, value in values.items():
-        card, model = card_of(name, value), value.get("model")
-        if isinstance(model, dict) and "checksum" in model:
-            kind = "raw" if model.get("weights") == "raw" else "ema"
-            own.setdefault(kind, _checksum(run, kind))
-            if own[kind] not in (None, model["checksum"]):
-                text = f"{name} was measured with other weights than this run has now."
-                card = replace(card, warnings=[text, *card.warnings])
+        if value.get("card_version") != CARD_VERSION:
+            cards.append(card_of(name, value))
+            continue
+        found = load_card(run / name)
+        card, model = protocol_of(name, found), found.model
+        kind = "raw" if model.weights == "raw" else "ema"
+        own.setdefault(kind, _checksums(run, kind))
+        if own[kind] not in (None, (model.encoder, model.decoder)):
+            text = f"{name} was measured with other weights than this run has now."
+            card = replace(card, warnings=[text, *card.warnings])
         cards.append(card)
     return cards
 
 
-def _checksum(run: Path, weights: str) -> str | None:
-    """The checksum of the run's model as a card has it, None if the model cannot be loaded."""
+def _checksums(run: Path, weights: str) -> tuple[str, str] | None:
+    """Checksums of the run's model as a card has them, None if the model cannot be loaded."""
     try:
         pipeline = load_pipeline(str(run), weights)
     except (OSError, ValueError, RuntimeError, SafetensorError):  # missing or damaged
         return None
-    return "".join(weights_checksums(pipeline))
+    return weights_checksums(pipeline)
 
 
 def _commands(commands: Mapping[str, str], cards: Collection[str]) -> list[str]:

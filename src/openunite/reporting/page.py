@@ -71,6 +71,7 @@ class Part:
     pictures: Sequence[Picture]
     tiles: Sequence[tuple[str, str, str]]  # each a label, a number and a note
     tables: Sequence[Table]
+    notes: Sequence[str]  # explain the metrics
     text: str  # the tables as a text file has them
 
 
@@ -101,7 +102,6 @@ class Page:
     warnings: Sequence[str]
     parts: Sequence[Part]  # the run itself comes first and has no name
     other_pictures: Sequence[Picture]
-    metrics: Values
     cards: Sequence[Card]
     commands: Sequence[str]  # those that measure what no card holds
     curves: Sequence[Picture]
