@@ -73,9 +73,25 @@ def crystal_report(
     found, real = crystal_validity(samples), crystal_validity(reference)
     counts: Flat = {"num_samples": len(samples), "num_reference": len(reference)}
     counts |= {} if train is None else {"num_train": len(train)}
+    columns = _columns(samples, reference, found, real, train)
+    if reconstructions is not None:
+        counts["num_reconstructions"] = len(reconstructions)
+        outputs = crystal_validity(reconstructions)
+        columns["reconstructions"] = _reconstruction(reconstructions, reference, outputs, real)
+    return CrystalReport(columns, counts)
+
+
+def _columns(
+    samples: Sequence[Structure],
+    reference: Sequence[Structure],
+    found: CrystalValidity,
+    real: CrystalValidity,
+    train: Sequence[Structure] | None,
+) -> dict[str, Column]:
+    """The columns of samples and of real crystals."""
     valid = _chosen(samples, found.overall)
     valid_twins = _chosen(reference, real.overall & _spaced(len(samples), len(reference)))
-    columns: dict[str, Column] = {
+    columns = {
         "samples": _validity(found) | _variety(valid, train),
         "real": _validity(real) | _variety(valid_twins, train),
     }
@@ -83,11 +99,7 @@ def crystal_report(
     first, rest = (_chosen(reference, x) for x in (real.overall & half, real.structural & ~half))
     columns["samples"] |= _distances(valid, _chosen(reference, real.structural))
     columns["real"] |= _distances(first, rest)
-    if reconstructions is not None:
-        counts["num_reconstructions"] = len(reconstructions)
-        outputs = crystal_validity(reconstructions)
-        columns["reconstructions"] = _reconstruction(reconstructions, reference, outputs, real)
-    return CrystalReport(columns, counts)
+    return columns
 
 
 def _check_sets(
