@@ -5,10 +5,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from openunite.flow.sampling import SOLVERS
+
 from openunite.catalog import MODALITIES
 from openunite.data.readers import READERS
 from openunite.evaluation.images.features import EXTRACTORS
-from openunite.flow.sampling import SOLVERS
 
 HOME = Path(__file__).parents[1]
 PACKAGE = HOME / "src" / "openunite"
