@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from openunite.verbs.sweep import sweep
 from tests.conftest import make_models, perturb
 from torch import Tensor
 
