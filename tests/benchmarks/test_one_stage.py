@@ -41,13 +41,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_part_of_the_grid_that_says_most_comes_first(tmp_path: Path) -> None:
-    entries = entries_of([96, 48], [600, 4800, 2400, 1200], [0, 1, 2], tmp_path)
-    assert len(entries) == 72
-    assert list(dict.fromkeys((e.width, e.steps) for e in entries)) == list(ORDER)
-    named = [(e.cell.variant.name, e.cell.seed) for e in entries[:9]]
-    assert named == [(variant, seed) for seed in (0, 1, 2) for variant in VARIANTS]
+    entries = entries_of([96, 48], [600, 4800, 2400, 1200], [0], tmp_path)
+    assert [(e.width, e.steps) for e in entries[::3]] == list(ORDER)
     others = entries_of([16, 48], [600, 10], [0], tmp_path)
     assert [(e.width, e.steps) for e in others[::3]] == [(48, 600), (16, 10), (48, 10), (16, 600)]
+
+
+def test_every_variant_is_trained_before_the_next_seed(tmp_path: Path) -> None:
+    entries = entries_of([48], [600], [2, 0], tmp_path)
+    named = [(e.cell.variant.name, e.cell.seed) for e in entries]
+    assert named == [(variant, seed) for seed in (2, 0) for variant in VARIANTS]
 
 
 def test_each_number_of_steps_is_a_run_of_its_own(tmp_path: Path) -> None:
