@@ -78,14 +78,18 @@ def entries_of(
     variants = grid("full", VARIANTS)
     return [
         Entry(width, count, cell)
-        for width, count in sorted(product(widths, steps), key=_rank)
+        for width, count in sizes(widths, steps)
         for cell in plan(variants, seeds, base(width, count), output / f"width{width}-steps{count}")
     ]
 
 
-def _rank(size: tuple[int, int]) -> tuple[int, int]:
-    width, steps = size
-    return (ORDER.index(size) if size in ORDER else len(ORDER), width * steps)
+def sizes(widths: Sequence[int], steps: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of width and steps in the order of training: those of `ORDER`, then by cost."""
+
+    def rank(size: tuple[int, int]) -> tuple[int, int]:
+        return ORDER.index(size) if size in ORDER else len(ORDER), size[0] * size[1]
+
+    return sorted(product(widths, steps), key=rank)
 
 
 def base(width: int, steps: int) -> RunConfig:
