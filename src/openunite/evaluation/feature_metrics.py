@@ -120,9 +120,7 @@ def _chunks(points: Tensor) -> tuple[Tensor, ...]:
     return points.split(_CHUNK)
 
 
-def nearest(
-    points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]
-) -> Float[Tensor, " n"]:
+def nearest(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
     """The distance from each point to the nearest of the others, exactly 0 for a copy."""
     parts = []
     for part in _chunks(points.cpu().float()):
