@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
+from openunite.evaluation.measured import vocabulary
 from openunite.files import write_text
 from openunite.progress import say
 from openunite.reporting.page import Card, Page, Part, Picture, Result, Table, Values, shown
@@ -112,19 +113,21 @@ def _parts(run: Path, task: Task, metrics: Values) -> list[Part]:
     """The run, and its parts, whose names lead the names of their metrics."""
     folders = {f"{name}_": run / name for name in task.parts if (run / name).is_dir()}
     own = {name: x for name, x in metrics.items() if not name.startswith(tuple(folders))}
-    parts = [_part("", run, own)]
+    parts = [_part("", run, own, task.things)]
     for lead, folder in folders.items():
         found = {k.removeprefix(lead): x for k, x in metrics.items() if k.startswith(lead)}
-        parts.append(_part(folder.name.capitalize(), folder, found))
+        parts.append(_part(folder.name.capitalize(), folder, found, folder.name))
     return parts
 
 
-def _part(name: str, folder: Path, metrics: Values) -> Part:
+def _part(name: str, folder: Path, metrics: Values, things: str) -> Part:
+    """Pictures, metrics and text of a folder that evaluates things of one kind."""
     paths = {folder / file: caption for file, caption in _PICTURES.items()}
     pictures = [Picture.load(path, caption) for path, caption in paths.items() if path.is_file()]
     text = folder / "report.txt"
     text_report = _read(text) if text.is_file() else ""
-    return Part(name, pictures, headlines(metrics), metric_tables(metrics), text_report)
+    tables = metric_tables(metrics, vocabulary(things))
+    return Part(name, pictures, headlines(metrics), tables, text_report)
 
 
 def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:

@@ -115,7 +115,7 @@ class Page:
     def html(self) -> str:
         """The whole file. Every text is escaped, and control characters become visible."""
         environment = Environment(
-            loader=PackageLoader("openunite", "report"),
+            loader=PackageLoader("openunite", "reporting"),
             autoescape=True,
             finalize=lambda x: x if isinstance(x, Markup) else printable(str(x), keep="\n\t"),
             undefined=StrictUndefined,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from openunite.evaluation.measured import Vocabulary
 from openunite.reporting.page import UNDEFINED, Card, Table, Values, shown
 from openunite.training.config import flatten
 
@@ -59,18 +60,23 @@ def headlines(metrics: Values) -> list[tuple[str, str, str]]:
     return tiles[:_MAX_TILES]
 
 
-def metric_tables(metrics: Values) -> list[Table]:
-    """Metrics of samples beside those of real data where both exist; then all others."""
+def metric_tables(metrics: Values, known: Vocabulary) -> list[Table]:
+    """Metrics of samples beside those of real data where both exist; then all others.
+
+    `known` metrics go by their labels.
+    """
+    labels = {row.name: row.label for row in known.metrics if "{" not in row.label}
     rest = {name for name in metrics if not name.endswith(("_se", "_of"))}
     rows = []
     for stem in [name.removeprefix("sample_") for name in metrics if name.startswith("sample_")]:
         if {f"sample_{stem}", f"real_{stem}"} <= rest:
             names = [[f"{lead}{stem}" for lead in leads] for leads in _COLUMNS.values()]
             rest.difference_update(*names)
-            rows.append([stem.replace("_", " "), *(_first(metrics, column) for column in names)])
+            label = labels.get(stem, stem.replace("_", " "))
+            rows.append([label, *(_first(metrics, column) for column in names)])
     width = 4 if any(row[3] != "" for row in rows) else 3  # some runs have no reconstructions
-    label = "Samples beside real, held-out ones, with standard errors"
-    beside = Table(label, [row[:width] for row in rows], ("", *_COLUMNS)[:width])
+    title = "Samples beside real, held-out ones, with standard errors"
+    beside = Table(title, [row[:width] for row in rows], ("", *_COLUMNS)[:width])
     others = [
         (_WORDS.get(name, name.removeprefix("num_").replace("_", " ")), _first(metrics, [name]))
         for name in metrics
