@@ -55,5 +55,8 @@ class Registry:
     def _unknown(self, name: str) -> str:
         known, kind = self.names(), self.group.rpartition(".")[2]
         nearest = get_close_matches(name, known, 1, cutoff=0.0)
-        hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
-        return f"expected one of the {kind} {', '.join(known)}, got {name!r}{hint}"
+        hint = f"the nearest is {nearest[0]!r}, or " if nearest else ""
+        return (
+            f"expected one of the {kind} {', '.join(known)}, got {name!r}; {hint}install the "
+            f"package that adds {name!r}"
+        )

@@ -176,9 +176,7 @@ class ArrayTask(Task):
             found = True
             yield name, unlabeled(item)
         if not found:
-            raise ValueError(
-                f"this model can take none of the {self.things} in {', '.join(sources)}"
-            )
+            raise ValueError(f"this model takes none of the {self.things} in {', '.join(sources)}")
 
     def item(self, value: Any) -> Any:
         return unlabeled(value)

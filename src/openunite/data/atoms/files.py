@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, pack
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Skipped
+from openunite.data.readers import reader_of
 from openunite.progress import bar
 
 UNREADABLE = (OSError, EOFError, zlib.error)  # what a broken file may set off
@@ -82,9 +83,16 @@ def kind_of(path: Path) -> str:
     return Path(name.removesuffix(".gz")).suffix
 
 
-def files_in(folder: Path, kinds: Sequence[str]) -> list[Path]:
-    """Files of these kinds in and below a folder, sorted by path; hidden entries are ignored."""
-    return [path for path in _walk(folder) if kind_of(path) in kinds]
+def files_in(folder: Path, kinds: Sequence[str], *things: str) -> list[Path]:
+    """Files of these kinds in and below a folder, sorted by path; hidden entries are ignored.
+
+    Readers of other packages add the files that they know of the `things`.
+    """
+    return [
+        path
+        for path in _walk(folder)
+        if kind_of(path) in kinds or any(reader_of(path, name) for name in things)
+    ]
 
 
 def split_of(files: Sequence[Path], folder: Path) -> list[int] | None:

@@ -33,11 +33,13 @@ from openunite.data.atoms.files import (
     text_of,
     unzipped,
 )
+from openunite.data.atoms.foreign import read_foreign
 from openunite.data.atoms.lattice import cell_from_parameters
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.packaged import PACKAGED
 from openunite.data.holdout import Skipped
+from openunite.data.readers import reader_of, readers_of
 from openunite.progress import bar
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
@@ -83,7 +85,7 @@ def read_crystals(
     if kind_of(path) == ".zip":
         with unzipped(path) as folder:
             return replace(_read_folder(folder, max_e_above_hull, progress), name=path.stem)
-    if kind_of(path) not in KINDS:
+    if kind_of(path) not in KINDS and reader_of(path, "crystals") is None:
         raise ValueError(
             f"expected crystals as {', '.join(KINDS)}, .npz or .zip, got {path}; convert the file "
             f"first, for instance: ase convert {path} {path.with_suffix('.extxyz')}"
@@ -105,9 +107,10 @@ def without_tables(files: list[Path]) -> list[Path]:
 
 
 def _read_folder(folder: Path, limit: float | None, progress: bool) -> Reading:
-    files = without_tables(files_in(folder, KINDS))
+    files = without_tables(files_in(folder, KINDS, "crystals"))
+    kinds = (*KINDS, *readers_of("crystals"))
     read = partial(_read_file, limit=limit, progress=False)
-    return collect_files(folder, KINDS, files, read, "crystals", np.float64, progress)
+    return collect_files(folder, kinds, files, read, "crystals", np.float64, progress)
 
 
 def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
@@ -117,8 +120,11 @@ def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Stru
             yield from _read_csv(path, limit, progress)
             return
         _refuse_limit(str(path), limit)
+        reader = reader_of(path, "crystals")
         if kind == ".cif":
             found: Iterable[Structure | Skipped] = read_cif(text_of(path), path.name)
+        elif kind not in KINDS and reader is not None:
+            found = read_foreign(reader, path)
         else:
             found = read_xyz(path)
         for item in found:

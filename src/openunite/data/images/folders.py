@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from openunite.data.images.formats import converted, is_image, suffixes
 from openunite.data.images.sources import (
-    SUFFIXES,
     Classes,
     Ledger,
     Source,
@@ -50,7 +50,9 @@ class FileItems:
         return f"{state.st_size}-{state.st_mtime_ns}"
 
     def read(self, i: int) -> bytes:
-        return read_file(self.root / self.names[i])
+        path = self.root / self.names[i]
+        found = converted(path)
+        return read_file(path) if found is None else found
 
 
 def read_folder(root: Path) -> Source:
@@ -90,6 +92,16 @@ def read_folder(root: Path) -> Source:
 def image_files(folder: Path) -> list[Path]:
     """Images in and below `folder`, sorted, by the rules of `read_folder`: what `train` takes."""
     return [Path(name) for name in _images_below(folder.resolve(), str(folder), Ledger())]
+
+
+def input_files(names: Sequence[str]) -> list[Path]:
+    """Files as given, whatever their suffix, and images in and below folders."""
+    files: list[Path] = []
+    for path in map(Path, names):
+        files += image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"no images in {', '.join(names)}; expected {suffixes()}")
+    return files
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -198,7 +210,7 @@ def count_files(folder: Path, ledger: Ledger, used: Collection[Path] = ()) -> No
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not _is_folder(entry)
+    return is_image(entry.name) and not _is_folder(entry)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

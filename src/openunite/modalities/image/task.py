@@ -14,10 +14,10 @@ from torch import Tensor
 from openunite.analysis.base import Analyses
 from openunite.batch import Batch
 from openunite.data.images.dataset import ImageData, open_images
-from openunite.data.images.folders import image_files
+from openunite.data.images.folders import input_files
+from openunite.data.images.formats import converted
 from openunite.data.images.look import ImageSummary, inspect_images
 from openunite.data.images.pixels import BadImage, open_image
-from openunite.data.images.sources import SUFFIXES
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.feature_sets import choose
@@ -176,10 +176,11 @@ class ImageTask(Task):
         self, pipeline: ImagePipeline, sources: Sequence[str], tell: Tell
     ) -> Iterator[tuple[str, Image.Image]]:
         """Files as given, whatever their suffix, and images in and below folders."""
-        files, found = _files(sources), False
+        files, found = input_files(sources), False
         for file in bar(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
             try:
-                image = open_image(file.read_bytes())
+                content = converted(file)
+                image = open_image(file.read_bytes() if content is None else content)
             except (OSError, BadImage) as error:
                 tell(str(file), str(error))
                 continue
@@ -294,13 +295,3 @@ def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Imag
         return image_grid(samples[: _SHOWN**2], columns=_SHOWN)
     rows = [samples[c::classes][:_SHOWN] for c in range(classes)]
     return class_grid(torch.stack(rows), class_names[:classes])
-
-
-def _files(names: Sequence[str]) -> list[Path]:
-    """Files as given, whatever their suffix, and images in and below folders."""
-    files: list[Path] = []
-    for path in map(Path, names):
-        files += image_files(path) if path.is_dir() else [path]
-    if not files:
-        raise FileNotFoundError(f"no images in {', '.join(names)}; expected {sorted(SUFFIXES)}")
-    return files

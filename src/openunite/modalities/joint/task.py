@@ -10,6 +10,7 @@ import numpy as np
 from openunite.data.atoms.dataset import AtomData
 from openunite.data.atoms.files import files_in
 from openunite.data.atoms.files import kind_of as suffix_of
+from openunite.data.atoms.foreign import read_foreign
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.readers import KINDS as CRYSTALS
@@ -18,6 +19,7 @@ from openunite.data.holdout import Skipped
 from openunite.data.joint import JointData, open_joint
 from openunite.data.molecules.readers import KINDS as MOLECULES
 from openunite.data.molecules.readers import read_molecules
+from openunite.data.readers import Reader, reader_of
 from openunite.drawing.structures import structure_grid
 from openunite.modalities.atoms.files import check_kinds, records_of
 from openunite.modalities.atoms.task import (
@@ -114,11 +116,13 @@ class JointTask(AtomTask):
         path = Path(source)
         files = [path]
         if path.is_dir():
-            files = without_tables(files_in(path, (*CRYSTALS, *MOLECULES)))
+            files = without_tables(files_in(path, (*CRYSTALS, *MOLECULES), *CLASS_NAMES))
         for file in files:
             suffix = suffix_of(file)
             if suffix in CRYSTALS and suffix in MOLECULES:
                 yield from read_xyz(file)
+            elif suffix not in (*CRYSTALS, *MOLECULES) and (reader := _reader_of(file)):
+                yield from read_foreign(reader, file)
             else:
                 read = read_crystals if suffix in CRYSTALS else read_molecules
                 yield from records_of(read(file))
@@ -130,6 +134,11 @@ class JointTask(AtomTask):
 
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
         raise NotImplementedError  # each kind is evaluated as it is alone
+
+
+def _reader_of(file: Path) -> Reader | None:
+    """A reader of another package for molecules or crystals."""
+    return next(filter(None, (reader_of(file, kind) for kind in CLASS_NAMES)), None)
 
 
 def as_kind(kind: str, drawn: Drawn) -> Drawn:
