@@ -116,7 +116,9 @@ def trainer_of(folder: Path, **changes: Any) -> Trainer:
 
 
 def pipeline_of(model: Any) -> ImagePipeline:
-    return ImagePipeline(model["encoder"].eval(), model["decoder"].eval(), PLAIN.change(num_inference_steps=2))
+    return ImagePipeline(
+        model["encoder"].eval(), model["decoder"].eval(), PLAIN.change(num_inference_steps=2)
+    )
 
 
 def test_latents_and_what_is_generated_in_them_stay_bit_for_bit(tmp_path: Path) -> None:
