@@ -47,7 +47,9 @@ pytestmark = pytest.mark.slow
 
 
 def line(numbers: list[int], positions: np.ndarray) -> str:
-    return " ".join(f"{n} {x:.4f} {y:.4f} {z:.4f}" for n, (x, y, z) in zip(numbers, positions))
+    return " ".join(
+        f"{n} {x:.4f} {y:.4f} {z:.4f}" for n, (x, y, z) in zip(numbers, positions, strict=True)
+    )
 
 
 @pytest.fixture(scope="module")

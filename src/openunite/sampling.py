@@ -137,7 +137,7 @@ class Sampling:
         Options of the solver go by their own names (`eta=0.5`); another solver starts from its
         defaults. ValueError for a name that is no setting, with the nearest one.
         """
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: _plain(value) for name, value in given.items() if value is not None}
         own = {f.name for f in fields(self)}
         solver = given.get("solver", self.solver)
         options = dict(self.options) if solver == self.solver else {}
@@ -152,8 +152,8 @@ class Sampling:
                     f"the nearest is {nearest!r}"
                 )
             options[name] = given.pop(name)
-        if "guidance_interval" in given:
-            given["guidance_interval"] = tuple(given["guidance_interval"])
+        if isinstance(ends := given.get("guidance_interval"), list | tuple):
+            given["guidance_interval"] = tuple(map(_plain, ends))
         return replace(self, **given, options=options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,6 +180,11 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("guidance_interval"), list):
         found["guidance_interval"] = tuple(found["guidance_interval"])
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy or PyTorch as Python's own."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
 
 
 def _check(name: str, value: Any, low: float, high: float) -> None:

@@ -105,6 +105,13 @@ class SavedPipeline(DiffusionPipeline):
         _refuse(options.keys() - {*_DOWNLOAD})
         return str(find_folder(pretrained_model_name, **options))
 
+    def enable_sequential_cpu_offload(self, *given: Any, **options: Any) -> None:
+        """ValueError: layers here use each other's weights, which cannot move one by one."""
+        raise ValueError(
+            "the layers of this pipeline cannot move one by one; call enable_model_cpu_offload, "
+            "which moves the encoder and the decoder"
+        )
+
 
 def _refuse(unknown: set[str]) -> None:
     if unknown:

@@ -33,7 +33,7 @@ def find_faults(
     faults = [_count_fault(size, min_atoms, max_atoms) for size in structures.sizes.tolist()]
     _mark(faults, structures, _wrong_elements(structures, elements), elements)
     if structures.cells is not None:
-        for i, fault in enumerate(_cell_faults(structures.cells)):
+        for i, fault in enumerate(cell_faults(structures.cells)):
             faults[i] = faults[i] or fault
     for i in np.flatnonzero(~_finite(structures)).tolist():
         faults[i] = faults[i] or "has coordinates that are not finite numbers"
@@ -49,7 +49,7 @@ def find_faults(
 def sound_rows(structures: StructureArrays) -> Ints:
     """Crystals whose positions are finite and whose cells have a volume."""
     assert structures.cells is not None
-    faults = _cell_faults(structures.cells)
+    faults = cell_faults(structures.cells)
     return np.flatnonzero(_finite(structures) & np.array([not fault for fault in faults], bool))
 
 
@@ -132,7 +132,8 @@ def _extents(structures: StructureArrays) -> Floats:
     return found
 
 
-def _cell_faults(cells: Floats) -> list[str]:
+def cell_faults(cells: Floats) -> list[str]:
+    """One sentence on each cell (S, 3, 3), "" if there is nothing wrong."""
     finite = np.isfinite(cells).reshape(-1, 9).all(axis=1)
     volumes = np.abs(np.linalg.det(np.where(finite.reshape(-1, 1, 1), cells, 0.0)))
     faults = [""] * len(cells)

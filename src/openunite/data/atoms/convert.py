@@ -188,18 +188,28 @@ def _rdkit() -> tuple[Any, Any]:
     return Chem, BlockLogs
 
 
+def is_structure(item: Any) -> bool:
+    """Whether this is one structure that `structure_of` takes; some of them can be iterated."""
+    return isinstance(item, Structure | str) or _package(item) in _KNOWN
+
+
 def structure_of(item: Any) -> Structure:
     """A `Structure` from one of ASE, RDKit or pymatgen, told apart by the package of its class.
 
-    TypeError for anything else, ValueError for what cannot be taken.
+    ValueError for anything else, and for what cannot be taken.
     """
     if isinstance(item, Structure):
         return item
-    package = type(item).__module__.partition(".")[0]
-    known = {"ase": from_ase, "rdkit": from_rdkit, "pymatgen": from_pymatgen}
-    if package not in known:
-        raise TypeError(
+    if _package(item) not in _KNOWN:
+        raise ValueError(
             f"expected ASE Atoms, RDKit molecules or pymatgen structures, got a "
-            f"{type(item).__name__} of {package}"
+            f"{type(item).__name__} of {_package(item)}"
         )
-    return known[package](item)
+    return _KNOWN[_package(item)](item)
+
+
+def _package(item: Any) -> str:
+    return type(item).__module__.partition(".")[0]
+
+
+_KNOWN = {"ase": from_ase, "rdkit": from_rdkit, "pymatgen": from_pymatgen}

@@ -22,6 +22,8 @@ class CrystalPipeline(AtomPipeline):
     `is_finite` is False, metrics count it invalid, and it cannot be written.
     """
 
+    periodic = True
+
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
         rows = np.arange(len(structures))
         return crystal_dataset(reduce_cells(pack(structures), rows), rows, self.elements)
