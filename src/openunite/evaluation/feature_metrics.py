@@ -122,9 +122,9 @@ def _chunks(points: Tensor) -> tuple[Tensor, ...]:
 
 def nearest(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
     """The distance from each point to the nearest of the others, exactly 0 for a copy."""
-    parts = []
+    parts, others = [], others.cpu().float()
     for part in _chunks(points.cpu().float()):
-        closest = others[torch.cdist(part, others.float()).argmin(1)]  # rounded distances
+        closest = others[torch.cdist(part, others).argmin(1)]  # cdist rounds
         parts.append((part.double() - closest.double()).norm(dim=1))
     return torch.cat(parts)
 

@@ -4,7 +4,7 @@ Each is a ratio of two sums over all images, divided by the same ratio of real i
 real images have.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +62,7 @@ SEAMS = PixelMetric(
     applies=lambda shape, patch: 1 < patch < max(shape[1:]),
 )
 ALPHA = PixelMetric(
-    *("alpha", "partly clear", "neither"),
+    *("partly_clear", "partly clear", "neither"),
     words="Share of pixels with alpha between 2 and 98 % over that of real images; 1 is as many",
     form="{:.3f}",
     compute=alpha_terms,
@@ -71,28 +71,13 @@ ALPHA = PixelMetric(
 PIXEL_METRICS = (SEAMS, ALPHA)
 
 
-def compare_pixels(
-    found: Iterable[Tensor],
-    real: Iterable[Tensor],
-    patch: int,
-    metrics: Sequence[PixelMetric] = PIXEL_METRICS,
-) -> dict[str, Measured]:
-    """Every pixel metric that applies to batches of images (B, C, H, W), bytes or in [0, 1].
-
-    One that real images have nothing of to compare with is left out.
-    """
-    return divide(pixel_ratios(found, patch, metrics), pixel_ratios(real, patch, metrics))
-
-
-def divide(found: dict[str, float], real: dict[str, float]) -> dict[str, Measured]:
-    """The ratios of a set over those of real images, where these are not 0."""
-    return {name: Measured(found[name] / real[name]) for name in found if real.get(name)}
-
-
 def pixel_ratios(
     batches: Iterable[Tensor], patch: int, metrics: Sequence[PixelMetric] = PIXEL_METRICS
 ) -> dict[str, float]:
-    """The ratio of every pixel metric that applies, not yet divided by that of real images."""
+    """The ratio of every pixel metric that applies to batches (B, C, H, W), bytes or in [0, 1].
+
+    `over_real` divides it by that of real images.
+    """
     sums: dict[str, Tensor] = {}
     for batch in batches:
         images = batch.float() / 255.0 if batch.dtype == torch.uint8 else batch.float()
@@ -101,3 +86,8 @@ def pixel_ratios(
                 terms = metric.compute(images.cpu(), patch).double().sum(0)
                 sums[metric.name] = sums.get(metric.name, torch.zeros(2)) + terms
     return {name: float(a / b) for name, (a, b) in sums.items() if b > 0.0}
+
+
+def over_real(found: Mapping[str, float], real: Mapping[str, float]) -> dict[str, Measured]:
+    """The metrics of a set; without those that real images have nothing of to compare with."""
+    return {name: Measured(found[name] / real[name]) for name in found if real.get(name)}

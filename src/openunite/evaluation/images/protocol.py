@@ -5,7 +5,7 @@ yardsticks come with them: other real images (of the training split), and slight
 images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from openunite.evaluation.images.feature_sets import features_of
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import box_blur3
+from openunite.evaluation.images.pixels import over_real, pixel_ratios
 from openunite.evaluation.images.table import (
     ACCURACY,
     FD,
@@ -24,7 +25,7 @@ from openunite.evaluation.images.table import (
     RECONSTRUCTION_FD,
     ImageMetrics,
 )
-from openunite.evaluation.measured import Measured
+from openunite.evaluation.measured import Columns, Measured
 from openunite.progress import bar
 
 Reconstruct = Callable[[Tensor], Tensor]  # images (B, C, H, W) in [0, 1] -> the same
@@ -55,12 +56,14 @@ def evaluate_images(
     extractor: Extractor | None = None,
     num_samples: int = 1000,
     batch_size: int = BATCH_SIZE,
+    patch_size: int = 1,
 ) -> ImageEvaluation:
     """Reconstruct the test images, draw `num_samples` class-balanced samples, measure both.
 
     Guided and unguided samples start from the same seeds, so they differ by guidance alone.
     `num_classes` 0 is an unconditional model: no guided samples, no accuracies. Otherwise the
-    classes must be those of the extractor. Without an extractor only pixels are compared.
+    classes must be those of the extractor. Without an extractor only pixels are compared; for
+    seams, `patch_size` is the side of the model's patches.
     """
     real = _unit_range(test_images, "test_images")
     other_real = _unit_range(train_images, "train_images")
@@ -71,21 +74,36 @@ def evaluate_images(
         sets["guided"] = sets["unguided"]
         if guidance_scale != NO_GUIDANCE:
             sets["guided"] = _sample_all(sample, labels, guidance_scale, batch_size)
-    pixels = _pixels(outputs, real)
-    columns = {"reconstructions": pixels}
+    columns = {"reconstructions": _errors(outputs, real)}
     if extractor is not None:
         features = partial(features_of, extractor, batch_size=batch_size)
         metrics = ImageMetrics(features(real), num_classes > 0, (FD, ACCURACY))
-        columns = {name: metrics.evaluate(features(each), labels) for name, each in sets.items()}
+        measured = {name: metrics.evaluate(features(each), labels) for name, each in sets.items()}
+        columns = measured | columns
         columns["real images"] = metrics.evaluate(features(other_real), None)
         columns["blurred images"] = metrics.evaluate(features(box_blur3(real)), None)
         columns["reference"] = metrics.only(ACCURACY).evaluate(metrics.reference, test_labels)
         distance = metrics.only(RECONSTRUCTION_FD).evaluate(features(outputs), None)
-        columns["reconstructions"] = distance | pixels
-    return ImageEvaluation(columns, labels, sets, outputs)
+        columns["reconstructions"] = distance | columns["reconstructions"]
+    shown = sets | {"real images": other_real, "reconstructions": outputs}
+    return ImageEvaluation(
+        _with_pixel_metrics(columns, shown, real, patch_size), labels, sets, outputs
+    )
 
 
-def _pixels(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
+def _with_pixel_metrics(
+    columns: Columns, shown: Mapping[str, Tensor], real: Tensor, patch_size: int
+) -> dict[str, dict[str, Measured]]:
+    """Columns with the pixel metrics of the sets of images added."""
+    own = pixel_ratios(real.split(BATCH_SIZE), patch_size)
+    every = {name: dict(column) for name, column in columns.items()}
+    for name, images in shown.items():
+        if found := over_real(pixel_ratios(images.split(BATCH_SIZE), patch_size), own):
+            every[name] = every.get(name, {}) | found
+    return every
+
+
+def _errors(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
     return {
         row.name: Measured(float(row.compute(outputs, real).double().mean())) for row in (L1, PSNR)
     }

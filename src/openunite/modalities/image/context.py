@@ -22,8 +22,9 @@ from openunite.evaluation.images.feature_sets import (
 )
 from openunite.evaluation.images.features import EXTRACTORS, extractor_for, load_extractor
 from openunite.evaluation.images.features.base import Extractor
+from openunite.evaluation.images.pixels import pixel_ratios
 from openunite.evaluation.images.sets import images_in, sample_shards
-from openunite.evaluation.images.table import ImageMetrics
+from openunite.evaluation.images.table import MANIFOLD, MIN_IMAGES, ImageMetrics
 from openunite.evaluation.sections import ModelSection
 from openunite.evaluation.shards import ProcessGroup, Shards, identity
 from openunite.modalities.card import model_section
@@ -33,7 +34,6 @@ from openunite.runs import Run
 from openunite.training.config import MEMORY
 from openunite.training.device import choose_device, on_cpu
 
-MIN_IMAGES = 4  # KID, precision and recall need as many
 MAX_SEED = 2**63
 SWEEP_FRACTION, SWEEP_MIN, SWEEP_MAX = 0.1, 1000, 10_000
 Split = Literal["test", "train", "sweep"]
@@ -128,6 +128,20 @@ class EvaluationContext:
     def metrics(self, reference: Path) -> ImageMetrics:
         """The metrics of sets of images against real images."""
         return ImageMetrics(read_features(reference), self.has_classes)
+
+    def pixel_ratios(self, split: Split) -> dict[str, float]:
+        """The pixel metrics of at most MANIFOLD real images, before the division."""
+        dataset, rows = self.rows(split)
+        chosen = rows[choose(len(rows), MANIFOLD)].split(self.batch_size)
+        return pixel_ratios((dataset.batch(part).data for part in chosen), self._patch)
+
+    def pixels_of(self, shards: Shards) -> dict[str, float]:
+        """The pixel metrics of images in shards, before the division."""
+        return pixel_ratios((shard["images"] for shard in shards.read()), self._patch)
+
+    @property
+    def _patch(self) -> int:
+        return int(self.pipeline.modality.settings.patch_size)
 
     # ---- samples --------------------------------------------------------------------------
 

@@ -285,6 +285,7 @@ def _evaluate(
         num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 are for the picture alone
         guidance_scale=config.sampling.guidance_scale,
         extractor=extractor,
+        patch_size=pipeline.modality.settings.patch_size,
     )
 
 
