@@ -5,8 +5,8 @@ and its reconstruction. `ImageMetrics` computes them for `train`, `evaluate` and
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ from openunite.evaluation.frechet import GaussianStatistics, frechet_distance
 from openunite.evaluation.images.feature_sets import KEPT, FeatureSet, choose
 from openunite.evaluation.images.metrics import SSIM_SIDE, l1, psnr, ssim
 from openunite.evaluation.images.perceptual import MIN_SIDE, Distance
-from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary
+from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary, vocabulary
 
+M = TypeVar("M", bound=Metric)
 MANIFOLD = 10_000  # features that precision, recall and KID take from a larger set
 
 
@@ -154,6 +155,13 @@ NFE = Metric("nfe", "NFE", "lower", "Network evaluations per sample, not countin
 METRICS = (*SET_METRICS, RECONSTRUCTION_FD, *PAIR_METRICS, lpips_metric(None), NFE)
 
 
+def added(kind: type[M]) -> list[M]:
+    """The metrics of this type that other packages add to those of images."""
+    known = {row.name for row in METRICS}
+    rows = vocabulary("images").metrics
+    return [row for row in rows if isinstance(row, kind) and row.name not in known]
+
+
 @dataclass(frozen=True)
 class ImageMetrics:
     """Measures sets of images against a reference.
@@ -163,7 +171,7 @@ class ImageMetrics:
 
     reference: FeatureSet
     has_classes: bool
-    metrics: Sequence[SetMetric] = SET_METRICS
+    metrics: Sequence[SetMetric] = field(default_factory=lambda: (*SET_METRICS, *added(SetMetric)))
 
     def evaluate(self, found: FeatureSet, labels: Tensor | None) -> dict[str, Measured]:
         """Every metric whose needs are met."""
@@ -180,7 +188,7 @@ def _can_compute(metric: SetMetric, sets: Comparison) -> bool:
 
 def pair_metrics(side: int, lpips: Distance | None) -> list[PairMetric]:
     """The pair metrics for images whose shorter side is `side`; LPIPS where it has weights."""
-    rows = [*PAIR_METRICS, *([] if lpips is None else [lpips_metric(lpips)])]
+    rows = [*PAIR_METRICS, *([] if lpips is None else [lpips_metric(lpips)]), *added(PairMetric)]
     return [row for row in rows if side >= row.min_side]
 
 
