@@ -47,9 +47,9 @@ pytestmark = pytest.mark.slow
 
 
 def line(numbers: list[int], positions: np.ndarray) -> str:
-    return " ".join(
-        f"{n} {x:.4f} {y:.4f} {z:.4f}" for n, (x, y, z) in zip(numbers, positions, strict=True)
-    )
+    """Atomic numbers and coordinates, one atom after the other."""
+    rows = np.concatenate([np.array(numbers)[:, None], positions], axis=1)
+    return " ".join(f"{value:.4f}" for value in rows.flatten())
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,6 @@ def done(env: Environment) -> dict[str, Result]:
         "molecules": f"train molecules --data water --output m {short} --max-bad-share 0.1",
         "pairs": "reconstruct m water/b.MOL9 --output pairs.xyz",
         "latents": "encode m water --output m.npz",
-        "joint": f"train joint --data water,salt --output j {short} --max-bad-share 0.1",
-        "both": "encode j water salt --output j.npz",
         "images": f"train images --data pictures --output i {short} --size nano",
         "picture": "reconstruct i pictures/00.px9 --output pair.png",
         "names": "encode i pictures broken.px9 --output i.npz",
@@ -111,12 +109,24 @@ def test_molecules_are_trained_on_and_reconstructed(
     assert np.load(env.work / "m.npz")["num_atoms"].tolist() == [3] * 60
 
 
-def test_a_reader_of_both_kinds_serves_a_joint_run(
-    env: Environment, done: dict[str, Result]
-) -> None:
-    record = json.loads((env.work / "j" / "data.json").read_text())
-    assert record["train_size"] + record["test_size"] == 100
-    assert np.load(env.work / "j.npz")["num_atoms"].tolist() == [3] * 60 + [2] * 40
+def test_a_reader_of_both_kinds_serves_crystals_and_joint_runs(env: Environment) -> None:
+    script = env.work / "both.py"
+    script.write_text(
+        "from openunite.data.crystals.readers import read_crystals\n"
+        "from openunite.data.joint import open_joint\n"
+        "from openunite.modalities.joint.task import JointTask\n"
+        "found = read_crystals('salt')\n"
+        "print(len(found.structures), found.structures.names[2])\n"
+        "data = open_joint('water,salt', max_bad_share=0.1)\n"
+        "print(len(data.molecules.train), len(data.crystals.train), data.elements)\n"
+        "items = [item for folder in ('water', 'salt') for item in JointTask().records(folder)]\n"
+        "print(len(items), sum(getattr(item, 'cell', None) is not None for item in items))\n"
+    )
+    assert env.execute(script).splitlines() == [
+        "40 cells.mol9, record 3",
+        "57 38 (1, 8, 11, 17)",
+        "101 40",
+    ]
 
 
 def test_images_are_trained_on_and_reconstructed(env: Environment, done: dict[str, Result]) -> None:

@@ -69,13 +69,13 @@ VOCABULARIES = Registry(
 def vocabulary(kind: str) -> Vocabulary:
     """The vocabulary of "images", "molecules", "crystals" or another package's kind.
 
-    Empty for an unknown kind: its package may not be installed where a card is read.
+    It includes those whose names continue the kind ("images.sharpness"). It is empty for an unknown
+    kind: the package may not be installed where a card is read.
     """
-    try:
-        known: Vocabulary = VOCABULARIES.get(kind)
-    except ValueError:
-        return Vocabulary()
-    return known
+    names = [x for x in VOCABULARIES.names() if x == kind or x.startswith(f"{kind}.")]
+    parts: list[Vocabulary] = [VOCABULARIES.get(name) for name in names]
+    rows = tuple(row for part in parts for row in part.metrics)
+    return Vocabulary(rows, parts[0].flat) if parts else Vocabulary()
 
 
 def flatten(columns: Columns, prefixes: Mapping[str, str], plain: Collection[str] = ()) -> Flat:

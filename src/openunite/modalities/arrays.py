@@ -15,7 +15,7 @@ from openunite.commands import Evaluate
 from openunite.data.arrays import ArrayData, open_arrays, unlabeled
 from openunite.data.holdout import Holdout
 from openunite.evaluation.card import ProtocolCard, class_counts
-from openunite.evaluation.measured import Columns, Measured, Metric, flatten
+from openunite.evaluation.measured import Columns, Measured, Metric, flatten, vocabulary
 from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
 from openunite.modalities.card import guidance_scale, model_section, protocol_card
 from openunite.pipelines.tensors import TensorPipeline
@@ -139,12 +139,15 @@ class ArrayTask(Task):
         other: np.ndarray,
         test: np.ndarray,
     ) -> Columns:
+        """The metrics of this task, and those that other packages add to its things."""
+        others = [row for row in vocabulary(self.things).metrics if isinstance(row, ArrayMetric)]
+        rows = {row.name: row for row in (*self.metrics, *others)}.values()
         parts = torch.from_numpy(test).split(_AT_ONCE)
         outputs = torch.cat([pipeline.reconstruct(part) for part in parts]).cpu().numpy()
         error = Measured(float(np.abs(outputs - test).mean()), total=len(test))
         return {
-            "samples": {row.name: row.compute(drawn, real) for row in self.metrics},
-            "real": {row.name: row.compute(other, real) for row in self.metrics},
+            "samples": {row.name: row.compute(drawn, real) for row in rows},
+            "real": {row.name: row.compute(other, real) for row in rows},
             "reconstructions": {"mean_absolute_error": error},
         }
 

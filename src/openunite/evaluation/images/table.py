@@ -6,8 +6,8 @@ and its reconstruction, a pixel metric (`pixels.py`) at the pixels of a set and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,8 +29,9 @@ from openunite.evaluation.images.feature_sets import KEPT, FeatureSet, choose
 from openunite.evaluation.images.metrics import SSIM_SIDE, l1, psnr, ssim
 from openunite.evaluation.images.perceptual import MIN_SIDE, Distance
 from openunite.evaluation.images.pixels import ALPHA, PIXEL_METRICS, SEAMS
-from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary
+from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary, vocabulary
 
+M = TypeVar("M", bound=Metric)
 MIN_IMAGES = 4  # KID, precision and recall need as many of each set
 MANIFOLD = 10_000  # features that precision, recall and KID take from a larger set
 
@@ -193,6 +194,13 @@ METRICS = (
 )
 
 
+def added(kind: type[M]) -> list[M]:
+    """The metrics of this type that other packages add to those of images."""
+    known = {row.name for row in METRICS}
+    rows = vocabulary("images").metrics
+    return [row for row in rows if isinstance(row, kind) and row.name not in known]
+
+
 @dataclass(frozen=True)
 class ImageMetrics:
     """Measures sets of images against a reference.
@@ -202,7 +210,7 @@ class ImageMetrics:
 
     reference: FeatureSet
     has_classes: bool
-    metrics: Sequence[SetMetric] = SET_METRICS
+    metrics: Sequence[SetMetric] = field(default_factory=lambda: (*SET_METRICS, *added(SetMetric)))
     train: FeatureSet | None = None
 
     def only(self, *metrics: SetMetric) -> "ImageMetrics":
@@ -238,7 +246,7 @@ def _has_enough(metric: SetMetric, sets: Comparison) -> bool:
 
 def pair_metrics(side: int, lpips: Distance | None) -> list[PairMetric]:
     """The pair metrics for images whose shorter side is `side`; LPIPS where it has weights."""
-    rows = [*PAIR_METRICS, *([] if lpips is None else [lpips_metric(lpips)])]
+    rows = [*PAIR_METRICS, *([] if lpips is None else [lpips_metric(lpips)]), *added(PairMetric)]
     return [row for row in rows if side >= row.min_side]
 
 
