@@ -84,7 +84,7 @@ OBJECTIVES = (
         origin="the run of the autoencoder",
     ),
     ObjectiveKind(
-        "A decoder trained on against a discriminator, the rest as it was",
+        "A decoder trained further against a discriminator, the rest as it was",
         "decoder",
         ("shared", "separate", "posterior"),
         ("decoder",),
