@@ -25,14 +25,14 @@ def parse(arguments: list[str] | None = None) -> Command:
     if given[:1] == ["evaluate"] and given[1:2] in (["molecules"], ["crystals"]):
         return _parse(Score, "evaluate", given[1:])  # files, not a model: options of their own
     if given and given[0] in COMMANDS:
-        return _parse(COMMANDS[given[0]], *given[:1], given[1:])
+        return _parse(COMMANDS[given[0]], given[0], given[1:])
     if given[:1] in (["-h"], ["--help"]):
         print(overview(COMMANDS))
         sys.exit(0)
     kinds = tuple(
         Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
     )
-    return tyro.cli(Union[kinds], prog="openunite", args=given)  # type: ignore[call-overload, no-any-return]  # noqa: UP007
+    return tyro.cli(Union[kinds], prog="openunite", args=given)  # type: ignore[call-overload]  # noqa: UP007
 
 
 def _parse(kind: type[Command], name: str, given: list[str]) -> Command:
@@ -58,7 +58,7 @@ def _gathered(given: list[str]) -> list[str]:
 
     Exits with 2 for an option that has become a field of the settings.
     """
-    kept, assigned, target = list[str](), list[str](), list[str]()
+    kept, assigned = list[str](), list[str]()
     target = kept
     for place, argument in enumerate(given):
         option, separator, value = argument.partition("=")
