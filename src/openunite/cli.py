@@ -58,7 +58,7 @@ def _gathered(given: list[str]) -> list[str]:
 
     Exits with 2 for an option that has become a field of the settings.
     """
-    kept, assigned, target = list[str](), list[str](), list[str]()
+    kept, assigned = list[str](), list[str]()
     target = kept
     for place, argument in enumerate(given):
         option, separator, value = argument.partition("=")

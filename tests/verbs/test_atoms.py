@@ -116,7 +116,7 @@ def test_reconstruct_and_encode(
         ]
     )
     printed = capsys.readouterr()
-    assert "4 structures" in printed.out
+    assert "4 molecules" in printed.out
     assert "RMSD" in printed.out
     assert "contains Ne" in printed.err
     main(
@@ -324,7 +324,10 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     wrong = [
         (["sample", str(molecule_run), "--output", str(tmp_path / "a.cif")], "no cell"),
-        (["train", "molecules", "--data", "x.xyz", "--image-size", "8"], "is for images"),
+        (
+            ["train", "molecules", "--data", "x.xyz", "--image-size", "8"],
+            "--image-size is not for molecules",
+        ),
         (["train", "molecules", "--data", str(tmp_path / "none.sdf")], "none.sdf"),
         (["train", "molecules"], "needs --data"),
     ]

@@ -21,7 +21,7 @@ from openunite.flow.random import SlotRandom
 from openunite.progress import is_shown, say, showing
 from openunite.runs import Run, load_pipeline, make_pipeline
 from openunite.settings import expected
-from openunite.task import Data, Options, Task, get_task
+from openunite.task import Data, Options, Task, get_task, source_of
 from openunite.texts import printable
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.checkpoint import is_sound, list_checkpoints
@@ -113,7 +113,7 @@ def start(
     """
     # The others wait while the first process scans the data, longer than the usual ten minutes.
     state = PartialState(cpu=on_cpu(), timeout=timedelta(hours=6))
-    task, source = get_task(config.modality), config.data.source if data is None else data
+    task, source = get_task(config.modality), source_of(config, data)
     with state.main_process_first():
         opened: Data = task.open(config, source, progress=state.is_main_process)
     config = _timed(task.resolve(config, opened), options, folder, opened, state)

@@ -32,7 +32,7 @@ from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
-from openunite.task import Metrics, Options, sized
+from openunite.task import Metrics, Options, sized, source_of
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
@@ -110,7 +110,7 @@ class AtomTask(AtomFiles):
     ) -> ProtocolCard:
         """Samples and reconstructions against the held-out structures of the run's data."""
         run = Run.of(command.source)
-        source = command.data or run.config.data.source if data is None else data
+        source = command.data or source_of(run.config, data)
         opened: Any = self.open(run.config, source, progress=False)
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)

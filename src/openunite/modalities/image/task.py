@@ -17,6 +17,7 @@ from openunite.data.images.dataset import ImageData, open_images
 from openunite.data.images.folders import input_files
 from openunite.data.images.formats import converted
 from openunite.data.images.look import ImageSummary, inspect_images
+from openunite.data.images.memory import content_of
 from openunite.data.images.pixels import BadImage, open_image
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
 from openunite.evaluation.card import ProtocolCard
@@ -188,6 +189,10 @@ class ImageTask(Task):
             yield str(file), image
         if not found:
             raise ValueError(f"none of {len(files)} files could be read as an image")
+
+    def item(self, value: Any) -> Image.Image:
+        """A PIL image, or one of an array (H, W, C) or a tensor (C, H, W)."""
+        return value if isinstance(value, Image.Image) else open_image(content_of(value, 0))
 
     def reconstruct(
         self, pipeline: ImagePipeline, items: Sequence[Image.Image]
