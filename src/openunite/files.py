@@ -4,10 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 
 @contextmanager
@@ -27,6 +30,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_rows(
+    file: BinaryIO, name: str, rows: Iterable[np.ndarray], count: int, **others: np.ndarray
+) -> None:
+    """An .npz with `count` rows, one at a time in memory, as the array `name`, and with others."""
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+            for i, row in enumerate(rows):
+                if i == 0:
+                    header = np.lib.format.header_data_from_array_1_0(row[None])
+                    shape = (count, *row.shape)
+                    header |= {"shape": shape, "fortran_order": False}
+                    np.lib.format.write_array_header_1_0(entry, header)
+                entry.write(np.ascontiguousarray(row).tobytes())
+        for key, array in others.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,17 +5,19 @@ here are for data points that are arrays of one shape, read by the readers of `t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from openunite.analysis.base import Analyses
 from openunite.catalog import get_spec
 from openunite.data.readers import files_of, read_files
-from openunite.files import whole_file
+from openunite.files import whole_file, write_rows
 from openunite.pipelines.base import UnitePipeline
 from openunite.training.config import MEMORY, RunConfig
 from openunite.training.loader import TrainingData
@@ -80,16 +82,18 @@ class Task(ABC):
     """One modality's part of the commands.
 
     `things` are the data points in words, and what readers of them hold; `sources` are what `train`
-    can read them from. `outputs` are the suffixes that `sample` can write ("" is a folder),
-    `pair_outputs` those of `reconstruct`, the first being the default; `train_options` and
-    `sample_options` name the options of these commands that only some modalities have. `parts` are
-    folders in a run that hold a part of its evaluation each: their names lead those of its metrics.
+    can read them from. `outputs` are the suffixes that `sample` can write ("" is a folder of files
+    with the suffix `file_suffix`), `pair_outputs` those of `reconstruct`, the first being the
+    default; `train_options` and `sample_options` name the options of these commands that only some
+    modalities have. `parts` are folders in a run that hold a part of its evaluation each: their
+    names lead those of its metrics.
     """
 
     things: ClassVar[str]
     sources: ClassVar[str] = "a file or a folder"
     parts: ClassVar[tuple[str, ...]] = ()
-    outputs: ClassVar[tuple[str, ...]] = (".npz",)
+    outputs: ClassVar[tuple[str, ...]] = (".npz", "")
+    file_suffix: ClassVar[str] = ".npy"
     pair_outputs: ClassVar[tuple[str, ...]] = (".npz",)
     train_options: ClassVar[tuple[str, ...]] = ()
     sample_options: ClassVar[tuple[str, ...]] = ()
@@ -196,11 +200,39 @@ class Task(ABC):
         """Arrays that `encode` writes, the first being `latents`."""
         return {"latents": pipeline.encode(pipeline.preprocess(items)).float().cpu().numpy()}
 
-    def write(self, path: Path, samples: Sequence[Any]) -> int:
-        """Write samples into a file whose suffix is in `outputs`; return how many it holds."""
+    def write(
+        self, path: Path, samples: Collection[Any], labels: Sequence[int] | None = None
+    ) -> int:
+        """Write samples into a file whose suffix is in `outputs`; return how many it holds.
+
+        There may be more samples than fit into memory: take them one after the other, once.
+        """
+        rows = (np.asarray(sample) for sample in samples)
+        others = {} if labels is None else {"labels": np.array(labels)}
         with whole_file(path) as file:
-            np.savez(file, samples=np.stack([np.asarray(sample) for sample in samples]))
+            write_rows(file, "samples", rows, len(samples), **others)
         return len(samples)
+
+    def write_one(self, path: Path, sample: Any) -> None:
+        """Write one sample into a folder, as a file of its own with the suffix `file_suffix`."""
+        with whole_file(path) as file:
+            np.save(file, np.asarray(sample))
+
+    def is_sound(self, path: Path) -> bool:
+        """Whether a file that `write_one` wrote can be read."""
+        try:
+            np.load(path)
+        except (OSError, ValueError, EOFError):
+            return False
+        return True
+
+    def pack(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        """Samples as tensors with one row each, which `unpack` reads."""
+        return {"samples": torch.stack([torch.as_tensor(sample) for sample in samples])}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Any]:
+        """Samples of which `pack` made these tensors, as `write` takes them."""
+        return list(tensors["samples"])
 
     def write_pairs(
         self, path: Path, names: Sequence[str], inputs: Sequence[Any], outputs: Sequence[Any]

@@ -249,11 +249,11 @@ class UnitePipeline(SavedPipeline):
 
     # ---- inputs ---------------------------------------------------------------------------
 
-    def refuse_unknown(self, options: Mapping[str, Any], *calls: Callable) -> None:
-        """ValueError for an option that neither sampling nor one of these functions has."""
+    def refuse_unknown(self, options: Mapping[str, Any], call: Callable, *others: str) -> None:
+        """ValueError for an option that neither sampling nor this function has, nor `others`."""
         solver = SOLVERS.get(options.get("solver") or self.sampling.solver)
         settings = [f.name for f in fields(Sampling) if f.name != "options"]
-        refuse_unknown(options, [*settings, *solver.options, "callback"], *calls)
+        refuse_unknown(options, call, [*settings, *solver.options, "callback", *others])
 
     def _evidence(self, labels: Labels, count: int) -> Evidence:
         """The classes that a user asks for. ValueError for one that this model does not know."""

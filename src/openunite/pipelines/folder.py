@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 
 from openunite.baselines.encoders import ENCODERS
 from openunite.files import sha256_of, write_json
+from openunite.hub import hub_or_cache
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 
@@ -39,7 +40,8 @@ def find_folder(source: str | Path, **download: Any) -> Path:
     """
     if Path(source).is_dir():
         return Path(source)
-    return Path(snapshot_download(str(source), allow_patterns=_WANTED, **download))
+    with hub_or_cache():
+        return Path(snapshot_download(str(source), allow_patterns=_WANTED, **download))
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -30,17 +30,16 @@ def whole_number(name: str, value: Any, low: int = 1, high: int | None = None) -
     return number
 
 
-def refuse_unknown(given: Iterable[str], settings: Iterable[str], *calls: Callable) -> None:
-    """ValueError for an argument that is no setting and that none of the functions takes.
+def refuse_unknown(given: Iterable[str], call: Callable, others: Iterable[str]) -> None:
+    """ValueError for an argument that is neither one of the function's nor among `others`.
 
-    The message names the first of `calls`, which is the one that the user called.
+    The message names the function, which is the one that the user called, and the nearest argument.
     """
-    parameters = [name for call in calls for name in inspect.signature(call).parameters]
-    known = dict.fromkeys([*parameters, *settings])
+    own = [name for name in inspect.signature(call).parameters if name not in ("self", "options")]
+    known = dict.fromkeys([*own, *others])
     for name in given:
         if name not in known:
-            called = calls[0].__qualname__.removesuffix(".__call__")
-            known = {name: None for name in known if name not in ("self", "options")}
+            called = call.__qualname__.removesuffix(".__call__")
             raise ValueError(f"{called} takes no argument {name!r}, {expected(name, known)}")
 
 

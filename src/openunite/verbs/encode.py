@@ -7,6 +7,7 @@ import numpy as np
 
 from openunite.commands import Encode
 from openunite.files import whole_file
+from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
 from openunite.verbs.inputs import (
@@ -28,7 +29,7 @@ def encode(
     pipeline, its folder or a hub id; `data` files and folders, or a list of images or structures.
     `output` is an .npz to write as well.
     """
-    at_least_one("batch_size", batch_size)
+    batch_size = whole_number("batch_size", batch_size)
     path = None if output is None else claim(str(output), (".npz",))
     pipeline = open_pipeline(source)
     task = task_of(pipeline)

@@ -1,10 +1,11 @@
 """What verbs are given: a model, data, numbers, and where to write; checked before any work."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from openunite.data.atoms.convert import is_structure
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
@@ -35,7 +36,13 @@ def claim(output: str, suffixes: Sequence[str]) -> Path:
         words = [suffix or "have no suffix (a folder)" for suffix in suffixes]
         raise ValueError(f"--output must end in {' or '.join(words)}, got {output}")
     folder = path.parent if path.suffix else path
-    folder.mkdir(parents=True, exist_ok=True)
+    if path.suffix and path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file; choose another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"{folder} cannot be a folder, because of a file; choose another --output"
+        raise ValueError(message) from error
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write into {folder}; choose another --output")
     return path
@@ -62,10 +69,13 @@ def open_pipeline(source: Source) -> UnitePipeline:
 
 def read_items(task: Task, pipeline: UnitePipeline, data: Any) -> Iterator[tuple[str, Any]]:
     """Names and data points: of files and folders, or of a list that a program has in memory."""
-    if isinstance(data, str | Path):
-        data = [data]
-    if all(isinstance(item, str | Path) for item in data):
-        yield from task.read(pipeline, [str(item) for item in data], tell)
+    many = isinstance(data, Iterable) or hasattr(data, "__getitem__")  # a data set has no __iter__
+    items = data if many and not is_structure(data) else [data]
+    if isinstance(items, Sequence) and items and all(isinstance(x, str | Path) for x in items):
+        yield from task.read(pipeline, [str(item) for item in items], tell)
         return
-    for number, item in enumerate(data):
+    number = -1
+    for number, item in enumerate(items):
         yield f"item {number}", task.item(item)
+    if number < 0:
+        raise ValueError(f"expected some {task.things}, got none")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from openunite.commands import Reconstruct
+from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
 from openunite.verbs.inputs import (
@@ -16,6 +17,7 @@ from openunite.verbs.inputs import (
     open_pipeline,
     read_items,
 )
+from openunite.verbs.outputs import SHOWN
 
 _AT_ONCE = 64
 
@@ -32,6 +34,8 @@ def reconstruct(
     `source` is a run, a pipeline, its folder or a hub id; `data` files and folders, or a list of
     images or structures. `output` is a file to write as well.
     """
+    if num_samples is not None:
+        num_samples = whole_number("num_samples", num_samples)
     pipeline = open_pipeline(source)
     task = task_of(pipeline)
     path = None if output is None else claim(str(output), task.pair_outputs)
@@ -44,10 +48,14 @@ def reconstruct(
     for batch in in_batches(islice(found, num_samples), _AT_ONCE):
         names += [name for name, _ in batch]
         before, after = task.reconstruct(pipeline, [item for _, item in batch])
-        inputs, outputs = inputs + before, outputs + after
+        inputs += before
+        outputs += after
     words = f"{len(names)} {task.things}, {task.compare(inputs, outputs)}"
     if path is not None:
-        task.write_pairs(path, names, inputs, outputs)
+        shown = slice(SHOWN if path.suffix.lower() == ".png" else None)
+        if len(names[shown]) < len(names):
+            say(f"a .png shows {SHOWN} {task.things} at most: the first are in {path}", err=True)
+        task.write_pairs(path, names[shown], inputs[shown], outputs[shown])
         words += f" -> {path}"
     say(words)
     return inputs, outputs

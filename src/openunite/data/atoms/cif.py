@@ -16,7 +16,7 @@ from openunite.data.atoms.sites import Values, expand, list_sites, stated_formul
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.symmetry import find_settings
 from openunite.data.holdout import Skipped
-from openunite.files import write_text
+from openunite.files import whole_file
 from openunite.optional import optional
 
 _CELL = tuple(f"_cell_length_{axis}" for axis in "abc") + tuple(
@@ -48,9 +48,10 @@ def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
 
 
 def write_cif(path: str | Path, structures: Iterable[Structure]) -> None:
-    """One block each, in P1. ValueError as from `cif_text`, before anything is written."""
-    blocks = [cif_text(item, f"{i}") for i, item in enumerate(structures)]
-    write_text(Path(path), "".join(blocks))
+    """One block each, in P1. ValueError as from `cif_text`; the file is then as it was."""
+    with whole_file(Path(path)) as file:
+        for i, item in enumerate(structures):
+            file.write(cif_text(item, f"{i}").encode())
 
 
 def cif_text(structure: Structure, title: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from openunite.data.atoms.elements import atomic_number
 from openunite.data.atoms.structure import Structure
+from openunite.files import whole_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -145,11 +146,11 @@ def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
     """
     Chem, _ = _rdkit()
     bare = 0
-    with Chem.SDWriter(str(path)) as writer:
+    with whole_file(Path(path)) as file:
         for item in structures:
             molecule = to_rdkit(item)
             bare += len(item) > 1 and molecule.GetNumBonds() == 0
-            writer.write(molecule)
+            file.write(Chem.SDWriter.GetText(molecule).encode())
     return bare
 
 

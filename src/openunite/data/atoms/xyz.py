@@ -11,7 +11,7 @@ from openunite.data.atoms.elements import SYMBOLS, atomic_number, symbol_of
 from openunite.data.atoms.files import UNREADABLE, lines_of, open_text
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.holdout import Skipped
-from openunite.files import write_text
+from openunite.files import whole_file
 
 # Brackets hold no bracket: whatever the text, it is read in one pass.
 _PAIR = re.compile(
@@ -45,18 +45,22 @@ def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
 def write_xyz(path: str | Path, structures: Iterable[Structure]) -> None:
     """One frame each; with a cell extended xyz (Lattice, Properties, pbc), else plain xyz.
 
-    ValueError for what is no element, before anything is written.
+    ValueError for what is no element; the file is then as it was.
     """
-    rows: list[str] = []
-    for item in structures:
-        comment = " ".join(item.name.split())
-        if item.cell is not None:
-            cell = " ".join(f"{value:.10g}" for value in item.cell.ravel())
-            comment = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
-        rows += [str(len(item)), comment.encode("ascii", "replace").decode()]
-        for number, (x, y, z) in zip(item.numbers.tolist(), item.positions, strict=True):
-            rows.append(f"{symbol_of(number):<2} {x:15.8f} {y:15.8f} {z:15.8f}")
-    write_text(Path(path), "".join(f"{row}\n" for row in rows))
+    with whole_file(Path(path)) as file:
+        for item in structures:
+            file.write(_frame_text(item).encode())
+
+
+def _frame_text(item: Structure) -> str:
+    comment = " ".join(item.name.split())
+    if item.cell is not None:
+        cell = " ".join(f"{value:.10g}" for value in item.cell.ravel())
+        comment = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
+    rows = [str(len(item)), comment.encode("ascii", "replace").decode()]
+    for number, (x, y, z) in zip(item.numbers.tolist(), item.positions, strict=True):
+        rows.append(f"{symbol_of(number):<2} {x:15.8f} {y:15.8f} {z:15.8f}")
+    return "".join(f"{row}\n" for row in rows)
 
 
 def to_number(text: str) -> float:

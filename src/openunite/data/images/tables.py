@@ -30,6 +30,7 @@ from openunite.data.images.sources import (
     read_file,
     split_of,
 )
+from openunite.hub import hub_or_cache
 from openunite.optional import optional
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def read_hub(name: str, built_in: Iterable[str]) -> Source:
     from huggingface_hub import constants
 
     try:
-        opened = datasets.load_dataset(name)
+        with hub_or_cache():
+            opened = datasets.load_dataset(name)
     except Exception as error:  # network, names, configurations, scripts: all kinds of errors
         raise FileNotFoundError(
             f"{name!r} is neither an existing path nor a hub data set that can be opened "

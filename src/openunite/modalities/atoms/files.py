@@ -1,15 +1,16 @@
 """Molecules and crystals for a trained model: what it reads and what it writes."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from openunite.data.atoms.arrays import Reading
+from openunite.data.atoms.arrays import Reading, pad_structures, unpad_structures
 from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.write import WRITERS, write_structures
@@ -66,12 +67,20 @@ class AtomFiles(Task):
         values = found.values[found.mask].float().cpu().numpy()
         return {"latents": values, "num_atoms": np.array([len(item) for item in items])}
 
-    def write(self, path: Path, samples: Sequence[Structure]) -> int:
+    def write(
+        self, path: Path, samples: Collection[Structure], labels: Sequence[int] | None = None
+    ) -> int:
         if path.suffix.lower() != ".png":
             return write_structures(path, samples)
         with whole_file(path) as file:
-            structure_grid(samples, min(8, len(samples))).save(file, "PNG")
+            structure_grid(list(samples), min(8, len(samples))).save(file, "PNG")
         return len(samples)
+
+    def pack(self, samples: Sequence[Structure]) -> dict[str, Tensor]:
+        return pad_structures(samples)
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Structure]:
+        return unpad_structures(tensors)
 
     def write_pairs(
         self,

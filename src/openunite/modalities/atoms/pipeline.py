@@ -209,10 +209,9 @@ class AtomPipeline(UnitePipeline):
             names = ", ".join(symbol_of(number) for number in self.elements)
             return f"contains {symbol_of(min(unknown))}, this model knows {names}"
         if self.periodic is not None and self.periodic is not (structure.cell is not None):
-            kind = "a crystal" if self.periodic else "a molecule without a cell"
-            return (
-                f"has {'a' if structure.cell is not None else 'no'} cell, this model takes {kind}"
-            )
+            if self.periodic:
+                return "has no cell, this model takes crystals"
+            return "has a cell, this model takes molecules without one"
         if not np.isfinite(structure.positions).all():
             return "has positions that are not finite numbers"
         return "" if structure.cell is None else cell_faults(structure.cell[None])[0]

@@ -1,7 +1,7 @@
 """Image runs: data, previews, pictures and metrics."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from openunite.evaluation.images.features import is_embedded, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import psnr
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
+from openunite.evaluation.images.sets import to_bytes
 from openunite.evaluation.images.table import flat_metrics
 from openunite.files import whole_file
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
+from openunite.modalities.image.outputs import is_image, write_image, write_images
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
@@ -50,6 +52,7 @@ class ImageTask(Task):
     things = "images"
     sources = "a folder, .npz, parquet or hub id"
     outputs = (".png", ".npz", "")
+    file_suffix = ".png"
     pair_outputs = (".png",)
     train_options = ("image_size", "patch_size")
     names_key = "files"
@@ -205,21 +208,23 @@ class ImageTask(Task):
     ) -> dict[str, np.ndarray]:
         return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
 
-    def write(self, path: Path, samples: Sequence[Tensor]) -> int:
-        """One grid (.png), one array `images` (.npz), or a folder with a file for each image."""
-        images = torch.stack(list(samples)).cpu()
-        if path.suffix.lower() == ".npz":
-            array = (images.permute(0, 2, 3, 1) * 255.0).round().to(torch.uint8).numpy()
-            with whole_file(path) as file:
-                np.savez(file, images=array)
-        elif path.suffix:
-            with whole_file(path) as file:
-                image_grid(images, columns=min(8, len(images))).save(file, "PNG")
-        else:
-            for i, image in enumerate(images):
-                with whole_file(path / f"{i:06d}.png") as file:
-                    image_grid(image[None], columns=1, scale=1).save(file, "PNG")
-        return len(images)
+    def write(
+        self, path: Path, samples: Collection[Tensor], labels: Sequence[int] | None = None
+    ) -> int:
+        return write_images(path, samples, labels)
+
+    def write_one(self, path: Path, sample: Tensor) -> None:
+        write_image(path, sample)
+
+    def is_sound(self, path: Path) -> bool:
+        return is_image(path)
+
+    def pack(self, samples: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Of 256 levels, as files have them."""
+        return {"images": to_bytes(torch.stack(list(samples)))}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        return list(tensors["images"])
 
     def write_pairs(
         self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
