@@ -11,7 +11,7 @@ from typing import Annotated, Union
 import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
-from openunite.commands import COMMANDS, Command, Score
+from openunite.commands import COMMANDS, Command, Score, ScoreImages
 from openunite.progress import showing
 from openunite.texts import printable
 
@@ -22,6 +22,8 @@ def parse(arguments: list[str] | None = None) -> Command:
     if given[:1] == ["evaluate"] and given[1:2] in (["molecules"], ["crystals"]):
         # Files, not a model: options of their own.
         return tyro.cli(Score, prog="openunite evaluate", args=given[1:])
+    if given[:2] == ["evaluate", "images"]:
+        return tyro.cli(ScoreImages, prog="openunite evaluate images", args=given[2:])
     kinds = tuple(
         Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
     )
@@ -36,7 +38,9 @@ def parse(arguments: list[str] | None = None) -> Command:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user is one sentence on stderr and exit status 2."""
     command = parse(arguments)
-    name = "evaluate" if isinstance(command, Score) else type(command).__name__.lower()
+    name = (
+        "evaluate" if isinstance(command, Score | ScoreImages) else type(command).__name__.lower()
+    )
     verbs = import_module("openunite.verbs")
     try:
         with showing():

@@ -191,7 +191,7 @@ class Evaluate:
     card-EXTRACTOR.json holds them with everything that decides them. A stopped evaluation goes on
     where it was; many processes (torchrun -m openunite.cli evaluate ...) give the same numbers.
 
-    Molecules and crystals in files: openunite evaluate molecules --help.
+    Images, molecules or crystals in files: openunite evaluate images | molecules | crystals --help.
 
     Commands to copy:
 
@@ -306,6 +306,37 @@ class Score:
     """Of molecules: stability, edm, adit, posebusters."""
     output: OptionalStr = None
     """A .json to write."""
+
+
+@dataclass(frozen=True)
+class ScoreImages:
+    """Judge images in files, whoever made them, beside real, held-out ones.
+
+    Frechet distance, KID with its standard error, precision and recall of their features; with
+    --train also copies of training images, and the same numbers of real images.
+
+    Commands to copy:
+
+      openunite evaluate images new/ --reference test/ --train train/ --output scores.json
+    """
+
+    samples: Positional[str]
+    """The images to judge, as for `train images`: a folder, parquet, tar shards, an .npz, a hub
+    id."""
+    reference: str
+    """Real, held-out images; of a source with train and test images, the test images."""
+    train: OptionalStr = None
+    """What the model was trained on; of such a source the training images."""
+    image_size: OptionalInt = None
+    """Height and width to which all are brought; default the size of the samples."""
+    patch_size: OptionalInt = None
+    """Side of the model's patches at this size, to measure their seams."""
+    extractor: str = "auto"
+    """As for a model; auto goes by the reference."""
+    extractor_weights: OptionalStr = None
+    """As for a model."""
+    output: OptionalStr = None
+    """A .json to write: a protocol card, which `evaluate scores.json --compare` takes."""
 
 
 @dataclass(frozen=True)
@@ -490,18 +521,6 @@ COMMANDS = {
     "info": Info,
 }
 Command = (
-    Train
-    | Sample
-    | Reconstruct
-    | Encode
-    | Evaluate
-    | Score
-    | Sweep
-    | Analyze
-    | Report
-    | Convert
-    | Finetune
-    | Study
-    | Prepare
-    | Info
-)
+    Train | Sample | Reconstruct | Encode | Evaluate | Score | ScoreImages | Sweep | Analyze
+    | Report | Convert | Finetune | Study | Prepare | Info
+)  # fmt: skip

@@ -64,10 +64,17 @@ class Comparison:
         return self.found.logits
 
     @property
-    def known_train(self) -> Tensor:
-        """For metrics that need features of training images."""
+    def trained(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For metrics that need training images: features of the set, the reference and those."""
         assert self.train is not None
-        return self.train.features
+        return self.found.features, self.reference.features, self.train.features
+
+    @property
+    def pixels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For metrics that need their pixels, too."""
+        assert self.train is not None
+        found = (self.found.pixels, self.reference.pixels, self.train.pixels)
+        return found[0], found[1], found[2]  # type: ignore[return-value]  # told by `needs`
 
     @property
     def known_labels(self) -> Tensor:
@@ -81,7 +88,7 @@ class SetMetric(Metric):
     """A metric of a set of images; `needs` says what must be there to compute it."""
 
     compute: Callable[[Comparison], Measured]
-    needs: Literal["features", "logits", "classes", "train"] = "features"
+    needs: Literal["features", "logits", "classes", "train", "pixels"] = "features"
     min_images: int = 1
     min_reference: int = 1
 
@@ -151,7 +158,7 @@ COPIES = SetMetric(
     words="Fraction of images whose features lie nearer to a training image's than those of 99 % "
     "of the held-out images do; without copies about 1 %",
     form="{:.1%}",
-    compute=lambda sets: copies(sets.found.features, sets.reference.features, sets.known_train),
+    compute=lambda sets: copies(*sets.trained),
     needs="train",
     min_reference=COPY_HELD_OUT,
 )
@@ -160,8 +167,11 @@ PIXEL_COPIES = replace(
     name="pixel_copies",
     label="copies, pixels",
     words=COPIES.words.replace("features lie", "pixels lie"),
+    compute=lambda sets: copies(*sets.pixels),
+    needs="pixels",
 )
-SET_METRICS = (FD, KID, PRECISION, RECALL, SCORE, ACCURACY, COPIES)
+COPY_METRICS = (COPIES, PIXEL_COPIES)
+SET_METRICS = (FD, KID, PRECISION, RECALL, SCORE, ACCURACY)
 
 L1 = PairMetric("l1", "L1", "lower", "Mean absolute error of pixels in [0, 1]", compute=l1)
 PSNR = PairMetric(
@@ -188,7 +198,7 @@ def lpips_metric(distance: Distance | None) -> PairMetric:
 PAIR_METRICS = (L1, PSNR, SSIM)
 NFE = Metric("nfe", "NFE", "lower", "Network evaluations per sample, not counting guidance")
 METRICS = (
-    *(*SET_METRICS, PIXEL_COPIES, RECONSTRUCTION_FD),
+    *(*SET_METRICS, *COPY_METRICS, RECONSTRUCTION_FD),
     *(*PAIR_METRICS, lpips_metric(None), *PIXEL_METRICS, NFE),
 )
 
@@ -225,7 +235,9 @@ class ImageMetrics:
 
 
 def _has_needs(metric: SetMetric, sets: Comparison) -> bool:
-    has = {"features"} | (set() if sets.train is None else {"train"})
+    has = {"features"}
+    if sets.train is not None:
+        has |= {"train"} | (set() if sets.train.pixels is None else {"pixels"})
     if sets.found.logits is not None:
         has |= {"logits"} | (set() if sets.labels is None else {"classes"})
     return metric.needs in has
