@@ -204,10 +204,8 @@ def _card(
             extractor.name, extractor.label, extractor.checksum, extractor.dim
         ),
         metric_settings=settings(len(own.images), len(reference.part.images))
-        | {
-            "copies": "nearer to a training image than 99 % of the reference are",
-            "patch": str(patch),
-        }
+        | {"copies": "nearer to a training image than 99 % of the reference are"}
+        | ({"patch": f"{patch} pixels"} if patch > 1 else {})
         | {f"size of {name}": _sizes(each.looked, spec) for name, each in images.items()},
     )
     return replace(card, warnings=(*find_warnings(card), *_remarks(images, metrics)))
