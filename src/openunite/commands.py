@@ -191,7 +191,7 @@ class Evaluate:
     card-EXTRACTOR.json holds them with everything that decides them. A stopped evaluation goes on
     where it was; many processes (torchrun -m openunite.cli evaluate ...) give the same numbers.
 
-    Images, molecules or crystals in files: openunite evaluate images | molecules | crystals --help.
+    Molecules and crystals in files: openunite evaluate molecules --help.
 
     Commands to copy:
 
@@ -316,13 +316,11 @@ class ScoreImages:
     --train also copies of training images, and the same numbers of real images.
 
     Commands to copy:
-
       openunite evaluate images new/ --reference test/ --train train/ --output scores.json
     """
 
     samples: Positional[str]
-    """The images to judge, as for `train images`: a folder, parquet, tar shards, an .npz, a hub
-    id."""
+    """Images as for `train images`: a folder, parquet, tar shards, an .npz or a hub id."""
     reference: str
     """Real, held-out images; of a source with train and test images, the test images."""
     train: OptionalStr = None
@@ -336,7 +334,7 @@ class ScoreImages:
     extractor_weights: OptionalStr = None
     """As for a model."""
     output: OptionalStr = None
-    """A .json to write: a protocol card, which `evaluate scores.json --compare` takes."""
+    """A protocol card (.json) to write, which `evaluate CARD --compare` takes."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from openunite.commands import Evaluate, ScoreImages
 from openunite.evaluation.card import ProtocolCard, differences, load_card
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.evaluation.images.pixels import over_real, pixel_ratios
+from openunite.sampling import Sampling
 
 
 def pool(images: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ def test_a_model_has_seams_on_its_card(tmp_path: Path) -> None:
     image = {"height": 8, "width": 8, "channels": 4, "patch_size": 4}
     models = make_models(image=image, num_classes=0)
     perturb(models.encoder, 0)
-    pipeline = ImagePipeline(models.encoder, models.decoder, num_inference_steps=2)
+    pipeline = ImagePipeline(models.encoder, models.decoder, Sampling("heun", 2))
     pipeline.save_pretrained(tmp_path / "model")
     np.savez(tmp_path / "data.npz", x_train=noise(60, 0, 8, 8, 4), x_test=noise(30, 1, 8, 8, 4))
     card = openunite.evaluate(
@@ -223,5 +224,5 @@ def test_mistakes_are_one_sentence(
 
 
 def test_an_unknown_option_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown option image_sise.*image_size"):
+    with pytest.raises(ValueError, match=r"unknown option image_sise.*image_size"):
         score(noise(4, 0), noise(4, 1), image_sise=8)

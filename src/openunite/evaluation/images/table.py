@@ -64,19 +64,6 @@ class Comparison:
         return self.found.logits
 
     @property
-    def trained(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For metrics that need training images: features of the set, the reference and those."""
-        assert self.train is not None
-        return self.found.features, self.reference.features, self.train.features
-
-    @property
-    def pixels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For metrics that need their pixels, too."""
-        assert self.train is not None
-        found = (self.found.pixels, self.reference.pixels, self.train.pixels)
-        return found[0], found[1], found[2]  # type: ignore[return-value]  # told by `needs`
-
-    @property
     def known_labels(self) -> Tensor:
         """For metrics that need classes: one label per row of the logits."""
         assert self.labels is not None
@@ -103,6 +90,10 @@ class PairMetric(Metric):
 
 def _frechet(sets: Comparison) -> Measured:
     return Measured(frechet_distance(*sets.gaussians))
+
+
+def _copies(sets: Comparison, kind: Literal["features", "pixels"]) -> Measured:
+    return copies(*(getattr(each, kind) for each in (sets.found, sets.reference, sets.train)))
 
 
 FD = SetMetric(
@@ -158,7 +149,7 @@ COPIES = SetMetric(
     words="Fraction of images whose features lie nearer to a training image's than those of 99 % "
     "of the held-out images do; without copies about 1 %",
     form="{:.1%}",
-    compute=lambda sets: copies(*sets.trained),
+    compute=lambda sets: _copies(sets, "features"),
     needs="train",
     min_reference=COPY_HELD_OUT,
 )
@@ -167,7 +158,7 @@ PIXEL_COPIES = replace(
     name="pixel_copies",
     label="copies, pixels",
     words=COPIES.words.replace("features lie", "pixels lie"),
-    compute=lambda sets: copies(*sets.pixels),
+    compute=lambda sets: _copies(sets, "pixels"),
     needs="pixels",
 )
 COPY_METRICS = (COPIES, PIXEL_COPIES)
