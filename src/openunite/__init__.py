@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from openunite.verbs.evaluate import evaluate as evaluate
     from openunite.verbs.reconstruct import reconstruct as reconstruct
     from openunite.verbs.sample import sample as sample
+    from openunite.verbs.score_images import evaluate_images as evaluate_images
     from openunite.verbs.train import train as train
 
 # Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
@@ -39,6 +40,7 @@ _HOMES = {
     "reconstruct": "openunite.verbs.reconstruct",
     "encode": "openunite.verbs.encode",
     "evaluate": "openunite.verbs.evaluate",
+    "evaluate_images": "openunite.verbs.score_images",
     "analyze": "openunite.verbs.analyze",
     "report": "openunite.reporting.build",
 }

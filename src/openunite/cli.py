@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn, Union
 import tyro
 from tyro.conf import subcommand
 
-from openunite.commands import COMMANDS, MOVED, Command, Score, Train
+from openunite.commands import COMMANDS, MOVED, Command, Score, ScoreImages, Train
 from openunite.help import describe_options, help_of, overview, page
 from openunite.progress import showing
 from openunite.texts import printable
@@ -27,6 +27,8 @@ def parse(arguments: list[str] | None = None) -> Command:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["evaluate"] and given[1:2] in (["molecules"], ["crystals"]):
         return _parse(Score, "evaluate", given[1:])  # files, not a model: options of their own
+    if given[:2] == ["evaluate", "images"]:
+        return _parse(ScoreImages, "evaluate images", given[2:])
     if given and given[0] in COMMANDS:
         return _parse(COMMANDS[given[0]], given[0], given[1:])
     if given[:1] in (["-h"], ["--help"]):

@@ -292,6 +292,35 @@ class Score:
 
 
 @dataclass(frozen=True)
+class ScoreImages:
+    """Judge images in files, whoever made them, beside real, held-out ones.
+
+    Frechet distance, KID with its standard error, precision and recall of their features; with
+    --train also copies of training images, and the same numbers of real images.
+
+    Commands to copy:
+      openunite evaluate images new/ --reference test/ --train train/ --output scores.json
+    """
+
+    samples: Positional[str]
+    """Images as for `train images`: a folder, parquet, tar shards, an .npz or a hub id."""
+    reference: str
+    """Real, held-out images; of a source with train and test images, the test images."""
+    train: OptionalStr = None
+    """What the model was trained on; of such a source the training images."""
+    image_size: OptionalInt = None
+    """Height and width to which all are brought; default the size of the samples."""
+    patch_size: OptionalInt = None
+    """Side of the model's patches at this size, to measure their seams."""
+    extractor: str = "auto"
+    """As for a model; auto goes by the reference."""
+    extractor_weights: OptionalStr = None
+    """As for a model."""
+    output: OptionalStr = None
+    """A protocol card (.json) to write, which `evaluate CARD --compare` takes."""
+
+
+@dataclass(frozen=True)
 class Analyze:
     """Look inside a run: figures and analysis.json, and for images a GIF of the sampling.
 
@@ -449,6 +478,7 @@ Command = (
     | Encode
     | Evaluate
     | Score
+    | ScoreImages
     | Sweep
     | Analyze
     | Report

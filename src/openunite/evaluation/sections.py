@@ -48,12 +48,17 @@ class ReferenceSection:
 
 @dataclass(frozen=True)
 class SamplesSection:
-    """Which samples: sample i has seed `first_seed` + i. `labels`: balanced, random or none."""
+    """Which samples: sample i has seed `first_seed` + i. `labels`: balanced, random or none.
+
+    Samples that are files have no seeds; `data` and `checksum` say which they are.
+    """
 
     count: int
     labels: str
-    first_seed: int
+    first_seed: int | None
     class_counts: tuple[int, ...] = ()
+    data: str = field(default="", compare=False)
+    checksum: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ _HOMES = {
     "Encode": "openunite.verbs.encode",
     "Evaluate": "openunite.verbs.evaluate",
     "Score": "openunite.verbs.score",
+    "ScoreImages": "openunite.verbs.score_images",
     "Sweep": "openunite.modalities.image.sweep",
     "Analyze": "openunite.verbs.analyze",
     "Report": "openunite.reporting.build",
@@ -30,7 +31,8 @@ _HOMES = {
 
 # Where the function of the verb's own name is for Python.
 _FUNCTIONS = dict.fromkeys(
-    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "Analyze", "Report"), "run"
+    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "ScoreImages", "Analyze", "Report"),
+    "run",
 )
 
 

@@ -191,6 +191,31 @@ def test_without_a_classifier_any_image_size_will_do() -> None:
     assert {images.shape for images in result.samples.values()} == {(9, 3, 20, 12)}
 
 
+def test_seams_of_samples_and_reconstructions_are_in_every_run() -> None:
+    """Reconstructions of nearly flat patches have them; samples that are real images have 1."""
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+
+    def reconstruct(x: Tensor) -> Tensor:
+        means = torch.nn.functional.avg_pool2d(x, 8)
+        return 0.9 * means.repeat_interleave(8, 2).repeat_interleave(8, 3) + 0.1 * x
+
+    result = evaluate_images(
+        reconstruct=reconstruct,
+        sample=lambda labels, seeds, scale: images[: len(labels)] / 255.0,
+        test_images=images,
+        train_images=images,
+        test_labels=torch.zeros(40).long(),
+        num_classes=0,
+        guidance_scale=1.0,
+        num_samples=40,
+        patch_size=8,
+    )
+    metrics = flat_metrics(result.columns)
+    assert metrics["seams_samples"] == metrics["seams_real"] == pytest.approx(1.0)
+    assert metrics["seams_recon"] > 1.2
+    assert set(metrics) == ALWAYS | {"seams_samples", "seams_real", "seams_recon"}
+
+
 def test_guidance_scale_one_costs_no_second_pass(data) -> None:
     sample = TrainImagesAsSamples(data[2], data[3])
     result = evaluate_images(

@@ -11,11 +11,12 @@ What happens to each image is stated in `pixels.py`.
 How images are held out is stated in `openunite.data.holdout`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import Record, scan
 from openunite.data.images.sources import Ints, Items, LeftOut, Pixels, Source, describe_copy
+
+_MEMORY_LIMIT = 2 * 1024**3  # bytes of pixels; of more than that images are decoded when asked for
 
 
 class _Store(Protocol):
@@ -135,7 +138,7 @@ def open_images(
     holdout_max: int = 1000,
     max_bad_share: float = 0.001,
     cache_dir: str | Path | None = None,
-    memory_limit: int = 2 * 1024**3,
+    memory_limit: int = _MEMORY_LIMIT,
     num_threads: int | None = None,
     progress: bool = True,
 ) -> ImageData:
@@ -171,6 +174,59 @@ def open_images(
     notes += overlap_notes(found, rows, digests, held_out)
     return ImageData(
         *(found.name, train, test, len(names), names, skipped, fingerprint, found.left_out, notes)
+    )
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """All images of a source, or of a source with a split those of one part.
+
+    `digests` are those of the files or pixels as the source has them.
+    """
+
+    name: str
+    images: ImageDataset
+    class_names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    digests: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 over the content and the order of the images."""
+        return sha256("".join(self.digests).encode()).hexdigest()
+
+
+def open_part(
+    source: Any, part: Literal["all", "train", "test"], spec: PixelSpec, *, progress: bool = True
+) -> ImagePart:
+    """Open a source without holding anything out; images that cannot be used are left out.
+
+    ValueError if no image is left.
+    """
+    cache = cache_folder()
+    found = read_source(source, cache)
+    keep = len(found.items) * math.prod(spec.shape) <= _MEMORY_LIMIT
+    seen = scan(found, spec, keep, cache, None, progress)
+    chosen = np.ones(len(found.items), dtype=bool)
+    if part != "all" and found.held_out is not None:
+        chosen = found.held_out == (part == "test")
+    bad = np.array([bool(record.reason) for record in seen.records], dtype=bool)
+    rows = np.flatnonzero(chosen & ~bad)
+    if not len(rows):
+        raise ValueError(
+            f"{found.name} has no usable image of the {chosen.sum()} to be compared; add images"
+        )
+    store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
+    names = found.class_names
+    return ImagePart(
+        found.name,
+        ImageDataset(store, rows, found.labels[rows], spec.shape, bool(names)),
+        names,
+        tuple(
+            Skipped(found.items.name(i), seen.records[i].reason)
+            for i in np.flatnonzero(chosen & bad).tolist()
+        ),
+        tuple(seen.records[row].digest for row in rows),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,17 @@ _BAND = 2**22  # pixels that are compared at once
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """A cheap look at a source; `num_classes` is 0 for unconditional data."""
+    """A cheap look at a source; `num_classes` is 0 for unconditional data.
+
+    `one_size` is True if all images that were looked at have the same size.
+    """
 
     num_images: int
     height: int
     width: int
     channels: int
     num_classes: int
+    one_size: bool = field(default=True, compare=False)
 
 
 def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> ImageSummary:
@@ -56,7 +60,9 @@ def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> Image
         )
     height, width = np.median(np.array(sizes), axis=0).astype(int).tolist()
     channels = 4 if 2 * sum(clear) > len(clear) else 1 if all(grey) else 3
-    return ImageSummary(len(found.items), height, width, channels, len(found.class_names))
+    return ImageSummary(
+        *(len(found.items), height, width, channels, len(found.class_names)), len(set(sizes)) == 1
+    )
 
 
 def depth_notes(source: Source) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def alpha_terms(images: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "
 
 
 SEAMS = PixelMetric(
-    *("seams", "seams", "lower"),
+    *("seams", "seams", "neither"),
     words="Mean absolute step of pixels across patch borders over that inside patches, divided by "
     "the same of real images; 1 is no seam",
     form="{:.3f}",

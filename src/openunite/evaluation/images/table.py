@@ -65,12 +65,6 @@ class Comparison:
         return self.found.logits
 
     @property
-    def known_train(self) -> Tensor:
-        """For metrics that need features of training images."""
-        assert self.train is not None
-        return self.train.features
-
-    @property
     def known_labels(self) -> Tensor:
         """For metrics that need classes: one label per row of the logits."""
         assert self.labels is not None
@@ -82,7 +76,7 @@ class SetMetric(Metric):
     """A metric of a set of images; `needs` says what must be there to compute it."""
 
     compute: Callable[[Comparison], Measured]
-    needs: Literal["features", "logits", "classes", "train"] = "features"
+    needs: Literal["features", "logits", "classes", "train", "pixels"] = "features"
     min_images: int = 1
     min_reference: int = 1
 
@@ -97,6 +91,10 @@ class PairMetric(Metric):
 
 def _frechet(sets: Comparison) -> Measured:
     return Measured(frechet_distance(*sets.gaussians))
+
+
+def _copies(sets: Comparison, kind: Literal["features", "pixels"]) -> Measured:
+    return copies(*(getattr(each, kind) for each in (sets.found, sets.reference, sets.train)))
 
 
 FD = SetMetric(
@@ -152,7 +150,7 @@ COPIES = SetMetric(
     words="Fraction of images whose features lie nearer to a training image's than those of 99 % "
     "of the held-out images do; without copies about 1 %",
     form="{:.1%}",
-    compute=lambda sets: copies(sets.found.features, sets.reference.features, sets.known_train),
+    compute=lambda sets: _copies(sets, "features"),
     needs="train",
     min_reference=COPY_HELD_OUT,
 )
@@ -161,8 +159,11 @@ PIXEL_COPIES = replace(
     name="pixel_copies",
     label="copies, pixels",
     words=COPIES.words.replace("features lie", "pixels lie"),
+    compute=lambda sets: _copies(sets, "pixels"),
+    needs="pixels",
 )
-SET_METRICS = (FD, KID, PRECISION, RECALL, SCORE, ACCURACY, COPIES)
+COPY_METRICS = (COPIES, PIXEL_COPIES)
+SET_METRICS = (FD, KID, PRECISION, RECALL, SCORE, ACCURACY)
 
 L1 = PairMetric("l1", "L1", "lower", "Mean absolute error of pixels in [0, 1]", compute=l1)
 PSNR = PairMetric(
@@ -189,7 +190,7 @@ def lpips_metric(distance: Distance | None) -> PairMetric:
 PAIR_METRICS = (L1, PSNR, SSIM)
 NFE = Metric("nfe", "NFE", "lower", "Network evaluations per sample, not counting guidance")
 METRICS = (
-    *(*SET_METRICS, PIXEL_COPIES, RECONSTRUCTION_FD),
+    *(*SET_METRICS, *COPY_METRICS, RECONSTRUCTION_FD),
     *(*PAIR_METRICS, lpips_metric(None), *PIXEL_METRICS, NFE),
 )
 
@@ -233,7 +234,9 @@ class ImageMetrics:
 
 
 def _has_needs(metric: SetMetric, sets: Comparison) -> bool:
-    has = {"features"} | (set() if sets.train is None else {"train"})
+    has = {"features"}
+    if sets.train is not None:
+        has |= {"train"} | (set() if sets.train.pixels is None else {"pixels"})
     if sets.found.logits is not None:
         has |= {"logits"} | (set() if sets.labels is None else {"classes"})
     return metric.needs in has
@@ -275,9 +278,9 @@ _FLAT = {
     "seams_samples_guided": ("guided", SEAMS),
     "seams_recon": ("reconstructions", SEAMS),
     "seams_real": ("real images", SEAMS),
-    "alpha_samples": ("unguided", ALPHA),
-    "alpha_samples_guided": ("guided", ALPHA),
-    "alpha_recon": ("reconstructions", ALPHA),
+    "partly_clear_samples": ("unguided", ALPHA),
+    "partly_clear_samples_guided": ("guided", ALPHA),
+    "partly_clear_recon": ("reconstructions", ALPHA),
     "fd_blur": ("blurred images", FD),
     "fd_real": ("real images", FD),
     "sample_accuracy": ("unguided", ACCURACY),

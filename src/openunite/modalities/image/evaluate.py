@@ -93,6 +93,7 @@ def make_card(
     """All metrics and what decided them, on one process."""
     columns = _columns(context, results, command.split)
     card = evaluation_card(context, results.drawn, command.split, columns)
+    assert card.guidance is not None
     checksum = "none" if results.lpips is None else results.lpips.checksum
     card = replace(
         card,
@@ -196,7 +197,7 @@ def _swept_in(path: Path, context: EvaluationContext) -> str:
         card = load_card(path)
     except ValueError:  # damaged, or of another program
         return "unknown"
-    if not card.model.has_weights_of(context.model):
+    if card.model is None or not card.model.has_weights_of(context.model):
         return "nothing"
     same = card.reference.checksum == context.data.fingerprint
     return card.reference.split if same else "other images"
