@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import Batch, Evidence
+from openunite.conditions.drawing import Dropout, draw_evidence
 from openunite.flow.path import gap, interpolate, logit_normal_time
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modality import Modality
@@ -54,6 +55,8 @@ class UniteObjective:
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5
     label_dropout: float = 0.1
+    condition_dropout: float = 0.2
+    common_dropout: float = 0.1
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the reconstruction term, then the flow terms. Equation (5)."""
@@ -107,8 +110,9 @@ class UniteObjective:
         """What the denoising passes of these draws see: conditions, dropped by chance."""
         if not batch.conditions:
             return Evidence()
-        chance = torch.cat([random.uniform(Stream.LABEL_DROPOUT, draw=draw) for draw in draws])
-        return Evidence(batch.conditions).repeat(len(draws)).drop(chance < self.label_dropout)
+        rates = Dropout(self.label_dropout, self.condition_dropout, self.common_dropout)
+        _, denoiser = self.encoder.networks()
+        return draw_evidence(batch.conditions, denoiser.condition_tokens, rates, random, draws)
 
     def flow_error(
         self,

@@ -41,6 +41,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "objective.recon_noise_start": _SHARE,
     "objective.recon_noise_share": _SHARE,
     "objective.label_dropout": _SHARE,
+    "objective.condition_dropout": _SHARE,
+    "objective.common_dropout": _SHARE,
     "objective.kl_weight": _WEIGHT,
     "objective.adversarial_weight": _WEIGHT,
     "optimizer.muon_learning_rate": _RATE,
