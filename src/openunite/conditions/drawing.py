@@ -1,6 +1,6 @@
-"""What training shows of the conditions of a batch: each dropped by chance, numbers as ranges."""
+"""What training shows: conditions, each dropped by chance, numbers as ranges; parts of the data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,8 @@ def draw_evidence(
     def uniform(stream: Stream, *shape: int) -> Tensor:
         return torch.cat([random.uniform(stream, *shape, draw=draw) for draw in draws])
 
+    if not given:
+        return Evidence()
     found = Evidence(given).repeat(len(draws)).conditions
     names = sorted(name for name in given if name != CLASS)
     shown: dict[str, Given] = {}
@@ -50,3 +52,18 @@ def draw_evidence(
         values = tokens.of(name).blur(found[name].values, parts[i])
         shown[name] = Given(values, found[name].known).drop(alone[:, i])
     return Evidence(shown).drop(uniform(Stream.COMMON_DROPOUT) < rates.common)
+
+
+def partial_draws(step: int, draws: int, share: float) -> set[int]:
+    """Those of the flow draws of a step that see a part of the observation, evenly spread.
+
+    Whole draws do, the same for all samples, so that the others keep their cost.
+    """
+    first = step * draws
+    return {i for i in range(draws) if int((first + i + 1) * share) > int((first + i) * share)}
+
+
+def passes_of(draws: int, partial: set[int], size: int) -> Iterator[list[int]]:
+    """The draws of each pass, at most `size` of them; partial ones come last, and apart."""
+    for group in (sorted({*range(draws)} - partial), sorted(partial)):
+        yield from (group[start : start + size] for start in range(0, len(group), size))

@@ -1,8 +1,7 @@
 """The tokens of all conditions of a model, and their place in the sequence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,9 +11,8 @@ from openunite.batch import CLASS, Conditions, Evidence
 from openunite.conditions.base import BIAS_SCALE, Condition, nearest, read
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """Tokens (B, S, D) with what attention has to know of them.
+class Tokens(NamedTuple):
+    """A sequence of tokens (B, S, D) with what attention has to know of it.
 
     `mask` (B, S) marks the keys that are seen, or holds what is added to their logits; None means
     that all are seen. `angles` (S, half) rotate. `first` is the place of the first register.
@@ -31,8 +29,8 @@ class ConditionTokens(nn.ModuleDict):
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any]], width: int) -> None:
         super().__init__()
-        for name, plain in settings.items():
-            kind, found = read(name, plain)
+        for name in sorted(settings):  # files of settings keep no order
+            kind, found = read(name, settings[name])
             self[name] = kind(found, width)
 
     def of(self, name: str) -> Condition:
@@ -41,7 +39,7 @@ class ConditionTokens(nn.ModuleDict):
         assert isinstance(found, Condition)
         return found
 
-    def forward(self, given: Conditions, sequence: Sequence) -> Sequence:
+    def forward(self, given: Conditions, sequence: Tokens) -> Tokens:
         """The sequence with the tokens of the given conditions before it, if there are any.
 
         They are not rotated. What a sample does not know is masked; what no sample was given has
@@ -61,7 +59,7 @@ class ConditionTokens(nn.ModuleDict):
             rest = rest.masked_fill(~sequence.mask, -torch.inf)
         count = added.shape[1]
         angles = torch.cat([angles.new_zeros(count, angles.shape[1]), angles])
-        return Sequence(x, torch.cat([added, rest], dim=1), angles, sequence.first + count)
+        return Tokens(x, torch.cat([added, rest], dim=1), angles, sequence.first + count)
 
     def _one(self, name: str, given: Conditions) -> tuple[Tensor, Tensor]:
         """Tokens (B, P, D) of one condition, and what is added to the logits of its keys."""

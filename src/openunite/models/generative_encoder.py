@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import CLASS, NOTHING, Evidence
-from openunite.conditions.tokens import ConditionTokens, Sequence, see_before, seen_mask
+from openunite.conditions.tokens import ConditionTokens, Tokens, see_before, seen_mask
 from openunite.modality import get_modality
 from openunite.models.initialization import initialize
 from openunite.nn.block import AdaptiveBlock
@@ -121,9 +121,8 @@ class GenerativeEncoder(Encoder):
         if evidence.observation is not None:
             x = torch.cat([x, self.embedder(evidence.observation)], dim=1)
             mask = seen_mask(mask, evidence, registers)
-        angles = self._angles(registers, x.shape[1] - registers)
-        sequence = self.condition_tokens(evidence.conditions, Sequence(x, mask, angles))
-        x, mask, angles, first = sequence.x, sequence.mask, sequence.angles, sequence.first
+        sequence = Tokens(x, mask, self._angles(registers, x.shape[1] - registers))
+        x, mask, angles, first = self.condition_tokens(evidence.conditions, sequence)
         context, place = self.config.num_context_tokens, slice(first, first + registers)
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import Generators, Labels, UnitePipeline
 
 
@@ -25,16 +26,28 @@ class TensorPipeline(UnitePipeline):
     ) -> Tensor:
         """Generate one sample per class label, or `num_samples` without a class.
 
-        Sample i is a function of its own seed. `options` are those of `sample_latents`.
+        Sample i is a function of its own seed. `options` are those of `generate`:
+        conditions, and those of `sample_latents`.
         """
         count = num_samples if class_labels is None else len(class_labels)
         chosen = self._seeds(count, generator, seeds).tolist()
         return self.generate(class_labels, seeds=chosen, **options)
 
-    def generate(self, class_labels: Labels, *, seeds: Sequence[int], **options: Any) -> Tensor:
-        """One sample per seed: a tensor (B, ...)."""
+    def generate(
+        self,
+        class_labels: Labels,
+        *,
+        seeds: Sequence[int],
+        conditions: Asked = None,
+        **options: Any,
+    ) -> Tensor:
+        """One sample per seed: a tensor (B, ...).
+
+        `conditions` name values, one for all samples or a list with one for each: 4.2, (4, 5).
+        """
         count = len(seeds) if class_labels is None else len(class_labels)
-        given, evidence = self._seeds(count, None, seeds), self._evidence(class_labels)
+        given = self._seeds(count, None, seeds)
+        evidence = self._evidence(class_labels, conditions, count)
         return self.decode(self.sample_latents(evidence, given, **options))
 
     def preprocess(self, items: Sequence[Any]) -> Tensor:

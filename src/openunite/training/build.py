@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from openunite.baselines.encoders import ENCODERS
 from openunite.baselines.objectives import BaselineObjective
 from openunite.conditions.base import BIAS_SCALE, UNSEEN
-from openunite.modality import get_modality
+from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.objective import UniteObjective
@@ -55,10 +55,16 @@ def build_objective(
 ) -> UniteObjective | BaselineObjective:
     """The objective of this run's row in `baselines/table.py`; what it does not train is frozen."""
     settings = config.objective
+    modality = get_modality(config.modality, config.modality_config)
+    if settings.partial_share and type(modality).draw_visible is Modality.draw_visible:
+        raise ValueError(
+            f"objective.partial_share must be 0 for {config.modality}, which cannot show a part of "
+            f"its data, got {settings.partial_share}"
+        )
     unite = UniteObjective(
         encoder=encoder,
         decoder=decoder,
-        modality=get_modality(config.modality, config.modality_config),
+        modality=modality,
         flow_draws=settings.flow_draws,
         draws_per_pass=settings.draws_per_pass,
         flow_weight=settings.flow_weight,
@@ -70,6 +76,7 @@ def build_objective(
         label_dropout=settings.label_dropout,
         condition_dropout=settings.condition_dropout,
         common_dropout=settings.common_dropout,
+        partial_share=settings.partial_share,
     )
     objective: UniteObjective | BaselineObjective = config.kind.build(unite, settings)
     freeze(config.kind.trains, encoder, decoder)

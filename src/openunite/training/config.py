@@ -76,7 +76,8 @@ class ObjectiveConfig:
     `stage` is "joint" in UNITE; the baseline of two stages trains an "autoencoder" and, in a run
     that starts from it, a "denoiser"; "decoder" trains the decoder of another run against a
     discriminator. `kl_weight` counts where the tokenizer has a posterior. Each condition beside the
-    class is dropped with `condition_dropout`, all of them and the class with `common_dropout`.
+    class is dropped with `condition_dropout`, all of them and the class with `common_dropout`. A
+    share `partial_share` of the flow draws sees a part of the observation, as in in-painting.
     """
 
     flow_draws: int = 3
@@ -90,6 +91,7 @@ class ObjectiveConfig:
     label_dropout: float = 0.1
     condition_dropout: float = 0.2
     common_dropout: float = 0.1
+    partial_share: float = 0.0
     stop_gradient: bool = True
     stage: Literal["joint", "autoencoder", "denoiser", "decoder"] = "joint"
     kl_weight: float = 1e-3
@@ -158,6 +160,12 @@ class RunConfig:
     def _check_stages(self) -> None:
         """ValueError unless the table of objectives has this run, and it has what that needs."""
         kind, tokenizer, norm = self.kind, self.model.tokenizer, self.model.latent_norm
+        plain = not kind.factory and tokenizer == "shared"
+        if self.objective.partial_share and not plain:
+            raise ValueError(
+                "objective.partial_share must be 0 unless one network tokenizes and generates, "
+                f"with the stop-gradient, got {self.objective.partial_share}"
+            )
         if tokenizer == "posterior" and norm != "none":
             raise ValueError(f"tokenizer posterior needs latent_norm none, got {norm!r}")
         if kind.origin and self.init_from is None:

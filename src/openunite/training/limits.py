@@ -43,6 +43,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "objective.label_dropout": _SHARE,
     "objective.condition_dropout": _SHARE,
     "objective.common_dropout": _SHARE,
+    "objective.partial_share": _SHARE,
     "objective.kl_weight": _WEIGHT,
     "objective.adversarial_weight": _WEIGHT,
     "optimizer.muon_learning_rate": _RATE,

@@ -16,6 +16,7 @@ from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import Generators, Labels, UnitePipeline
 
 _SIZE_DRAW = 1 << 31  # the draw that decides the number of atoms; solver steps count from 0
@@ -41,6 +42,7 @@ class AtomPipeline(UnitePipeline):
         *,
         num_atoms: int | Sequence[int] | None = None,
         class_labels: Labels = None,
+        conditions: Asked = None,
         generator: Generators | None = None,
         seeds: Sequence[int] | None = None,
         batch_size: int = 256,
@@ -49,11 +51,13 @@ class AtomPipeline(UnitePipeline):
         """Generate structures; structure i is a function of its own seed, never of the batch.
 
         `num_atoms` is one number for all, or one for each; by default it is drawn from the sizes
-        of the training data. `options`: callback, and changes of `self.sampling`, see
-        `sample_latents`. Raises ValueError for a size or a label out of range.
+        of the training data. `conditions` name values, one for all structures or a list with one
+        for each: 4.2, (4, 5), "LiFePO4". `options`: callback, and changes of `self.sampling`, see
+        `sample_latents`. Raises ValueError for a size, a label or a value out of range.
         """
         count = num_structures if class_labels is None else len(class_labels)
-        evidence, given = self._evidence(class_labels), self._seeds(count, generator, seeds)
+        given = self._seeds(count, generator, seeds)
+        evidence = self._evidence(class_labels, conditions, count)
         sizes = self._sizes(num_atoms, given, evidence)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):

@@ -1,15 +1,18 @@
 """ImagePipeline: one checkpoint that encodes, decodes and generates images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from openunite.data.images.pixels import PixelSpec, image_to_array
+from openunite.modalities.image.visible import whole_patches
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import Generators, Labels, UnitePipeline
 
 OutputType = Literal["pil", "pt", "np"]
@@ -34,23 +37,46 @@ class ImagePipeline(UnitePipeline):
 
         Labels are class indices or names. Image i is a function of its own seed (`seeds[i]`, or
         drawn from `generator`, or from the i-th of a list of generators), never of the batch.
-        `options`: callback, and changes of `self.sampling`, see `sample_latents`. Returns PIL
-        images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an array (B, H, W, channels)
-        ("np"). Raises ValueError for a label or a setting out of range.
+        `options` are those of `generate`: conditions, observed, mask, paste, callback, and changes
+        of `self.sampling`, see `sample_latents`. Returns PIL images, a float tensor
+        (B, channels, H, W) in [0, 1] ("pt") or an array (B, H, W, channels) ("np"). Raises
+        ValueError for a label or a setting out of range.
         """
         count = num_images if class_labels is None else len(class_labels)
         chosen = self._seeds(count, generator, seeds).tolist()
         return _as_output(self.generate(class_labels, seeds=chosen, **options), output_type)
 
     def generate(
-        self, class_labels: Labels, *, seeds: Sequence[int], **options: Any
+        self,
+        class_labels: Labels,
+        *,
+        seeds: Sequence[int],
+        conditions: Asked = None,
+        observed: Images | None = None,
+        mask: Any = None,
+        paste: bool = False,
+        **options: Any,
     ) -> Float[Tensor, "b c h w"]:
-        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
+        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W).
+
+        `conditions` name values, one for all images or a list with one for each: 4.2, (4, 5).
+        `observed` are images of which the pixels are known where `mask` (H, W) or (B, H, W) is
+        True; patches that are known whole are shown to the network. `paste` puts all known pixels
+        into the result. Only models trained with `objective.partial_share` follow what they see.
+        """
         count = len(seeds) if class_labels is None else len(class_labels)
         given = self._seeds(count, None, seeds)
-        return self.decode_tensor(
-            self.sample_latents(self._evidence(class_labels), given, **options)
-        )
+        evidence = self._evidence(class_labels, conditions, count)
+        if observed is None and mask is None:
+            return self.decode_tensor(self.sample_latents(evidence, given, **options))
+        if mask is None or observed is None:
+            raise ValueError("observed and mask belong together: give both, or neither")
+        known = self._known(mask, observed, count)
+        pixels = self.preprocess(observed).expand(count, -1, -1, -1)
+        visible = whole_patches(known, self.modality.settings.patch_size)
+        evidence = replace(evidence, observation=pixels, visible=visible)
+        images = self.decode_tensor(self.sample_latents(evidence, given, **options))
+        return torch.where(known[:, None], pixels, images) if paste else images
 
     # ---- tokenizing -----------------------------------------------------------------------
 
@@ -83,6 +109,23 @@ class ImagePipeline(UnitePipeline):
         return self.decode(torch.lerp(start, end, weights), output_type=output_type)
 
     # ---- inputs ---------------------------------------------------------------------------
+
+    def _known(self, mask: Any, observed: Images, count: int) -> Bool[Tensor, "b h w"]:
+        """Which pixels are known. ValueError for what cannot be completed."""
+        tokenizer, denoiser = self.encoder.networks()
+        if tokenizer is not denoiser:
+            raise ValueError("a model with a second network for tokenizing cannot complete images")
+        shape, known = self.modality.settings, torch.as_tensor(mask)
+        number = 1 if isinstance(observed, Image.Image) else len(observed)
+        allowed = {(shape.height, shape.width), (count, shape.height, shape.width)}
+        if known.dtype != torch.bool or tuple(known.shape) not in allowed:
+            raise ValueError(
+                f"expected a mask of booleans ({shape.height}, {shape.width}), or one for each of "
+                f"{count} images, got {tuple(known.shape)} of {known.dtype}"
+            )
+        if number not in (1, count):
+            raise ValueError(f"expected one observed image, or {count}, got {number}")
+        return known.to(self.device).expand(count, -1, -1)
 
     def preprocess(self, images: Images) -> Float[Tensor, "b c h w"]:
         """Images as the model takes them; PIL images are resized and center-cropped to its size."""
