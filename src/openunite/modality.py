@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from openunite.batch import Batch
@@ -65,6 +66,16 @@ class Modality(ABC):
         Here both forms are the same, and nothing is augmented.
         """
         return batch
+
+    def draw_visible(self, batch: Batch, random: SlotRandom, draw: int) -> Bool[Tensor, "b n"]:
+        """Which observation tokens of each sample a partial flow draw sees; `batch` is prepared.
+
+        Random numbers come from `Stream.PARTIAL` at this draw. ValueError where nothing draws any.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot show a part of its data; "
+            "set objective.partial_share to 0"
+        )
 
     def compile(self) -> None:  # noqa: B027  most have nothing to compile
         """Have torch.compile fuse what the loss computes, where that is much."""

@@ -155,4 +155,4 @@ def test_classes_are_names_first_and_indices_else(saved: str) -> None:
     pipeline = ImagePipeline.from_pretrained(saved)
     pipeline.register_to_config(class_names=["cat", "3", "1", "10", "eel"])
     found = ImageTask().classes(pipeline, ["1", "3", "eel", "0", "10"], 5, ".png")
-    assert pipeline._evidence(found).conditions[CLASS].values.tolist() == [2, 1, 4, 0, 3]
+    assert pipeline._evidence(found, 5).conditions[CLASS].values.tolist() == [2, 1, 4, 0, 3]

@@ -35,7 +35,7 @@ class SeparateEncoder(TwoNetworks):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.denoiser = _without_embedder(GenerativeEncoder(*args, **kwargs))
-        self.tokenizer = GenerativeEncoder(*args, **kwargs)
+        self.tokenizer = GenerativeEncoder.from_config(self.config, conditions=None)
 
     def forward(
         self,
@@ -62,7 +62,7 @@ class PosteriorEncoder(TwoNetworks):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.denoiser = _without_embedder(GenerativeEncoder(*args, **kwargs))
-        twice = {"latent_channels": 2 * self.config.latent_channels}
+        twice = {"latent_channels": 2 * self.config.latent_channels, "conditions": None}
         self.tokenizer = GenerativeEncoder.from_config(self.config, **twice)
 
     def forward(

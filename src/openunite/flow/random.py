@@ -33,6 +33,10 @@ class Stream(IntEnum):
     AUGMENT = 8
     SAMPLE = 9
     POSTERIOR = 10
+    CONDITION_DROPOUT = 11  # a number for each condition, in the order of their names
+    COMMON_DROPOUT = 12
+    CONDITION_BLUR = 13  # as above, with as many numbers as each kind takes
+    PARTIAL = 14
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class ArrayTask(Task):
             num_steps=command.num_inference_steps,
         )
         scale = guidance_scale(pipeline, command.guidance_scale)
-        guidance = replace(card.guidance, scale=scale)
+        guidance = None if card.guidance is None else replace(card.guidance, scale=scale)
         held_out = PartSection("test", len(test))
         return replace(card, guidance=guidance, reconstruction=held_out), drawn
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import torch
 from safetensors import SafetensorError
@@ -99,8 +99,9 @@ def _is_of(value: Any, annotation: Any) -> bool:
         return annotation is bool
     if isinstance(value, int) and value < 0:
         return False
-    origin = get_origin(annotation)
-    return isinstance(value, annotation if origin in (None, UnionType) else origin)
+    if get_origin(annotation) is UnionType:
+        return any(_is_of(value, kind) for kind in get_args(annotation))
+    return isinstance(value, get_origin(annotation) or annotation)
 
 
 def _compare(folder: Path, kind: Part, settings: Mapping[str, Any], shapes: Shapes) -> None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import Generators, Labels, Seeds, count_of, seeds_of
 
@@ -27,17 +28,24 @@ class TensorPipeline(UnitePipeline):
     ) -> Tensor:
         """Generate `num_samples` samples, or as many as there are class labels or seeds.
 
-        Sample i is a function of its own seed. `options` are those of `sample_latents`.
+        Sample i is a function of its own seed. `options` are those of `generate`:
+        conditions, and those of `sample_latents`.
         """
-        self.refuse_unknown(options, type(self).__call__)
+        self.refuse_unknown(options, type(self).__call__, "conditions")
         count = count_of("num_samples", num_samples, class_labels, seeds, generator)
         return self.generate(class_labels, seeds=seeds_of(count, generator, seeds), **options)
 
-    def generate(self, class_labels: Labels, *, seeds: Seeds, **options: Any) -> Tensor:
-        """One sample per seed: a tensor (B, ...)."""
+    def generate(
+        self, class_labels: Labels, *, seeds: Seeds, conditions: Asked = None, **options: Any
+    ) -> Tensor:
+        """One sample per seed: a tensor (B, ...).
+
+        `conditions` name values, one for all samples or a list with one for each: 4.2, (4, 5).
+        """
         self.refuse_unknown(options, type(self).generate)
         count = count_of("the number of seeds", None, seeds)
-        evidence, given = self._evidence(class_labels, count), seeds_of(count, None, seeds)
+        evidence = self._evidence(class_labels, count, conditions)
+        given = seeds_of(count, None, seeds)
         return self.decode(self.sample_latents(evidence, given, **options))
 
     @cached_property

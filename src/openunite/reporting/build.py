@@ -159,9 +159,9 @@ def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
             continue
         found = load_card(run / name)
         card, model = protocol_of(name, found), found.model
-        kind = "raw" if model.weights == "raw" else "ema"
+        kind = "raw" if model is not None and model.weights == "raw" else "ema"
         own.setdefault(kind, _checksums(run, kind))
-        if own[kind] not in (None, (model.encoder, model.decoder)):
+        if model is not None and own[kind] not in (None, (model.encoder, model.decoder)):
             text = f"{name} was measured with other weights than this run has now."
             card = replace(card, warnings=[text, *card.warnings])
         cards.append(card)

@@ -74,11 +74,12 @@ def notes(card: ProtocolCard) -> Iterator[str]:
             f"{card.extractor.label} uses the features of {card.extractor.name}. It is not FID, "
             "which uses features of InceptionV3; compare it only with distances of the same name."
         )
-    if "guided" in card.metrics and card.guidance.scale is not None:
+    scale = None if card.guidance is None else card.guidance.scale
+    if "guided" in card.metrics and scale is not None:
         yield (
             "Unguided samples are what the network draws for a class. Guided samples start from "
             "the same noise and are pushed towards the class (guidance scale "
-            f"{shown(card.guidance.scale)}; 1 is none), which usually makes them truer to it and "
+            f"{shown(scale)}; 1 is none), which usually makes them truer to it and "
             "less varied."
         )
 

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from openunite.baselines.encoders import ENCODERS
 from openunite.baselines.objectives import BaselineObjective
-from openunite.modality import get_modality
+from openunite.conditions.base import BIAS_SCALE, UNSEEN
+from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.objective import UniteObjective
-from openunite.training.config import RunConfig
+from openunite.training.config import RunConfig, for_model
 
 
 def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
@@ -33,6 +34,7 @@ def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
             context_start=size.context_start,
             latent_norm_kind=size.latent_norm,
             block_norm=size.block_norm,
+            conditions=for_model(config.conditions),
         )
         decoder = Decoder(
             modality=config.modality,
@@ -53,10 +55,16 @@ def build_objective(
 ) -> UniteObjective | BaselineObjective:
     """The objective of this run's row in `baselines/table.py`; what it does not train is frozen."""
     settings = config.objective
+    modality = get_modality(config.modality, config.modality_config)
+    if settings.partial_share and type(modality).draw_visible is Modality.draw_visible:
+        raise ValueError(
+            f"objective.partial_share must be 0 for {config.modality}, which cannot show a part of "
+            f"its data, got {settings.partial_share}"
+        )
     unite = UniteObjective(
         encoder=encoder,
         decoder=decoder,
-        modality=get_modality(config.modality, config.modality_config),
+        modality=modality,
         flow_draws=settings.flow_draws,
         draws_per_pass=settings.draws_per_pass,
         flow_weight=settings.flow_weight,
@@ -66,6 +74,9 @@ def build_objective(
         recon_noise_start=settings.recon_noise_start,
         recon_noise_share=settings.recon_noise_share,
         label_dropout=settings.label_dropout,
+        condition_dropout=settings.condition_dropout,
+        common_dropout=settings.common_dropout,
+        partial_share=settings.partial_share,
     )
     objective: UniteObjective | BaselineObjective = config.kind.build(unite, settings)
     freeze(config.kind.trains, encoder, decoder)
@@ -112,7 +123,8 @@ def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
     """Copy tensors whose name and shape fit; resize the class table; leave and name the others.
 
     The class table keeps its first rows, up to the smaller number of classes, and its last row,
-    the null class.
+    the null class. A condition that the source has not starts almost unseen, with exp(-13) of the
+    attention, so that the model computes what the source does.
     """
     loaded, resized, fresh = [], [], []
     for name, own in target.state_dict().items():
@@ -127,5 +139,7 @@ def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
             resized.append(name)
         else:
             fresh.append(name)
+            if name.endswith(".logit_bias"):
+                own.fill_(UNSEEN / BIAS_SCALE)
     unused = sorted(set(source) - set(loaded) - set(resized) - set(fresh))
     return TransferReport(tuple(loaded), tuple(resized), tuple(fresh), tuple(unused))

@@ -75,7 +75,9 @@ class ObjectiveConfig:
     1 keeps the memory of a single draw, more spares small networks the start of many operations.
     `stage` is "joint" in UNITE; the baseline of two stages trains an "autoencoder" and, in a run
     that starts from it, a "denoiser"; "decoder" trains the decoder of another run against a
-    discriminator. `kl_weight` counts where the tokenizer has a posterior.
+    discriminator. `kl_weight` counts where the tokenizer has a posterior. Each condition beside the
+    class is dropped with `condition_dropout`, all of them and the class with `common_dropout`. A
+    share `partial_share` of the flow draws sees a part of the observation, as in in-painting.
     """
 
     flow_draws: int = 3
@@ -87,6 +89,9 @@ class ObjectiveConfig:
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5
     label_dropout: float = 0.1
+    condition_dropout: float = 0.2
+    common_dropout: float = 0.1
+    partial_share: float = 0.0
     stop_gradient: bool = True
     stage: Literal["joint", "autoencoder", "denoiser", "decoder"] = "joint"
     kl_weight: float = 1e-3
@@ -114,7 +119,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run."""
+    """One training run.
+
+    `conditions`: by name the `kind`, the `column` of the data where it is not the name, and the
+    settings of the kind; those that are left out follow from the data.
+    """
 
     recipe: str
     modality: str
@@ -132,6 +141,7 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sampling: Sampling = field(default_factory=Sampling)
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     init_from: str | None = None
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
@@ -150,6 +160,12 @@ class RunConfig:
     def _check_stages(self) -> None:
         """ValueError unless the table of objectives has this run, and it has what that needs."""
         kind, tokenizer, norm = self.kind, self.model.tokenizer, self.model.latent_norm
+        plain = not kind.factory and tokenizer == "shared"
+        if self.objective.partial_share and not plain:
+            raise ValueError(
+                "objective.partial_share must be 0 unless one network tokenizes and generates, "
+                f"with the stop-gradient, got {self.objective.partial_share}"
+            )
         if tokenizer == "posterior" and norm != "none":
             raise ValueError(f"tokenizer posterior needs latent_norm none, got {norm!r}")
         if kind.origin and self.init_from is None:
@@ -180,6 +196,11 @@ OPERATIONAL = (
     "trackers",
     "data.workers",
 )
+
+
+def for_model(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The conditions of a run as its model has them: without columns."""
+    return {n: {k: v for k, v in c.items() if k != "column"} for n, c in conditions.items()}
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import (
     Generators,
@@ -56,6 +57,7 @@ class AtomPipeline(UnitePipeline):
         *,
         num_atoms: Sizes | None = None,
         class_labels: Labels = None,
+        conditions: Asked = None,
         generator: Generators | None = None,
         seeds: Seeds | None = None,
         batch_size: int = 256,
@@ -64,14 +66,16 @@ class AtomPipeline(UnitePipeline):
         """Generate `num_structures` structures, or as many as there are class labels or seeds.
 
         Structure i is a function of its own seed, never of the batch. `num_atoms` is one number for
-        all, or one for each; by default it is drawn from the sizes of the training data. `options`:
-        callback, and changes of `self.sampling`, see `sample_latents`. Raises ValueError for a size
-        or a label out of range, and for an unknown argument.
+        all, or one for each; by default it is drawn from the sizes of the training data.
+        `conditions` name values, one for all structures or a list with one for each: 4.2, (4, 5),
+        "LiFePO4". `options`: callback, and changes of `self.sampling`, see `sample_latents`. Raises
+        ValueError for a size, a label or a value out of range, and for an unknown argument.
         """
         self.refuse_unknown(options, type(self).__call__)
         whole_number("batch_size", batch_size)
         count = count_of("num_structures", num_structures, class_labels, seeds, generator)
-        evidence, given = self._evidence(class_labels, count), seeds_of(count, generator, seeds)
+        evidence = self._evidence(class_labels, count, conditions)
+        given = seeds_of(count, generator, seeds)
         sizes = self._sizes(num_atoms, given, evidence)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
@@ -90,7 +94,7 @@ class AtomPipeline(UnitePipeline):
         **options: Any,
     ) -> list[Structure]:
         """One structure per seed; `options` as for a call."""
-        self.refuse_unknown(options, type(self).generate)
+        self.refuse_unknown(options, type(self).generate, "conditions", "batch_size")
         count = count_of("the number of seeds", None, seeds)
         return self(count, class_labels=class_labels, seeds=seeds, num_atoms=num_atoms, **options)
 

@@ -9,12 +9,13 @@ from math import ceil
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import Batch
 from openunite.evaluation.images.perceptual import Distance, Lpips, gradient_distance
 from openunite.flow.random import SlotRandom, Stream
+from openunite.modalities.image.visible import NUM_CHOICES, draw_parts
 from openunite.modality import Embedder, Head, Modality
 from openunite.nn.embeddings import sincos_grid
 
@@ -171,6 +172,11 @@ class ImageModality(Modality):
     def use_distance(self, distance: Distance) -> None:
         """Put another callable in place of the configured one, such as `Lpips.random(0)`."""
         self._distance = distance
+
+    def draw_visible(self, batch: Batch, random: SlotRandom, draw: int) -> Bool[Tensor, "b n"]:
+        rows, columns = self.settings.shape.grid
+        count = rows * columns + NUM_CHOICES
+        return draw_parts((rows, columns), random.uniform(Stream.PARTIAL, count, draw=draw))
 
     def compile(self) -> None:
         if self.settings.perceptual == "lpips" and isinstance(distance := self.distance(), Lpips):
