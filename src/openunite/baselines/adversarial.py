@@ -89,7 +89,7 @@ class AdversarialDecoderObjective(BaselineObjective):
     def _score(
         self, output: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-        """Mean score; pixel gradients of the reconstruction and, scaled to its norm, of the score."""
+        """Mean score; pixel gradients of reconstruction and (scaled to its norm) of the score."""
         pixels = output.detach().requires_grad_()
         score = self.discriminator(pixels).mean(dim=1)
         (uphill,) = torch.autograd.grad(score.sum(), pixels)

@@ -155,7 +155,7 @@ def stage_steps(default: RunConfig, staged: RunConfig) -> int:
     (a third of forward and backward) and trains on its flow draws. Per step, Muon orthogonalizes
     the trained networks: tokenizer and decoder in the first stage, the denoiser in the second.
     """
-    one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # one of the two networks
+    one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # either network
     joint, each = (flops(config, as_released=False) for config in (default, one))
     samples, perceptual = default.batch_size, uses_lpips(default)
     whole = samples * joint.step(default.objective.flow_draws, perceptual=perceptual)
