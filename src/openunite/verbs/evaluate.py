@@ -21,10 +21,10 @@ def evaluate(
 ) -> ProtocolCard:
     """Evaluate a run, a pipeline folder or a hub id; write its card beside the model and return it.
 
-    `data` is a path or a name, or data in memory (default: the data of the run). `extractor` is the
-    name of a feature extractor or an object such as a `CallableExtractor`. `options` are fields of
-    `openunite.commands.Evaluate`: num_samples, split, guidance_scale, extractor_weights, weights,
-    seed, output and others. Raises ValueError, OSError or ImportError for wrong arguments.
+    `data` is a path or a name, or data in memory (default: the data of the run). `extractor` is an
+    object that computes features, such as a `CallableExtractor` (default: one that fits the data).
+    `options` are fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
+    weights, seed, output and others. Raises ValueError, OSError or ImportError for wrong arguments.
     """
     known = {f.name: f for f in fields(Evaluate) if f.name not in ("source", "data", "compare")}
     for name in options:
