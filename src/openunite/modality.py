@@ -70,7 +70,7 @@ class Modality(ABC):
         """Compile the loss with torch.compile, if that makes it faster."""
 
     def vgg_input(self) -> tuple[int, int, int] | None:
-        """(channels, height, width) of the images that the loss passes to VGG16; None without it."""
+        """(channels, height, width) of the images that the loss gives to VGG16; None without it."""
         return None
 
 
