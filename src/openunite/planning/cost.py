@@ -20,7 +20,7 @@ from openunite.models.generative_encoder import Encoder, GenerativeEncoder
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 
-# VGG16's 3 x 3 convolutions: (channels out, times the resolution was halved before it).
+# VGG16's 3 x 3 convolutions: (output channels, number of poolings before it).
 _VGG16 = (
     *((64, 0), (64, 0), (128, 1), (128, 1), (256, 2), (256, 2), (256, 2)),
     *((512, 3), (512, 3), (512, 3), (512, 4), (512, 4), (512, 4)),

@@ -66,7 +66,7 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     tokenize = _encoder_bytes(config, encoder.networks()[0].embedder.num_tokens)
     draw, decode = _encoder_bytes(config, 0), _decoder_bytes(config, decoder)
     copied = 2.0 * muon if config.precision == "bf16" else 0.0
-    if message:  # the decoder's gradients travel while flow draws are computed
+    if message:  # the decoder's gradients are sent while flow draws are computed
         copied += _FLOAT * sum(p.numel() for p in decoder.parameters())
     if config.sharding == "full":
         copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)

@@ -37,7 +37,7 @@ class Picture:
         try:
             data = path.read_bytes()
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                image.load()  # a truncated file fails here, not when it is opened
+                image.load()  # a truncated file fails here, not in open()
                 mime, size = Image.MIME[str(image.format)], image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return cls(path.name, "", (0, 0), caption, chart)

@@ -141,7 +141,7 @@ def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def defined(value: Any) -> Any:
-    """The value; "undefined" for null, which stands in JSON for a number that is not finite."""
+    """The value, or "undefined" for None, which replaces NaN and infinity in JSON files."""
     return UNDEFINED if value is None else value
 
 

@@ -96,7 +96,7 @@ class TransferReport:
     unused: tuple[str, ...]
 
     def summary(self) -> str:
-        """One line a user can read."""
+        """Counts and names as one line of text."""
         text = f"{len(self.loaded)} tensors loaded"
         for label, names in (
             ("resized", self.resized),

@@ -21,7 +21,7 @@ Row = dict[str, float]
 
 
 class MetricsLog:
-    """Collects one row per optimizer step and turns device scalars into numbers in bulk."""
+    """Collects one row per optimizer step, and reads scalars from the device in bulk."""
 
     def __init__(
         self, path: Path | None, first_step: int, sinks: list[Callable[[Row], None]]

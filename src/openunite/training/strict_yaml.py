@@ -8,7 +8,7 @@ import yaml
 
 from openunite.settings import short
 
-MOST_BYTES = 100_000  # a config.yaml has about 3,000
+MOST_BYTES = 100_000  # a usual config.yaml has about 3,000
 
 
 class _Loader(yaml.SafeLoader):

@@ -153,7 +153,7 @@ class Trainer:
                 self._draw(self.preview)
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
-        """Take one optimizer step; returns its row of the log."""
+        """Take one optimizer step; return its row of the log."""
         row, verdict = self.train_step(self.step, batches, lambda: self.signals.asked)
         self.agreed = verdict.stop
         self.bad_steps = 0 if verdict.finite else self.bad_steps + 1
