@@ -76,7 +76,7 @@ SOLVERS = Registry(
 class Sampling:
     """Sampling settings, as stored in runs, pipelines and protocol cards.
 
-    With six steps the default solver already reaches the Frechet distance of Heun with 100 NFE
+    With six steps the default solver already reaches the Frechet distance of Heun with 99 NFE
     (docs/PERFORMANCE.md); the default is eight. `time_shift` below 1 spends more steps near noise.
     `guidance_scale` 1 means no guidance; guidance acts for t strictly inside `guidance_interval`.
     `options` are those of the solver, see `SOLVERS`. Raises ValueError for impossible settings.
