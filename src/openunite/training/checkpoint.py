@@ -201,7 +201,10 @@ def restore_optimizer(
 
 
 def _prune(folder: Path, keep: int, newest: Path) -> None:
-    """Delete all but the `keep` newest checkpoints up to `newest`; later ones, damaged, stay."""
+    """Delete all but the `keep` newest checkpoints up to `newest`, and unfinished ones.
+
+    Later checkpoints than `newest` are damaged, because the run resumed before them; they stay.
+    """
     for old in [p for p in list_checkpoints(folder) if p.name <= newest.name][keep:]:
         _remove(old)
     for leftover in folder.glob(".writing-*"):

@@ -69,7 +69,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Settings of equation (5); `flow_ramp` is the fraction of the run over which w rises from 0.
+    """Settings of equation (5); w rises from 0 over the fraction `flow_ramp` of the run.
 
     `draws_per_pass` flow draws go through the network in one pass: 1 needs the memory of a single
     draw; more is faster for small networks, where launching operations takes most of the time.

@@ -171,7 +171,7 @@ class TrainStep:
             return next(terms, None)
 
     def _reduce(self, step: int, totals: Totals, stop: bool) -> tuple[dict[str, Any], Tensor]:
-        """The row of scalars, averaged over all processes, and the fraction of them to stop."""
+        """The row of scalars (means over processes), and the fraction of processes to stop."""
         latents, valid = map(torch.cat, zip(*totals.latents, strict=True))
         # The stop flag is reduced together with the scalars, so it needs no extra message.
         scalars = {**totals.scalars, "stop": [latents.new_full((), float(stop))]}

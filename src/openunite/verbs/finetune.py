@@ -1,4 +1,4 @@
-"""`openunite finetune-decoder`: train only the decoder of a finished run further, in a new run."""
+"""`openunite finetune-decoder`: a new run that trains only the decoder of a finished run."""
 
 import math
 from dataclasses import replace
