@@ -64,7 +64,7 @@ def recipes() -> dict[str, str]:
 def get_recipe(name: str) -> Callable[[], Any]:
     """A function that returns a `RunConfig`: a recipe by name, or "package.module:function".
 
-    Raises ValueError that lists the known recipes.
+    Raises a ValueError that lists the known recipes.
     """
     known = recipes()
     if name in known:

@@ -30,7 +30,7 @@ def weights_dir() -> Path:
 def locate(file: WeightFile, path: str | Path | None = None) -> Path:
     """The path of a file: `path` (or in the folder `path`), else in a cache, else downloaded.
 
-    Raises FileNotFoundError that says where the file can be put by hand.
+    Raises a FileNotFoundError that says where the file can be put by hand.
     """
     if path:
         given = Path(path).expanduser()
@@ -63,7 +63,7 @@ def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Te
     """The tensors of a safetensors or pickled file (float32, CPU), checked against `expected`.
 
     Only tensors whose names begin with `prefix` are read; counters of batch norms are left out.
-    Pickles are read with weights_only, so no code in them runs. Raises ValueError that names the
+    Pickles are read with weights_only, so no code in them runs. Raises a ValueError that names the
     first tensor that is missing, unknown or of another shape.
     """
     if path.suffix == ".safetensors":

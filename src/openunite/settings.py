@@ -117,7 +117,7 @@ def _assign(
 
 
 def parse(hint: Any, text: str, name: str) -> Any:
-    """Parse text as a value of type `hint`. Raises ValueError that begins with `name`."""
+    """Parse text as a value of type `hint`. Raises a ValueError that begins with `name`."""
     if get_origin(hint) in (Union, UnionType):
         if text.lower() in ("none", "null") and NoneType in get_args(hint):
             return None

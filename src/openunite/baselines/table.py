@@ -98,7 +98,7 @@ OBJECTIVES = (
 
 
 def find_objective(stage: str, tokenizer: str, *, stop_gradient: bool) -> ObjectiveKind:
-    """The row for these settings. Raises ValueError that lists the rows of the stage."""
+    """The row for these settings. Raises a ValueError that lists the rows of the stage."""
     rows = [row for row in OBJECTIVES if row.stage == stage]
     for row in rows:
         if tokenizer in row.tokenizers and stop_gradient == row.stop_gradient:

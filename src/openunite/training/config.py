@@ -203,7 +203,7 @@ def save_config(config: RunConfig, path: Path) -> None:
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a config.yaml. Raises ValueError that names the file and the wrong field."""
+    """Read a config.yaml. Raises a ValueError that names the file and the wrong field."""
     values = read_yaml(path)
     if values.get("precision") is False:
         values["precision"] = "no"  # YAML reads an unquoted `no` as false

@@ -20,7 +20,7 @@ _HELD: set[int] = set()  # file descriptors of the locks this process holds
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. Raises ValueError that names the process already holding it.
+    """Hold the lock of a folder. Raises a ValueError that names the process already holding it.
 
     The kernel frees the lock however this process ends; the file `.lock` that stays behind has no
     meaning of its own. File systems without locks, such as some network disks, give no protection.

@@ -46,7 +46,7 @@ SIZES: dict[str, Size] = {
 
 
 def get_size(name: str) -> Size:
-    """The size called `name`. Raises ValueError that lists the known sizes."""
+    """The size called `name`. Raises a ValueError that lists the known sizes."""
     if name not in SIZES:
         raise ValueError(f"unknown size {name!r}, expected one of {', '.join(SIZES)}")
     return SIZES[name]

@@ -29,7 +29,7 @@ def info(command: Info) -> None:
     if bool(command.source) == bool(command.recipe):
         raise ValueError("name one SOURCE or --recipe: openunite info imagenet256_b")
     if command.gpus is None and (command.size or command.batch_size or command.flow_draws):
-        raise ValueError("--size, --batch-size and --flow-draws are of a plan; add --gpus N")
+        raise ValueError("--size, --batch-size and --flow-draws change a plan; add --gpus N")
     source = command.recipe or command.source
     path = Path(source)
     if command.gpus is not None:
