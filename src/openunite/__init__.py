@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from openunite.verbs.score_images import evaluate_images as evaluate_images
     from openunite.verbs.train import train as train
 
-# Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
+# Public names are imported on first use: importing torch and diffusers takes seconds.
 _HOMES = {
     "GenerativeEncoder": "openunite.models.generative_encoder",
     "Decoder": "openunite.models.decoder",

@@ -1,7 +1,7 @@
 """Philox4x32-10, a counter-based generator of random words, in int64 tensor arithmetic.
 
-Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. Its bits are equal on every
-device.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. The words are the same
+on every device.
 """
 
 from typing import TypeVar
@@ -20,7 +20,7 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 
 def philox4x32(counter: tuple[W, W, W, W], key: tuple[W | int, W | int]) -> tuple[W, W, W, W]:
-    """Ten rounds on broadcastable int64 tensors or arrays (or ints as key) of 32-bit words."""
+    """Ten rounds on int64 tensors or arrays of 32-bit words that broadcast; the key may be ints."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -46,7 +46,7 @@ def random_words(
     blocks = torch.arange((count + 3) // 4, device=slots.device)[None, :]
     zero = torch.zeros_like(blocks)
     counter = (blocks, zero + (draw & MASK), slots & MASK, zero + (step & MASK))
-    # NumPy starts a small operation in a quarter of the time.
+    # For small operations NumPy has a quarter of PyTorch's overhead.
     if slots.is_cpu and not torch.compiler.is_compiling():
         c0, c1, c2, c3 = (words.numpy() for words in counter)
         k0, k1 = (k.numpy() if isinstance(k, Tensor) else k for k in key)

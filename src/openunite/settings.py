@@ -1,4 +1,4 @@
-"""From plain values, as files and command lines have them, to frozen dataclasses of settings."""
+"""Conversion of plain values from files and command lines into dataclasses of settings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _repr = Repr()
 _repr.maxlevel = 2
-short = _repr.repr  # a value in a message, which stays short whatever the value is
+short = _repr.repr  # repr() for error messages, shortened
 
 
 def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "field") -> Any:
-    """A dataclass from a mapping of its fields.
+    """Build a dataclass from a mapping of its fields.
 
-    ValueError names a field that is unknown (with the nearest one), missing or of another type;
-    `prefix` leads the names, `what` is the word for a field.
+    Raises ValueError for a field that is unknown (with the nearest one), missing or of another
+    type. In messages, `prefix` is put before names, and `what` is the word for a field.
     """
     hints, known = get_type_hints(cls), {f.name: f for f in fields(cls)}
     for name in sorted(str(name)[:60] for name in set(values) - set(known)):
@@ -29,20 +29,20 @@ def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "f
 
 
 def missing_fields(cls: type, values: Mapping[str, Any]) -> list[str]:
-    """The fields without a default that a mapping lacks."""
+    """The names of required fields that a mapping lacks."""
     required = (f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
     return [f.name for f in required if f.name not in values]
 
 
 def expected(name: str, known: Mapping[str, Any]) -> str:
-    """The end of an error message: all known names, and the one nearest to `name`."""
+    """The end of an error message: all known names, and the nearest one to `name`."""
     nearest = get_close_matches(name, list(known), 1, cutoff=0.0)
     hint = f"; the nearest is {nearest[0]}" if nearest else ""
     return f"expected some of {', '.join(sorted(known))}{hint}"
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the annotated type; int passes for float, list for tuple, nothing else bends."""
+    """Check or convert `value` to type `hint`: an int may be a float, and a list a tuple."""
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         return build(hint, value, f"{name}.")
     if get_origin(hint) in (Union, UnionType):
@@ -71,18 +71,18 @@ def convert(hint: Any, value: Any, name: str) -> Any:
 
 
 def _words(hint: Any) -> str:
-    """A type as people say it."""
+    """The name of a type in error messages."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(hint, str(getattr(hint, "__name__", hint)))
 
 
 def assign(settings: Any, assignments: Sequence[str], schemas: Mapping[str, type]) -> Any:
-    """A copy of nested dataclasses with fields replaced: "model.depth=6", "seed=1".
+    """A copy of nested dataclasses with fields replaced by assignments such as "model.depth=6".
 
-    Values are read as the type of their field says; "none" stands for None, commas part the values
-    of a tuple. `schemas` gives, by name, the dataclass whose fields a field that holds a mapping
-    may have. ValueError for a name that does not exist, with the nearest one, and for a value of
-    another type.
+    Values are parsed by the type of their field: "none" means None, and commas separate the values
+    of a tuple. For a field that holds a mapping, `schemas` gives by the field's name a dataclass
+    with the possible keys. Raises ValueError for an unknown name, with the nearest known one, and
+    for a value of another type.
     """
     for text in assignments:
         name, separator, value = text.partition("=")
@@ -117,7 +117,7 @@ def _assign(
 
 
 def parse(hint: Any, text: str, name: str) -> Any:
-    """A value from text, as the type says; plain, as YAML would hold it."""
+    """Parse text as a value of type `hint`. Raises a ValueError that begins with `name`."""
     if get_origin(hint) in (Union, UnionType):
         if text.lower() in ("none", "null") and NoneType in get_args(hint):
             return None

@@ -1,4 +1,4 @@
-"""Classifier-free guidance as a wrapper: takes two denoisers or more, returns one."""
+"""Classifier-free guidance: combines two denoisers or more into one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Both = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # -> conditional, uncondi
 
 @dataclass(frozen=True)
 class Guided:
-    """The denoiser that `guide` returns: whether it computes one branch or all depends on t."""
+    """The denoiser that `guide` returns; it computes the other branches only where guidance acts."""
 
     conditional: Denoiser
     without: Sequence[Denoiser]
@@ -22,9 +22,9 @@ class Guided:
     both: Both | None = None
 
     def __call__(self, z_t: Tensor, t: Tensor, time: float | None = None) -> Tensor:
-        """`time` is the t of the whole batch, from a caller who knows it as a number.
+        """Predict z0 (B, K, C); `time` is the common t of the batch, if the caller knows it.
 
-        Without it, it is read from `t`, and the host waits for the device.
+        Without `time`, t is read back from the device, for which the host has to wait.
         """
         if set(self.scales) <= {NO_GUIDANCE} or not self._inside(t, time):
             return self.conditional(z_t, t)
@@ -40,7 +40,7 @@ class Guided:
     def _inside(self, t: Tensor, time: float | None) -> bool:
         low, high = self.interval
         now = t[0] if time is None else torch.tensor(time, dtype=t.dtype, device="cpu")
-        return bool((low < now) & (now < high))  # compared in the type of t
+        return bool((low < now) & (now < high))  # compared in the dtype of t
 
 
 def guide(
@@ -53,8 +53,9 @@ def guide(
     """Equation (7): u + s (c - u) on normalized predictions, for t strictly inside `interval`.
 
     With several scales it is c + sum_i (s_i - 1) (c - c_i), where c_i lacks condition i. Outside
-    the interval, and at scale 1, c alone is computed. `both` computes all branches in one pass, for
-    callers to whom that is faster. All samples of a batch share one t, as in every solver here.
+    the interval, and at scale 1, only c is computed. `both`, if given, computes all predictions in
+    one pass. All samples of a batch must share one t, as in every solver here. Raises ValueError
+    for an interval outside [0, 1].
     """
     low, high = interval
     if not 0.0 <= low <= high <= 1.0:
@@ -68,7 +69,7 @@ def guide(
 
 
 def at(denoiser: Denoiser, time: float) -> Denoiser:
-    """The same denoiser, told the t at which it will be asked, so that guidance need not look."""
+    """Bind a known time to the denoiser, so that guidance need not read t back from the device."""
     if not isinstance(denoiser, Guided):
         return denoiser
     return lambda z_t, t: denoiser(z_t, t, time)

@@ -1,7 +1,7 @@
 """Solvers of the sampling flow dz/dt = (z0^(z, t) - z) / max(1 - t, 0.05), t from 0 to 1.
 
-Pure functions of a denoiser: no network, no global state. With a fixed-step solver a sample never
-depends on its batch mates; the adaptive one shares its step size over the batch.
+Solvers are pure functions of a denoiser. With a fixed-step solver a sample does not depend on the
+others in its batch; the adaptive solver uses one step size for the whole batch.
 """
 
 import math
@@ -18,18 +18,18 @@ from openunite.flow.guidance import Denoiser, at
 from openunite.flow.path import gap, shift_time
 from openunite.sampling import SOLVERS, Sampling
 
-NoiseSampler = Callable[[int], Tensor]  # number of a step, from 1 -> N(0, I) (B, K, C)
+NoiseSampler = Callable[[int], Tensor]  # step number (from 1) -> N(0, I) (B, K, C)
 Grid = list[float]  # the times of a fixed-step solver, from 0 to 1
 Callback = Callable[[int, float, Tensor], None]  # (evaluations so far, t, z_t)
 
 
 def velocity(denoiser: Denoiser, z: Tensor, t: Tensor) -> Tensor:
-    """Equation (6)."""
+    """The right-hand side of equation (6)."""
     return (denoiser(z, t) - z) / gap(t)
 
 
 def time_grid(num_steps: int, shift: float = 1.0) -> Float[Tensor, " n"]:
-    """num_steps + 1 times from 0 to 1; shift < 1 spends more steps near noise."""
+    """num_steps + 1 times from 0 to 1, in float64; shift < 1 spends more steps near noise."""
     return shift_time(torch.linspace(0.0, 1.0, num_steps + 1, dtype=torch.float64), shift)
 
 
@@ -41,11 +41,11 @@ def solve(
     noise_sampler: NoiseSampler | None = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "b k c"]:
-    """Carry noise (B, K, C) at t = 0 to latents at t = 1, as `sampling` says.
+    """Integrate from noise at t = 0 to latents at t = 1, as `sampling` says.
 
-    Guidance is the denoiser's business: see `guide`. Solvers with a fixed number of steps never ask
-    the denoiser about t = 1, which training hardly ever shows it. `noise_sampler` is needed by
-    solvers that renew noise. ValueError for settings that do not fit.
+    Guidance is part of the denoiser, see `guide`. Solvers with a fixed number of steps never call
+    the denoiser at t = 1, where training has hardly any samples. Solvers that renew noise need
+    `noise_sampler`. Raises ValueError for settings that do not fit.
     """
     row = sampling.row
     grid = time_grid(sampling.num_inference_steps, sampling.time_shift).tolist()
@@ -60,7 +60,7 @@ def solve(
 
 
 def euler(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
-    """One evaluation of equation (6) per step."""
+    """Euler's method: one evaluation of equation (6) per step."""
     for number, (now, then) in enumerate(pairwise(grid), start=1):
         z = z + (then - now) * velocity(at(denoiser, now), z, z.new_full((len(z),), now))
         callback(number, then, z)
@@ -68,7 +68,7 @@ def euler(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_:
 
 
 def heun(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
-    """The mean of the slopes at both ends of a step; the last step, to t = 1, is Euler's."""
+    """Heun's method: the mean slope of both ends of a step; the last step is one of Euler's."""
     evaluations = 0
     for now, then in pairwise(grid):
         step = then - now
@@ -85,11 +85,11 @@ def heun(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: 
 
 
 def multistep(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
-    """Equation (9): (6) solved exactly where the prediction is a straight line in t.
+    """Equation (9): an exact solution of (6) if the prediction is a straight line in t.
 
-    The line goes through the last two predictions, as in Adams and Bashforth's method of order 2.
-    The first step has one prediction, and so has the last, which ends on it: a line drawn beyond
-    the data leaves what the latent norm allows.
+    The line goes through the last two predictions, as in the Adams-Bashforth method of order 2.
+    The first step has only one prediction. The last step ends on its prediction, because an
+    extrapolation to t = 1 would violate the latent norm.
     """
     before: Tensor | None = None
     earlier = 0.0
@@ -117,9 +117,9 @@ def sde(
 ) -> Tensor:
     """Equation (8): z_s = s z0^ + (1 - s) (sqrt(1 - r) eps^ + sqrt(r) eps), eps^ from z_t and z0^.
 
-    Fresh noise in place of a part of the predicted one lets later steps mend earlier errors. With
-    r = eta^2 (1 - (t (1 - s) / (s (1 - t)))^2), eta = 1 is ancestral sampling, and eta = 0 Euler's
-    method. `temperature` scales the new noise. The step to s = 1 ends on the prediction itself.
+    Replacing a part of the predicted noise by new noise lets later steps correct earlier errors.
+    With r = eta^2 (1 - (t (1 - s) / (s (1 - t)))^2), eta = 1 is ancestral sampling, and eta = 0 is
+    Euler's method. `temperature` scales the new noise. The last step ends on the prediction itself.
     """
     if noise_sampler is None:
         raise ValueError("solver 'sde' renews noise: give a noise_sampler")
@@ -138,7 +138,7 @@ def sde(
 def dopri5(
     denoiser: Denoiser, noise: Tensor, grid: Grid, *, callback: Callback, **_: Any
 ) -> Tensor:
-    """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`); it has no grid."""
+    """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`); ignores `grid`."""
     try:
         from torchdiffeq import odeint
     except ImportError as error:
@@ -152,8 +152,8 @@ def dopri5(
         nonlocal evaluations
         evaluations += 1
         time = t.to(noise.dtype).expand(len(z))
-        # The state stays in float64: the first step sizes hang on differences near float32's
-        # rounding, and with them the whole sequence of steps.
+        # The state stays in float64: the first step sizes, and with them all later steps, depend on
+        # differences close to the rounding error of float32.
         slope = (denoiser(z.to(noise.dtype), time).double() - z) / gap(t.expand(len(z)))
         callback(evaluations, float(t), z)
         return slope

@@ -44,12 +44,15 @@ _CURVES_CAPTION = (
     "latents have collapsed."
 )
 _MAX_PREVIEWS = 4
-_RUN_CARD = "card.json"  # of `train`, whose metrics are those of the run
+_RUN_CARD = "card.json"  # written by `train`; its metrics are those of the run
 _REMEDY = "remove it or write it again"
 
 
 def report(source: str | Path | Run, *, output: str | Path | None = None) -> Path:
-    """Gather a run into one HTML page; return its path (default RUN/report.html)."""
+    """Write one HTML page about a run; return its path (default RUN/report.html).
+
+    Raises ValueError for another suffix than .html or .htm and for a damaged file of the run.
+    """
     run = source.folder if isinstance(source, Run) else Run.of(source).folder
     path = Path(output or run / "report.html")
     if path.suffix.lower() not in (".html", ".htm"):
@@ -61,7 +64,7 @@ def report(source: str | Path | Run, *, output: str | Path | None = None) -> Pat
 
 
 def run(command: Report) -> None:
-    """Do what the command says."""
+    """Run `openunite report`."""
     report(command.source, output=command.output)
 
 
@@ -96,7 +99,7 @@ def run_page(run: Path) -> str:
 
 
 def _summary(config: RunConfig, task: Task, data: Values, metrics: Values) -> str:
-    """What was trained on what, in one sentence."""
+    """One sentence about the model, its data and its training."""
     text = config.kind.title
     text += f", started from {config.init_from}" if config.init_from else ""
     if "parameters" in metrics:
@@ -119,7 +122,7 @@ def _warnings(metrics: Values, results: Sequence[Result]) -> Iterator[str]:
 
 
 def _parts(run: Path, task: Task, metrics: Values) -> list[Part]:
-    """The run, and its parts, whose names lead the names of their metrics."""
+    """The run itself, then its parts; the metrics of a part are prefixed by its name."""
     folders = {f"{name}_": run / name for name in task.parts if (run / name).is_dir()}
     own = {name: x for name, x in metrics.items() if not name.startswith(tuple(folders))}
     parts = [_part("", run, own)]
@@ -150,7 +153,7 @@ def _part(name: str, folder: Path, metrics: Values) -> Part:
 
 
 def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
-    """Cards and sweeps, with a warning on those whose model has other weights than the run now."""
+    """Cards and sweeps; a warning marks cards of other weights than the run has now."""
     cards = []
     own: dict[str, tuple[str, str] | None] = {}
     for name, value in values.items():
@@ -169,7 +172,7 @@ def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
 
 
 def _checksums(run: Path, weights: str) -> tuple[str, str] | None:
-    """Checksums of the run's model as a card has them, None if the model cannot be loaded."""
+    """Checksums of the run's encoder and decoder; None if the model cannot be loaded."""
     try:
         pipeline = load_pipeline(str(run), weights)
     except (OSError, ValueError, RuntimeError, SafetensorError):  # missing or damaged
@@ -178,12 +181,12 @@ def _checksums(run: Path, weights: str) -> tuple[str, str] | None:
 
 
 def _commands(commands: Mapping[str, str], cards: Collection[str]) -> list[str]:
-    """The commands that measure what no card holds yet."""
+    """The commands whose measurements are in no card yet."""
     return [text for kind, text in commands.items() if not any(kind in name for name in cards)]
 
 
 def _previews(folder: Path) -> list[Picture]:
-    """A few previews, evenly spread over the training."""
+    """Up to `_MAX_PREVIEWS` previews, evenly spread over the training."""
     paths = sorted(folder.glob("step-*.png"))
     spread = [round(i * (len(paths) - 1) / (_MAX_PREVIEWS - 1)) for i in range(_MAX_PREVIEWS)]
     chosen = sorted(set(spread)) if paths else []
@@ -191,7 +194,7 @@ def _previews(folder: Path) -> list[Picture]:
 
 
 def _results(path: Path) -> tuple[list[Result], dict[str, list[str]]]:
-    """The results that `analyze` wrote, and titles of those that are missing, by reason."""
+    """The results that `analyze` wrote, and the titles of missing ones by reason."""
     if not (record := _json(path)):
         return [], {}
     try:
@@ -216,7 +219,7 @@ def _result(folder: Path, entry: Values) -> Result:
 
 
 def _read(path: Path) -> str:
-    """The text of a file. ValueError names one that is not UTF-8."""
+    """The text of a file. Raises ValueError if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -224,7 +227,7 @@ def _read(path: Path) -> str:
 
 
 def _json(path: Path) -> Values:
-    """A JSON object, empty if there is no such file. ValueError names one that is damaged."""
+    """The JSON object in a file, empty without the file. Raises ValueError if it is damaged."""
     text = _read(path) if path.is_file() else "{}"
     try:
         values = json.loads(text)

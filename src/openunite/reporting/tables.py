@@ -8,7 +8,7 @@ from openunite.evaluation.measured import Measured, vocabulary
 from openunite.reporting.page import UNDEFINED, Card, Table, Values, shown
 from openunite.training.config import flatten
 
-# The first of these that a run has become tiles: column, metric, label, numbers to compare with.
+# The first entries that a run has become tiles: column, metric, label, reference numbers.
 _RECOGNIZED = {"real images": ("reference", "class_accuracy")}
 _DISTANCES = {"real": ("real images", "fd"), "blurred": ("blurred images", "fd")}
 _CEILING = {"at most": ("reconstructions", "match_rate_ceiling")}
@@ -29,7 +29,7 @@ _MAX_TILES = 6
 
 
 def headlines(card: ProtocolCard) -> list[tuple[str, str, str]]:
-    """The first numbers to look at: label, number, and a note on what real data reach."""
+    """The most important numbers as (label, number, note); the note gives reference numbers."""
     tiles = []
     for column, name, label, yardsticks in _TILES:
         if (found := _find(card, column, name)) is not None:
@@ -41,7 +41,7 @@ def headlines(card: ProtocolCard) -> list[tuple[str, str, str]]:
 
 
 def metric_table(card: ProtocolCard, label: str) -> Table:
-    """All metrics of a card, a column for each set, with their errors."""
+    """All metrics of a card with their errors; one column per evaluated set."""
     rows = []
     for name in _names(card):
         better = vocabulary(card.kind)[name].better
@@ -63,7 +63,7 @@ def other_metrics(card: ProtocolCard | None, metrics: Values) -> Table:
 
 
 def notes(card: ProtocolCard) -> Iterator[str]:
-    """What the labels of the metrics leave open, in sentences."""
+    """Yield sentences that explain the metrics of a card."""
     for name in _names(card):
         row = vocabulary(card.kind)[name]
         if row.words:
@@ -85,7 +85,7 @@ def notes(card: ProtocolCard) -> Iterator[str]:
 
 
 def protocol_of(title: str, card: ProtocolCard) -> Card:
-    """A protocol card: warnings, metrics, and what decides them."""
+    """A protocol card as warnings, a table of metrics and a table of its settings."""
     rows = [
         (f"{section}.{name}", value)
         for section, values in card.sections().items()
@@ -110,7 +110,7 @@ def _with_error(found: Measured | None) -> Any:
 
 
 def card_of(title: str, values: Values) -> Card:
-    """Any other JSON object: warnings, tables of numbers side by side, then everything else."""
+    """Any other JSON object: its warnings, tables of its numbers, then everything else."""
     warnings: list[str] = []
     numbers, plain, rest = list[Table](), [], list[Table]()
     for key, value in values.items():
@@ -134,7 +134,7 @@ def card_of(title: str, values: Values) -> Card:
 
 
 def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
-    """Titles grouped by the reason why they are missing."""
+    """Group titles by the reason why they are missing."""
     found: dict[str, list[str]] = {}
     for title, reason in missing.items():
         found.setdefault(reason, []).append(title)
@@ -142,7 +142,7 @@ def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def defined(value: Any) -> Any:
-    """The value; "undefined" for null, which stands in JSON for a number that is not finite."""
+    """The value, or "undefined" for None, which replaces NaN and infinity in JSON files."""
     return UNDEFINED if value is None else value
 
 

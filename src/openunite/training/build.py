@@ -1,4 +1,4 @@
-"""From a `RunConfig` to models and objective, and from other weights into them."""
+"""Build the models and the objective of a `RunConfig`, and load other weights into models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
 def build_objective(
     config: RunConfig, encoder: Encoder, decoder: Decoder
 ) -> UniteObjective | BaselineObjective:
-    """The objective of this run's row in `baselines/table.py`; what it does not train is frozen."""
+    """The run's objective by `baselines/table.py`; networks it does not train are frozen."""
     settings = config.objective
     modality = get_modality(config.modality, config.modality_config)
     if settings.partial_share and type(modality).draw_visible is Modality.draw_visible:
@@ -84,7 +84,7 @@ def build_objective(
 
 
 def freeze(trained: Sequence[str], encoder: Encoder, decoder: Decoder) -> None:
-    """Leave only the networks of these names trainable: tokenizer, denoiser, decoder."""
+    """Freeze every network that `trained` does not name ("tokenizer", "denoiser", "decoder")."""
     tokenizer, denoiser = encoder.networks()
     networks: dict[str, nn.Module] = {
         "tokenizer": tokenizer,
@@ -99,7 +99,7 @@ def freeze(trained: Sequence[str], encoder: Encoder, decoder: Decoder) -> None:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What became of each tensor of a model that starts from other weights."""
+    """Names of the tensors that `transfer` loaded, resized, left as initialized, or ignored."""
 
     loaded: tuple[str, ...]
     resized: tuple[str, ...]
@@ -107,7 +107,7 @@ class TransferReport:
     unused: tuple[str, ...]
 
     def summary(self) -> str:
-        """One line a user can read."""
+        """Counts and names as one line of text."""
         text = f"{len(self.loaded)} tensors loaded"
         for label, names in (
             ("resized", self.resized),
@@ -120,7 +120,7 @@ class TransferReport:
 
 @torch.no_grad()
 def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
-    """Copy tensors whose name and shape fit; resize the class table; leave and name the others.
+    """Copy every tensor whose name and shape match; resize the class table; report the others.
 
     The class table keeps its first rows, up to the smaller number of classes, and its last row,
     the null class. A condition that the source has not starts almost unseen, with exp(-13) of the

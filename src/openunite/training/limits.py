@@ -1,4 +1,4 @@
-"""Between which numbers the settings of a run have to lie: wide, for slips and not for taste."""
+"""Bounds for the numbers in the settings of a run: wide ones, meant to catch typing errors."""
 
 import math
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def check_limits(settings: Mapping[str, Any]) -> None:
-    """ValueError for a number that is not finite, or that no run can have; names are flat."""
+    """Raise ValueError if a number is not finite or out of bounds; `settings` are flattened."""
     for name, value in settings.items():
         for number in value if isinstance(value, list | tuple) else (value,):
             if type(number) not in (int, float):

@@ -1,4 +1,4 @@
-"""Reading a config.yaml: plain YAML, strictly, and at once whatever the file holds."""
+"""A strict YAML reader for config.yaml that rejects malformed or hostile files quickly."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,11 @@ import yaml
 
 from openunite.settings import short
 
-MOST_BYTES = 100_000  # a config.yaml has about 3,000
+MOST_BYTES = 100_000  # a usual config.yaml has about 3,000
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML without aliases and keys given twice, in which 1e-3 is a number."""
+    """A YAML loader that rejects aliases and duplicate keys, and reads 1e-3 as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
         return found
 
 
-# YAML 1.1 wants a dot and a sign, and takes 7e-3 and 1.0e10 for text.
+# YAML 1.1 requires a dot and a signed exponent, and would read 7e-3 and 1.0e10 as text.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -45,14 +45,14 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a file of plain YAML. ValueError, short and at once, for anything else."""
+    """The mapping in a plain YAML file. Raises ValueError with a short message otherwise."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} is no file of settings: it has more than {MOST_BYTES:,} bytes")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except RecursionError as error:
         raise ValueError(f"{path} is no file of settings: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # the latter of bytes, numbers and dates
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bad UTF-8, numbers or dates
         reason = ", ".join(str(error).split("\n")[:2]).replace("  in ", " ")
         raise ValueError(f"{path} is not plain YAML: {reason}") from error
     if not isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""What `train` leaves behind: a pipeline, pictures, metrics, and a table to read."""
+"""The end of `train`: write the pipeline, pictures and metrics, and print a summary."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from openunite.training.trainer import TrainResult
 def finish(
     config: RunConfig, folder: Path, task: Task, data: Data, ema: Any, result: TrainResult
 ) -> None:
-    """Pipeline first, so that nothing later can lose it; then pictures and metrics."""
+    """Write the pipeline first, so that a later error cannot lose it; then pictures and metrics."""
     pipeline = make_pipeline(ema.encoder, ema.decoder, config, task.record(data))
     pipeline.save_pretrained(folder / "pipeline")
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
-    # An autoencoder alone has no samples to judge; its reconstructions are judged with them.
+    # Reconstructions are evaluated together with samples, which an autoencoder alone cannot draw.
     metrics = task.finish(config, folder, data, pipeline) if config.kind.generates else {}
     rate = config.steps * config.batch_size / result.train_seconds
     metrics |= {
@@ -37,7 +37,7 @@ def finish(
 
 
 def summarize(folder: Path, task: Task) -> None:
-    """A short table, without errors and totals, and what to try next."""
+    """Print a short table of metrics, without errors and totals, and the next commands."""
     shown = {k: v for k, v in Run(folder).metrics.items() if not k.endswith(("_se", "_of"))}
     width = max(map(len, shown))
     say()

@@ -1,4 +1,4 @@
-"""`openunite info`: looking at recipes, runs and models without training them."""
+"""`openunite info`: describe recipes, runs and models, and plan training runs."""
 
 import json
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ from openunite.training.sizes import get_size
 
 
 def info(command: Info) -> None:
-    """Print what a recipe, a run, or a pipeline is, or what training it would need."""
+    """Describe a recipe, a run or a pipeline, or print the resources its training would need."""
     if bool(command.source) == bool(command.recipe):
         raise ValueError("name one SOURCE or --recipe: openunite info imagenet256_b")
     if command.gpus is None and (command.size or command.batch_size or command.flow_draws):
-        raise ValueError("--size, --batch-size and --flow-draws are of a plan; add --gpus N")
+        raise ValueError("--size, --batch-size and --flow-draws change a plan; add --gpus N")
     source = command.recipe or command.source
     path = Path(source)
     if command.gpus is not None:
@@ -51,7 +51,7 @@ def info(command: Info) -> None:
 
 
 def _plan_config(source: str, command: Info) -> RunConfig:
-    """The settings of a recipe or a run, changed by the options. ValueError for anything else."""
+    """The settings of a recipe or a run, changed by the options. Raises ValueError otherwise."""
     path = Path(source) / "config.yaml"
     if source not in recipes() and not path.is_file():
         raise ValueError(f"{source} is no recipe ({', '.join(recipes())}) and no run to plan for")
@@ -71,14 +71,14 @@ def _plan_config(source: str, command: Info) -> RunConfig:
 
 
 def _missing(config: RunConfig) -> list[str]:
-    """The settings of the modality that the data have to give."""
+    """Names of the modality's settings that are only known from the data."""
     return missing_fields(
         get_spec(config.modality).load("modality").Settings, config.modality_config
     )
 
 
 def describe_config(config: RunConfig) -> None:
-    """Settings and parameter counts, from models that allocate nothing."""
+    """Print settings and parameter counts, without allocating the models."""
     say(yaml.safe_dump(to_dict(config), sort_keys=False))
     if missing := _missing(config):
         say(f"{', '.join(missing)} and with them the parameters follow from the data")
@@ -91,7 +91,7 @@ def describe_config(config: RunConfig) -> None:
 
 
 def print_record(record: Mapping[str, Any]) -> None:
-    """The data of a run, what was skipped of them, and what was noted about them."""
+    """Print the sizes of a run's data, the number of skipped items, and notes on the data."""
     say(
         f"data: {record.get('name')}, {record.get('train_size')} to train on, "
         f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
@@ -101,7 +101,7 @@ def print_record(record: Mapping[str, Any]) -> None:
 
 
 def _describe_run(run: Path) -> None:
-    """What the data were, the state of each checkpoint, and the metrics."""
+    """Print the data, the state of each checkpoint, and the metrics of a run."""
     record = Run(run).record
     if record:
         print_record(record)
