@@ -1,4 +1,4 @@
-"""Many structures in a few arrays, and what a reader returns."""
+"""Many structures packed into a few arrays, and the result of a reader."""
 
 import zipfile
 import zlib
@@ -14,7 +14,7 @@ from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
 
 TRAIN, VAL, TEST = 0, 1, 2
-_LARGE, _DENSEST = 1 << 30, 100  # bytes, and how many times its size a larger file may hold
+_LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
 _BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, TypeError)
 
 
@@ -148,12 +148,12 @@ def atom_counts(
             got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
             raise ValueError(f"{path} needs {key!r}, one row of integers, got {got}")
     sizes, numbers = found["n_atoms"].astype(np.int64), found["z"]
-    total = sum(sizes.tolist())  # in whole numbers, which do not overflow
+    total = sum(sizes.tolist())  # Python integers do not overflow
     if (sizes < 0).any() or total != len(numbers):
         raise ValueError(
             f"{path}: 'n_atoms' counts {total} atoms but 'z' has {len(numbers)}; they must agree"
         )
-    # Numbers that do not fit become 0, which the check of elements refuses by record.
+    # Numbers that do not fit into uint8 become 0, and `find_faults` rejects those records.
     return sizes, np.where((numbers < 0) | (numbers > 255), 0, numbers).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Molecules and crystals into files."""
+"""Write molecules and crystals to files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ WRITERS: dict[str, Callable[[Path, Sequence[Structure]], int | None]] = {
 
 
 def write_structures(path: Path, structures: Sequence[Structure]) -> int:
-    """Write what the kind of file can hold, and return how many; the others are counted on stderr.
+    """Write the structures that this kind of file can hold, and return their number.
 
-    An .sdf holds molecules and a .cif crystals, and nobody can read NaN, which is what a lattice
-    that no cell can have becomes.
+    An .sdf holds molecules, a .cif crystals. Structures with NaN (a lattice that no cell can have
+    becomes NaN) are left out of any file. A message counts what is left out.
     """
     suffix = path.suffix.lower()
     fit = [item for item in structures if _fits(item, suffix)]

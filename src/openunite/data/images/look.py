@@ -60,7 +60,7 @@ def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> Image
 
 
 def depth_notes(source: Source) -> tuple[str, ...]:
-    """What is to be said of images of more than 8 bits, after a look at up to 200 images."""
+    """Notes on images of more than 8 bits, after a look at up to 200 images."""
     ranges = [] if source.digests is not None else list(_deep_ranges(source.items))
     highest = max((high for _, high, is_float in ranges if not is_float), default=0.0)
     stretched = sum(low < 0 or high > (1 if is_float else 65535) for low, high, is_float in ranges)
@@ -82,7 +82,7 @@ def depth_notes(source: Source) -> tuple[str, ...]:
 def overlap_notes(
     source: Source, rows: Ints, digests: Sequence[str], held_out: NDArray[np.bool_]
 ) -> tuple[str, ...]:
-    """What is to be said of the split of the usable `rows`: copies in both parts, empty classes."""
+    """Notes on the split of the usable `rows`: copies in both parts, classes not trained on."""
     notes = []
     trained = {digest for digest, out in zip(digests, held_out, strict=True) if not out}
     tested = [digest for digest, out in zip(digests, held_out, strict=True) if out]

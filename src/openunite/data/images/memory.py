@@ -22,7 +22,7 @@ _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 
 @dataclass(frozen=True)
 class MemoryItems:
-    """Encoded images or pixels, one after the other."""
+    """Encoded images or arrays of pixels, by position."""
 
     contents: tuple[bytes | Pixels, ...]
 
@@ -106,7 +106,7 @@ def _parts(item: Any, number: int) -> tuple[Any, Any]:
 
 
 def _content(image: Any, number: int) -> bytes | Pixels:
-    """An image as the readers take it: pixels as they are, a PIL image as a lossless file."""
+    """The content that a source holds: pixels of an array, or a PIL image as a lossless file."""
     if isinstance(image, Image.Image):
         file = io.BytesIO()
         kind = "TIFF" if image.mode in ("F", "CMYK", "YCbCr", "LAB") else "PNG"
@@ -126,7 +126,7 @@ def _content(image: Any, number: int) -> bytes | Pixels:
 
 
 def _channels_last(images: Any) -> np.ndarray:
-    """An array as it is; a tensor (N, C, H, W) with its channels behind."""
+    """An array unchanged; a tensor (N, C, H, W) as an array (N, H, W, C)."""
     array = np.asarray(images)
     return array.transpose(0, 2, 3, 1) if hasattr(images, "permute") and array.ndim == 4 else array
 

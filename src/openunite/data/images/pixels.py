@@ -1,6 +1,6 @@
-"""One image in, one uint8 array (C, H, W) out, by stated rules.
+"""Convert an image of any kind to a uint8 array (C, H, W) by stated rules.
 
-| what is met                  | what is done                                                      |
+| input                        | treatment                                                         |
 |------------------------------|-------------------------------------------------------------------|
 | EXIF orientation 2 to 8      | applied; an EXIF block that cannot be read is ignored             |
 | palette, CMYK, YCbCr, LAB    | RGB, or RGBA where the file marks transparent pixels              |
@@ -55,10 +55,10 @@ class BadImage(ValueError):
 
 
 class _Room:
-    """Lets threads decode large images together only while they fit into a number of pixels.
+    """Let threads decode large images at the same time only while they fit into a pixel budget.
 
-    A larger image waits until it is alone. Decoding at a reduced size would not need this, but
-    gives other pixels than the box filter.
+    An image above the budget waits until it is alone. Decoding at a reduced size would make this
+    unnecessary, but gives other pixels than the box filter.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -67,12 +67,12 @@ class _Room:
 
     @contextmanager
     def claim(self) -> Iterator[Callable[[int], None]]:
-        """A function that waits for room; what it took is given back at the end."""
+        """Yield a function that waits for room; the context returns the room that it took."""
         taken = 0
 
         def take(pixels: int) -> None:
             nonlocal taken
-            if pixels < self._all // 64:  # hundreds of those are no matter
+            if pixels < self._all // 64:  # even hundreds of these fit into memory
                 return
             wanted = min(pixels, self._all)
             with self._changed:
@@ -89,12 +89,12 @@ class _Room:
                     self._changed.notify_all()
 
 
-_ROOM = _Room(2**26)  # about a gigabyte with all copies
+_ROOM = _Room(2**26)  # pixels; about a gigabyte with all copies
 
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """What every image becomes, and the shortest side that is still accepted."""
+    """Size and channels that images are converted to, and the shortest side to accept."""
 
     height: int
     width: int
@@ -192,7 +192,7 @@ def _fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
 
 
 def resize_and_crop(image: Image.Image, spec: PixelSpec) -> Image.Image:
-    """The rule of ADM (Dhariwal and Nichol, 2021), for targets of any shape.
+    """Resize and crop by the rule of ADM (Dhariwal and Nichol, 2021), for targets of any shape.
 
     1. While width and height are both at least twice the target's, halve both (rounded down)
        with a box filter.
@@ -246,7 +246,7 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged side note is no reason to lose a readable image
+    except Exception:  # damaged EXIF is no reason to lose a readable image
         return 1
 
 

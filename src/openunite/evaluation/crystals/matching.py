@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MatchScores:
-    """Matches among all pairs, and the RMS displacement of those.
+    """Match rates among all pairs, and RMS displacements of the pairs that match.
 
     `both_valid` (ADiT, DiffCSP) counts a pair only if output and reference are valid, so no rate
-    exceeds `ceiling`, the share of valid references; `output_valid` (CDVAE) asks it of the output.
+    exceeds `ceiling`, the fraction of valid references; `output_valid` (CDVAE) needs a valid output.
     """
 
     both_valid: Rate
@@ -43,7 +43,7 @@ class MatchScores:
 
 
 def structure_matcher() -> "StructureMatcher":
-    """stol 0.5, angle_tol 10, ltol 0.3; other protocols (S.U.N.) take the defaults, .3, 5, .2."""
+    """A matcher with stol 0.5, angle_tol 10, ltol 0.3 (S.U.N. uses the defaults 0.3, 5, 0.2)."""
     try:
         from pymatgen.analysis.structure_matcher import StructureMatcher
     except ImportError as error:
@@ -61,8 +61,8 @@ def rms_distances(
 ) -> Floats:
     """RMS displacement (M,), dimensionless, of each output from its reference; inf: no match.
 
-    Pairs outside `judged` (M,) are not compared and get inf. Some 15 ms a pair; shows progress. A
-    pair on which pymatgen fails does not match. ValueError if the two differ in length.
+    Pairs outside `judged` (M,) are not compared and get inf. A pair takes about 15 ms; shows
+    progress. A pair on which pymatgen fails does not match. ValueError if the two differ in length.
     """
     check_pairs(outputs, references)
     rows = np.arange(len(outputs)) if judged is None else np.flatnonzero(judged)
@@ -102,7 +102,7 @@ def check_pairs(outputs: Sequence[Structure], references: Sequence[Structure]) -
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pymatgen's warnings, for instance of elements it has no electronegativity for."""
+    """Silence pymatgen's warnings, for instance about elements without an electronegativity."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

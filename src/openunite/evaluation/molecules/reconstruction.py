@@ -1,4 +1,4 @@
-"""How well molecules come back: types and positions, atom i against atom i."""
+"""Reconstruction errors of molecules: elements and positions, atom i against atom i."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def kabsch_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -
 def _rotations(covariances: Floats) -> Floats:
     """The proper rotations R (M, 3, 3) that minimize |X R - Y| from covariances X^T Y."""
     left, _, right = np.linalg.svd(covariances)
-    # A reflection fits better for some: flip the axis of the smallest singular value there.
+    # Where a reflection fits better, flip the axis of the smallest singular value.
     left[:, :, -1] *= np.sign(np.linalg.det(left @ right))[:, None]
     rotations: Floats = left @ right
     return rotations

@@ -31,7 +31,7 @@ def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
 
 
 def is_embedded(data: str) -> bool:
-    """True for the images in the package, which `train` itself compares by features."""
+    """True for the images in the package, whose samples `train` itself evaluates by features."""
     return data == "fashion-mnist-mini"
 
 

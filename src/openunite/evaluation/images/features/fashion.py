@@ -18,7 +18,7 @@ from openunite.pretrained import checksum
 
 
 class FashionExtractor:
-    """64 features and ten logits."""
+    """Images (B, 1, 28, 28) in [0, 1] -> 64 features and ten logits."""
 
     name, label, dim, class_names = "fashion", "FD-Fashion", FEATURE_WIDTH, FASHION_CLASSES
 
