@@ -42,7 +42,7 @@ class JointDataset:
         return len(self.order)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Like `AtomDataset.batch`, with `data` (B, N, 10) and the index of the dataset as class."""
+        """Like `AtomDataset.batch`; `data` is (B, N, 10), the class the index of the dataset."""
         at = np.asarray(indices, dtype=np.int64).reshape(-1)
         chosen = self.order[at]
         most = int(self.sizes[at].max(initial=0))

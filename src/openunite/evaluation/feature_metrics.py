@@ -31,8 +31,8 @@ def kernel_distance(
     """KID (Binkowski et al., 2018): unbiased MMD^2 with the kernel (x.y / d + 1)^3.
 
     It is the mean over random subsets of `subset_size` from each set, at most half of the smaller
-    set, because subsets of full size would all be equal. The estimate is unbiased, so a value near zero can
-    be negative. Its error is the standard error that `mmd_error` gives for the full sets.
+    set, because subsets of full size would all be equal. The estimate is unbiased, so a value near
+    zero can be negative. Its error is the standard error of `mmd_error` for the full sets.
     """
     size = kid_subset_size(len(samples), len(reference), subset_size)
     if size < 2 or samples.shape[1] != reference.shape[1]:
@@ -124,9 +124,7 @@ def nearest(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float
     """The distance from each point to the nearest of the others, exactly 0 for a copy."""
     parts, others = [], others.cpu().float()
     for part in _chunks(points.cpu().float()):
-        closest = others[
-            torch.cdist(part, others).argmin(1)
-        ]  # cdist rounds, so only its order is used
+        closest = others[torch.cdist(part, others).argmin(1)]  # the values of cdist are rounded
         parts.append((part.double() - closest.double()).norm(dim=1))
     return torch.cat(parts)
 

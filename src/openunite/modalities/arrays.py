@@ -91,7 +91,7 @@ class ArrayTask(Task):
     def _measure(
         self, command: Evaluate, pipeline: TensorPipeline, data: ArrayData
     ) -> tuple[ProtocolCard, np.ndarray]:
-        """The card and the samples, compared with one split; the other split is the column "real"."""
+        """The card and the samples, against one split; the other is the column "real"."""
         test, train = data.test.items[:_MOST], data.train.items[:_MOST]
         real, other = (test, train) if command.split == "test" else (train, test)
         drawn, classes = self._draw(command, pipeline), len(data.class_names)

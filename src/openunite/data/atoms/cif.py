@@ -31,8 +31,8 @@ _UNQUOTED = re.compile(r"^([ \t]*_\S+[ \t]+)([^\s'\";#][^\n'\";#]*)$", re.MULTIL
 def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
     """The crystals of a CIF in order; one that cannot be read is a `Skipped`.
 
-    Blocks without a cell (publication data) are passed over. Occupancies must be 1. If there
-    are several crystals, each is named by the line at which it begins.
+    Blocks without a cell (publication data) are passed over. Occupancies must be 1. If there are
+    several crystals, each is named by the line at which it begins.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = [block for block in _blocks(text) if _HAS_CELL.search(block[2])]
@@ -144,6 +144,6 @@ def _crystal(values: Values, name: str) -> Structure:
     formula = stated_formula(values)
     settings, doubt = find_settings(values, parameters[3:])
     numbers, places = expand(list_sites(values, formula), settings, cell, formula)
-    if doubt and not (formula.units and formula.counts):  # a formula with Z has confirmed the atoms
+    if doubt and not (formula.units and formula.counts):  # else a formula with Z has confirmed them
         raise ValueError(doubt)
     return Structure(numbers, places @ cell, cell, name)

@@ -189,7 +189,7 @@ def _rdkit() -> tuple[Any, Any]:
 
 
 def is_structure(item: Any) -> bool:
-    """Whether `item` is a single structure or a path, even if its type can be iterated."""
+    """Whether `item` is a single structure or a string, even though it may be iterable."""
     return isinstance(item, Structure | str) or _package(item) in _KNOWN
 
 

@@ -17,7 +17,7 @@ from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
 
 Features = NDArray[np.float32]
-_GRID = 31415.9265  # steps per Angstrom; printed decimals do not fall between two of them
+_GRID = 31415.9265  # steps per Angstrom; printed decimals are not halfway between two
 
 
 class AtomDataset:

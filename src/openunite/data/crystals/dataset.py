@@ -1,9 +1,9 @@
 """Crystals: open any source, hold some of it out, serve padded batches.
 
-`readers.py` lists the sources. Cells are Niggli-reduced (not made primitive) and rebuilt from
-their six parameters; fractional coordinates lie in [0, 1). Crystals
-are skipped if they have more than `max_atoms` atoms, elements other than the given ones,
-non-finite coordinates or cells, a cell of almost no volume, or overlapping atoms.
+`readers.py` lists the sources. Cells are Niggli-reduced (not made primitive) and rebuilt from their
+six parameters; fractional coordinates lie in [0, 1). Crystals are skipped if they have more than
+`max_atoms` atoms, elements other than the given ones, non-finite coordinates or cells, a cell of
+almost no volume, or overlapping atoms.
 """
 
 from collections.abc import Sequence

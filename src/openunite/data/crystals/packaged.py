@@ -170,7 +170,7 @@ def _pymatgen_elements() -> dict[int, Any]:
 
 
 def _split_by_group(digests: list[str]) -> Ints:
-    """Split (S,) with a tenth of the groups (equal digests) in the test part, of any sizes."""
+    """Split (S,) that tests on a tenth of the groups (equal digests), whatever their sizes."""
     names = sorted(set(digests))
     held_out = set(names[: max(1, round(HELD_OUT.share * len(names)))])
     return np.array([TEST if name in held_out else TRAIN for name in digests], dtype=np.int64)

@@ -57,10 +57,10 @@ def read_crystals(
     `cif`, `cif_str` or `structure` holds CIFs or the JSON of pymatgen, a CIF or extended xyz file
     (perhaps .gz), a folder or .zip of these, a list of pymatgen Structures, periodic ASE Atoms or
     `Structure`s, or "jarvis", "prototypes" or "quickstart-crystals" (see `packaged.py`). A folder
-    with train and test (and val) files or folders keeps that split. `max_e_above_hull`
-    leaves out the rows of CSV and .npz files with a larger `e_above_hull` (eV per atom). Records
-    that cannot be read, and rows without that value, are in `skipped`. ValueError,
-    FileNotFoundError or ImportError say in one sentence why a source cannot be used.
+    with train and test (and val) files or folders keeps that split. `max_e_above_hull` leaves out
+    the rows of CSV and .npz files with a larger `e_above_hull` (eV per atom). Records that cannot
+    be read, and rows without that value, are in `skipped`. ValueError, FileNotFoundError or
+    ImportError say in one sentence why a source cannot be used.
 
     An .npz holds `n_atoms` (S,), `z` (A,), `lattice` (S, 6) as a, b, c (Angstrom), alpha, beta,
     gamma (degrees), `frac` (A, 3) and perhaps `ids` and `e_above_hull` (S,); or it was written by

@@ -1,9 +1,9 @@
 """The one pass over a source: each item is read once, hashed, decoded and, if wanted, kept.
 
-The results are stored in an index file, so that a large source that is decoded on
-demand is not read again at every start. The index holds, per item, a stamp (size and time of the
-file), the sha256 of its content, and the reason why it cannot be used, if so; items that could not
-be read are left out of it. A broken index is ignored and rewritten.
+The results are stored in an index file, so that a large source that is decoded on demand is not
+read again at every start. The index holds, per item, a stamp (size and time of the file), the
+sha256 of its content, and the reason why it cannot be used, if so; items that could not be read are
+left out of it. A broken index is ignored and rewritten.
 """
 
 import json

@@ -252,8 +252,8 @@ def check_labels(values: ArrayLike, count: int, class_names: Sequence[str], wher
     """Labels of `count` images and the names of their classes.
 
     Without `class_names`, the classes are the labels that occur: numbers from 0 keep their value,
-    others are ranked, and text is ranked by `in_order`. ValueError if the labels are not
-    `count` integers, if one is below 0, or if one has no class name.
+    others are ranked, and text is ranked by `in_order`. ValueError if the labels are not `count`
+    integers, if one is below 0, or if one has no class name.
     """
     labels = one_per_image(values, count, where)
     if labels.dtype.kind in "US":

@@ -2,10 +2,10 @@
 
 A sample consists of the members whose names agree up to the first dot: one image and optionally a
 `.cls` with its class as a number or text. If dots in names would put several images into one
-sample, each image is a sample of its own, named by everything before the suffix. Shards are held out by the
-first word of their name or folder (test, val, ...). The headers of all members are read once per
-start; `openunite prepare` writes shards with an index. Position i is a shard and a place in it, so
-a run resumes exactly.
+sample, each image is a sample of its own, named by everything before the suffix. Shards belong to
+the test split by the first word of their name or folder (test, val, ...). The headers of all
+members are read once per start; `openunite prepare` writes shards with an index instead. Position i
+is a fixed offset in a fixed shard, so a run resumes exactly.
 """
 
 import re

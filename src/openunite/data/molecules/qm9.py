@@ -73,7 +73,10 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
 
 
 def _package_folder() -> Path:
-    """The package's data; importing it needs pkg_resources, which setuptools no longer has."""
+    """The data of qm9pack, found without an import: it needs pkg_resources, gone from setuptools.
+
+    ImportError if qm9pack is not installed, ValueError if a file is missing.
+    """
     spec = find_spec("qm9pack")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("'qm9' needs the package qm9pack: pip install 'openunite[molecules]'")

@@ -1,11 +1,12 @@
 """Are two crystals the same? pymatgen's StructureMatcher with the tolerances of CDVAE.
 
 The matcher makes cells primitive and scales them to one volume first, so origin, supercell and
-overall size do not count: a cell 30 % larger still matches. RMS displacements are divided by
-(V / N)^(1/3) and have no unit. A match rate of an autoencoder is not one of structure prediction.
+overall size do not count: a cell 30 % larger still matches. RMS displacements are divided by (V /
+N)^(1/3) and have no unit. Match rates of autoencoders and of structure prediction cannot be
+compared.
 
-Give primitive cells: of a larger cell the exact copy reduces and one with noise of 0.1 A does not,
-and primitive cells of different size never match.
+Pass primitive cells: an exact copy of a larger cell is reduced but a copy with noise of 0.1 A is
+not, and primitive cells of different size never match.
 """
 
 import warnings
@@ -32,7 +33,8 @@ class MatchScores:
     """Match rates among all pairs, and RMS displacements of the pairs that match.
 
     `both_valid` (ADiT, DiffCSP) counts a pair only if output and reference are valid, so no rate
-    exceeds `ceiling`, the fraction of valid references; `output_valid` (CDVAE) needs a valid output.
+    exceeds `ceiling`, the fraction of valid references; `output_valid` (CDVAE) only needs a
+    valid output.
     """
 
     both_valid: Rate

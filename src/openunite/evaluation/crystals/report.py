@@ -64,10 +64,10 @@ def crystal_report(
       as in `match_scores`, errors as in `reconstruction_scores`, over all but
       `num_left_out` pairs.
 
-    Errors of uniqueness and novelty assume independent trials, so they are only rough. The
-    mean of an empty set, such as the RMS without a match, is left out. Cells are used as given:
-    reduce those of real crystals (`reduce_cells`), not those of a model. ValueError for an empty
-    set or a molecule.
+    Errors of uniqueness and novelty assume independent trials, so they are only rough. The mean of
+    an empty set, such as the RMS without a match, is left out. Cells are used as given: reduce
+    those of real crystals (`reduce_cells`), not those of a model. ValueError for an empty set or a
+    molecule.
     """
     _check_sets(samples, reference, reconstructions)
     found, real = crystal_validity(samples), crystal_validity(reference)

@@ -123,7 +123,7 @@ def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> 
             "them in the same order"
         )
     molecule = optional("pymatgen.core", _EXTRA).Molecule
-    optional(_OPENBABEL, _EXTRA)  # else pymatgen would fail on every pair
+    optional(_OPENBABEL, _EXTRA)  # without it, every pair would silently count as no match
     matching = optional("pymatgen.analysis.molecule_matcher", _EXTRA)
     matcher = matching.MoleculeMatcher(tolerance=0.01)  # the tolerance plays no part in get_rmsd
     result = np.full(len(outputs), np.inf)

@@ -43,9 +43,8 @@ def _keys(numbers: Ints, bonds: NDArray[np.bool_]) -> _Hashes:
 def _largest(bonds: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Mask (M, N) of the largest fragment; of equally large ones, that of the first atom."""
     atoms = bonds.shape[1]
-    names = np.broadcast_to(
-        np.arange(atoms), bonds.shape[:2]
-    )  # in the end, a fragment's first atom
+    # Names are lowered until each is that of the first atom in its fragment.
+    names = np.broadcast_to(np.arange(atoms), bonds.shape[:2])
     while True:
         heard = np.where(bonds, names[:, None], atoms).min(axis=2)
         if (heard >= names).all():

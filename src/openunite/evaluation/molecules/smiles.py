@@ -21,8 +21,8 @@ class SmilesScores:
 
     `valid_and_unique`, distinct valid molecules among all, is what some tables call "unique".
     Uniqueness falls as a set grows: compare sets of one size. `novelty` is None where no training
-    SMILES were given. The errors of uniqueness and novelty assume independent trials, so
-    they are only rough.
+    SMILES were given. The errors of uniqueness and novelty assume independent trials, so they are
+    only rough.
     """
 
     validity: Rate

@@ -48,7 +48,7 @@ class ImageShape:
 
 
 class PatchEmbedder(Embedder):
-    """Images (B, channels, H, W) in [0, 1] -> tokens (B, N, D), row-major, plus a fixed table."""
+    """Images (B, channels, H, W) in [0, 1] -> tokens (B, N, D), row-major, plus fixed positions."""
 
     positions: Tensor
 
@@ -121,7 +121,7 @@ class ImageSettings:
         weights = {"l1": self.l1_weight, "l2": self.l2_weight}
         if min(weights.values()) < 0.0 or not any(weights.values()):
             raise ValueError(f"expected l1_weight and l2_weight >= 0, one above 0, got {weights}")
-        _ = self.shape  # refuses sizes that no image has
+        _ = self.shape  # raises ValueError for impossible sizes
 
     @property
     def shape(self) -> "ImageShape":
@@ -161,7 +161,7 @@ class ImageModality(Modality):
     def distance(self) -> Distance:
         """The perceptual distance, loaded on first use: only training needs its weights.
 
-        FileNotFoundError says where weights that cannot be had are to be put.
+        FileNotFoundError says where to put weights that are missing.
         """
         if self._distance is None:
             lpips, path = self.settings.perceptual == "lpips", self.settings.perceptual_path
@@ -169,7 +169,7 @@ class ImageModality(Modality):
         return self._distance
 
     def use_distance(self, distance: Distance) -> None:
-        """Put another callable in place of the configured one, such as `Lpips.random(0)`."""
+        """Replace the configured distance by another callable, such as `Lpips.random(0)`."""
         self._distance = distance
 
     def compile(self) -> None:
