@@ -136,7 +136,7 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
 def _paper(
     name: str, modality: str, settings: Settings, source: str, epochs: int, structures: int
 ) -> RunConfig:
-    """A run as in the paper, which uses AdamW at 1e-4 with batch 512; Muon's rate is in proportion."""
+    """A run as in the paper, which uses AdamW at 1e-4 with batch 512; Muon's rate is scaled."""
     size, steps_per_epoch = get_size("S"), structures // 512
     return RunConfig(
         recipe=name,
