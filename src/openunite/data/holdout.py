@@ -1,8 +1,8 @@
 """Hold out items by content and refuse too many broken ones, for every kind of data.
 
 If a source has no test split, the items with the smallest sha256 of their content are held out:
-the choice depends neither on names nor on the order or the machine, and identical items fall on one
-side together.
+the choice depends neither on names nor on the order or the machine, and identical items end up on
+the same side.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ _PREFIXES = {"samples": "sample_", "real": "real_", "reconstructions": "recon_"}
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayMetric(Metric):
-    """A metric of samples (N, ...) against real data (M, ...)."""
+    """A metric; `compute` takes samples (N, ...) and real data (M, ...)."""
 
     compute: Callable[[np.ndarray, np.ndarray], Measured]
 

@@ -22,8 +22,8 @@ _BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, Attrib
 class StructureArrays(Sequence[Structure]):
     """A sequence of S structures with A atoms in all.
 
-    `numbers` uint8 (A,), `positions` (A, 3) in Angstrom, structure i being the rows `offsets[i]`
-    to `offsets[i + 1]`; `cells` (S, 3, 3) or None; `names` one per structure.
+    `numbers` uint8 (A,) and `positions` (A, 3) in Angstrom: structure i has the rows `offsets[i]`
+    to `offsets[i + 1]`; `cells` (S, 3, 3) in Angstrom or None; `names` one per structure.
     """
 
     numbers: NDArray[np.uint8]
@@ -110,9 +110,9 @@ def offsets_of(sizes: Sequence[int] | NDArray[Any]) -> Ints:
 
 
 def load_arrays(path: str | Path) -> StructureArrays:
-    """A file of `StructureArrays.save`, or any .npz with `n_atoms` (S,), `z` (A,), `pos` (A, 3).
+    """Read a file of `StructureArrays.save`, or any .npz with `n_atoms`, `z`, `pos` and perhaps `cell`.
 
-    ValueError names the array that does not fit and how.
+    Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit.
     """
     found = open_npz(path)
     sizes, numbers = atom_counts(found, path)
@@ -160,7 +160,7 @@ def atom_counts(
 def rows_of(
     found: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: str | Path
 ) -> NDArray[np.floating[Any]]:
-    """The floats called `key`, of the given shape."""
+    """The array of floats called `key`. ValueError unless it has the given shape."""
     if key not in found or found[key].shape != shape or found[key].dtype.kind != "f":
         got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
         raise ValueError(f"{path} needs {key!r}, floats of shape {shape}, got {got}")

@@ -32,7 +32,7 @@ _SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": 
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a text file: gzip if its name ends in .gz, UTF-16 if it begins with such a mark.
+    """Open a text file: gzip if its name ends in .gz, UTF-16 if it has a byte order mark.
 
     Other files are read as UTF-8. Bytes that cannot be decoded become U+FFFD.
     """

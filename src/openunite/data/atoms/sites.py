@@ -89,7 +89,7 @@ def list_sites(values: Values, formula: Formula) -> list[Site]:
 
 
 def to_value(text: str, what: str) -> float:
-    """ "5.431(2)" -> 5.431."""
+    """A number without its uncertainty: "5.431(2)" -> 5.431. ValueError for other text."""
     try:
         return float(text.split("(")[0])
     except ValueError:
@@ -117,7 +117,7 @@ def stated_formula(values: Values) -> Formula:
 def expand(
     sites: Sequence[Site], settings: Sequence[Setting], cell: Floats, formula: Formula
 ) -> tuple[Ints, Floats]:
-    """Atomic numbers (N,) and fractional coordinates (N, 3) of the whole cell.
+    """Atomic numbers (N,) and fractional coordinates (N, 3) of all atoms in the cell.
 
     Exactly one setting must agree with all that the file states, else ValueError. With symmetry,
     atoms are ordered from the least to the most electronegative element.

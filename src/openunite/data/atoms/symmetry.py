@@ -1,6 +1,6 @@
 """The symmetry operations that a CIF states; a ValueError says why they are not understood.
 
-A crystal without its symmetry is another crystal, so P1 is never a fallback: it is read only where
+A crystal without its symmetry is another crystal, so P1 is never a fallback: it is assumed only if
 the file says P1 or says nothing at all.
 """
 

@@ -1,4 +1,4 @@
-"""xyz and extended xyz files, also with many frames and of other programs."""
+"""Read and write xyz and extended xyz files of one or many frames."""
 
 import re
 from collections.abc import Iterable, Iterator

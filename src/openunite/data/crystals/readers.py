@@ -134,7 +134,7 @@ def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Stru
 
 
 def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
-    """A table such as those of MP-20; names give the line at which a row begins."""
+    """The crystals of a table such as MP-20's; their names give the line of their row."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_text(path) as file:
         reader = csv.DictReader(file, delimiter=_delimiter(path))

@@ -84,14 +84,14 @@ class PackedItems:
 
 
 def fashion_mnist_mini() -> Source:
-    """The embedded set: 6000 and 1000 images, 28 x 28, grey, ten classes."""
+    """The embedded set: 6000 and 1000 images, 28 x 28, gray, ten classes."""
     with np.load(_FASHION, allow_pickle=False) as file:
         found = {**file, "class_names": np.array(FASHION_CLASSES)}
     return replace(_read_splits(found, "fashion-mnist-mini", ""), left_out=())
 
 
 def digits() -> Source:
-    """1797 digits of scikit-learn, 8 x 8, grey. ImportError if scikit-learn is not installed."""
+    """1797 digits of scikit-learn, 8 x 8, gray. ImportError if scikit-learn is not installed."""
     found = optional("sklearn.datasets", "digits", "the source 'digits'").load_digits()
     pixels = np.rint(found.images * (255.0 / 16.0)).astype(np.uint8)
     classes = check_labels(found.target, len(pixels), (), "digits")

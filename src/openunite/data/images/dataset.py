@@ -105,7 +105,7 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class ImageData:
-    """An opened source. `num_classes` is 0 for unconditional data, and `class_names` then empty.
+    """An opened source. `num_classes` is 0 for unconditional data, `class_names` is then empty.
 
     `fingerprint` is a sha256 over content, labels, order and split of the usable images (not over
     names or sizes); a resumed run compares it to notice that the data changed. A prepared copy has

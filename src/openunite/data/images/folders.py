@@ -1,8 +1,8 @@
-"""The reader of folders of images.
+"""Read folders of images.
 
 Symbolic links to files that exist are followed, wherever they lead; a broken link counts as an
 unreadable image; links to folders are never followed. What openunite itself wrote below a folder
-(runs, copies, pipelines) is no part of the data.
+(runs, copies, pipelines) is not part of the data.
 """
 
 import os
@@ -58,8 +58,9 @@ class FileItems:
 def read_folder(root: Path) -> Source:
     """Class folders, a flat folder of images, or train and test (val) folders of either kind.
 
-    Class folders are searched recursively, a flat folder is not. Hidden entries are ignored, files
-    whose suffix is no image's are left out. Labels are ranks of the class names, see `in_order`.
+    Class folders are searched recursively, a flat folder is not. Hidden entries are ignored, other
+    files than images are left out. Labels are ranks of the class names, see `in_order`. ValueError
+    if there are no images, or if images are mixed with folders of images.
     """
     root, ledger = root.resolve(), Ledger()
     found = splits(root)

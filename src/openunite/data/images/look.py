@@ -1,4 +1,4 @@
-"""A cheap look at a source, and what a person should know of it before training on it."""
+"""A quick summary of a source of images, and notes to read before training on it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ _BAND = 2**22  # pixels that are compared at once
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """A cheap look at a source; `num_classes` is 0 for unconditional data."""
+    """Number, size (pixels), channels and classes (0: unconditional) of a source's images."""
 
     num_images: int
     height: int
@@ -31,11 +31,11 @@ class ImageSummary:
 
 
 def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> ImageSummary:
-    """Median size of up to 200 evenly spaced images, and the channels they need.
+    """Summarize a source by the median size of up to 200 images and the channels that they need.
 
-    4 if more than half of them have a pixel that is not opaque, else 1 if all are grey (in
-    content, not only in mode), else 3. Images that cannot be read are passed over; ValueError if
-    that is all of them.
+    The images are evenly spaced. Channels are 4 if more than half of them have a pixel that is not
+    opaque, else 1 if all are gray (in content, not only in mode), else 3. Images that cannot be
+    read are passed over; ValueError if that is all of them.
     """
     found = read_source(source, cache_folder(cache_dir))
     sizes, grey, clear, reasons = [], [], [], []
@@ -107,7 +107,7 @@ def _spread(count: int) -> list[int]:
 
 
 def _colors(image: Image.Image) -> tuple[bool, bool]:
-    """Whether an image is grey, and whether some of it is not opaque; in bands, to save memory."""
+    """Whether an image is gray, and whether some of it is not opaque; in bands, to save memory."""
     is_grey, is_clear = True, False
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):

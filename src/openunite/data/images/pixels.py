@@ -5,13 +5,13 @@
 | EXIF orientation 2 to 8      | applied; an EXIF block that cannot be read is ignored             |
 | palette, CMYK, YCbCr, LAB    | RGB, or RGBA where the file marks transparent pixels              |
 | 1 bit per pixel              | black 0, white 255                                                |
-| 16-bit grey (I;16)           | value / 257, rounded; a transparent grey value is ignored         |
-| 32-bit integer grey (I)      | taken as 16-bit; if a value lies outside 0..65535: (v - min) /    |
+| 16-bit gray (I;16)           | value / 257, rounded; a transparent gray value is ignored         |
+| 32-bit integer gray (I)      | taken as 16-bit; if a value lies outside 0..65535: (v - min) /    |
 |                              | (max - min) * 255 with the image's own min and max                |
-| 32-bit float grey (F)        | v * 255, rounded; if a value lies outside [0, 1]: its own min and |
+| 32-bit float gray (F)        | v * 255, rounded; if a value lies outside [0, 1]: its own min and |
 |                              | max as above; NaN or infinity: bad                                |
 | 16 bits per color channel    | the high byte (Pillow's own rule)                                 |
-| `channels` 1 / 2 / 3 / 4     | Pillow's L / LA / RGB / RGBA; color to grey by ITU-R 601-2        |
+| `channels` 1 / 2 / 3 / 4     | Pillow's L / LA / RGB / RGBA; color to gray by ITU-R 601-2        |
 | alpha, target without        | composited on white                                               |
 | no alpha, target with        | opaque alpha is added                                             |
 | animation, several pages     | the first frame                                                   |
@@ -21,7 +21,7 @@
 | unreadable, truncated, empty | bad                                                               |
 | > Image.MAX_IMAGE_PIXELS     | bad, before it is decoded; the limit is Pillow's                  |
 
-A bad image is refused with `BadImage`. A constant image outside its range (rows I, F) becomes 0.
+A bad image raises `BadImage`. A constant image outside its range (rows I, F) becomes 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -133,8 +133,8 @@ def open_image(
 ) -> Image.Image:
     """A file's first frame, or pixels (H, W) or (H, W, C), upright, as L, LA, RGB or RGBA.
 
-    `claim` is told the number of pixels before they are decoded. Raises BadImage if the content is
-    no image, is damaged or is too large.
+    `claim` is called with the number of pixels before they are decoded. Raises BadImage if the
+    content is not an image, is damaged or is too large.
     """
     if isinstance(content, np.ndarray):
         # Pillow has no (H, W, 1).
@@ -147,7 +147,7 @@ def open_image(
             _refuse_bomb(*image.size)
             claim(image.width * image.height)
             image.load()
-            # After load(): PNG stores EXIF behind the pixels, and TIFF is already upright then.
+            # After load(): PNG stores EXIF after the pixels, and TIFF is already upright then.
             turn = _TURNS.get(_orientation(image))
             upright = _to_eight_bits(image)
             return upright if turn is None else upright.transpose(turn)

@@ -106,7 +106,7 @@ def prepare_images(
 
 
 def _check(target: Target) -> None:
-    PixelSpec(target.size, target.size, target.channels)  # refuses a bad size
+    PixelSpec(target.size, target.size, target.channels)  # raises ValueError for a bad size
     quality = target.jpeg_quality
     if quality is not None and (target.channels not in (1, 3) or not 1 <= quality <= 100):
         raise ValueError(

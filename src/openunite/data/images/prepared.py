@@ -89,7 +89,7 @@ def read_prepared(folder: Path) -> Source:
 
 
 def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str, NDArray[Any]]:
-    """The columns beside one shard. ValueError if they or the shard are damaged."""
+    """The arrays beside one shard. ValueError if they or the shard are damaged."""
     if not file.is_file() or file.stat().st_size != shard["bytes"]:
         raise ValueError(
             f"{file} is missing or has another size than {shard['bytes']} bytes; run the same "

@@ -69,6 +69,7 @@ class Ledger:
         self._found: dict[tuple[str, str], tuple[int, list[str]]] = {}
 
     def add(self, kind: str, name: str, advice: str = "") -> None:
+        """Count one content called `name` under its kind and the advice about it."""
         count, names = self._found.get((kind, advice), (0, []))
         self._found[kind, advice] = count + 1, names if count >= 3 else [*names, name]
 
@@ -84,9 +85,11 @@ class Ledger:
         self.add(f"{suffix or 'suffixless'} {what}", name, advice)
 
     def count(self, kind: str) -> int:
+        """The number of contents of one kind."""
         return sum(count for (found, _), (count, _) in self._found.items() if found == kind)
 
     def result(self) -> tuple[LeftOut, ...]:
+        """All that was counted, sorted by kind."""
         rows = sorted(self._found.items())
         return tuple(LeftOut(kind, n, tuple(names), text) for (kind, text), (n, names) in rows)
 

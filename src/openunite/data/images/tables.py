@@ -1,6 +1,6 @@
 """Images from parquet files and from the hub, read by `datasets`, which is imported only here.
 
-It is the extra `hub`.
+The package `datasets` comes with the extra `hub`.
 
 The image column is the first of image, img, pixel_values that exists, else the only column of
 type `Image`; the label column is the first of label, labels, fine_label, class. Text labels are

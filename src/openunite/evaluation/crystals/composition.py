@@ -67,7 +67,7 @@ def balances(composition: Composition) -> bool:
 
 
 def _charges_cancel(elements: Sequence[_ElementData], counts: Sequence[int]) -> bool:
-    """Try each electronegativity as the highest of a cation; anions lie above it."""
+    """Whether charges can cancel, trying each electronegativity as the highest of the cations."""
     scale = [each.electronegativity for each in elements]
     known = [value for value in scale if value is not None]
     if len(known) < len(scale):

@@ -94,7 +94,7 @@ def match_scores(
 
 
 def check_pairs(outputs: Sequence[Structure], references: Sequence[Structure]) -> None:
-    """ValueError unless there are as many outputs as references."""
+    """Raise ValueError unless there are as many outputs as references."""
     if len(outputs) != len(references):
         raise ValueError(
             f"expected one output per reference, got {len(outputs)} and {len(references)}; pass "

@@ -70,12 +70,12 @@ class _Reduced:
 
     @cached_property
     def cell(self) -> "PymatgenStructure | None":
-        """None where pymatgen fails; such a crystal matches nothing."""
+        """The reduced cell; None if pymatgen fails, and then the crystal matches nothing."""
         with quiet():
             try:
                 found = to_pymatgen(self.structure)
                 return found.get_reduced_structure("niggli").get_primitive_structure()
-            except Exception:  # one odd crystal must not cost the whole evaluation
+            except Exception:  # one odd crystal must not end the evaluation
                 return None
 
     def matches(self, other: "_Reduced", matcher: "StructureMatcher") -> bool:

@@ -24,7 +24,8 @@ def cell_of(structure: Structure) -> Floats:
 def periodic_distances(structure: Structure) -> Floats:
     """Distances (N, N) in Angstrom between the nearest images of each pair, zero on the diagonal.
 
-    Exact for every cell, however skewed. Needs finite positions and a cell with a volume.
+    They are exact for every cell, however skewed. Positions must be finite, and the cell must have
+    a volume.
 
     In a basis b_1, b_2, b_3 whose vectors, and b_0 = -(b_1 + b_2 + b_3), meet at no acute angle,
     |sum y_i b_i|^2 = sum_{i<j} p_ij (y_i - y_j)^2 with all p_ij = -b_i b_j >= 0 and y_0 = 0. If the

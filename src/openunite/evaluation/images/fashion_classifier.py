@@ -1,4 +1,4 @@
-"""A small classifier of 28x28 clothing images: it measures the samples of the quickstart.
+"""A small classifier of 28x28 clothing images: it evaluates samples of the quickstart.
 
 It was trained by tools/train_fashion_classifier.py on the training split only; its penultimate
 layer gives the features for Frechet distances.

@@ -60,7 +60,7 @@ _LIMITS = np.stack(
 
 @dataclass(frozen=True)
 class EdmStability:
-    """Fractions of stable atoms, hydrogens, heavy atoms and whole molecules."""
+    """Fractions of stable atoms, hydrogens, heavy atoms and molecules; a count of unknown atoms."""
 
     atoms: Rate
     hydrogens: Rate

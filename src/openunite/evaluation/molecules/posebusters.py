@@ -5,8 +5,8 @@ version of PoseBusters with more columns gives the same ones. Each is a fraction
 that are valid by the ADiT protocol.
 
 `internal_energy` compares with conformers that RDKit embeds; where it embeds none, as for some
-strained cages, or finds no InChI, the check has no result. Such a
-molecule is left out of that column, does not pass overall, and is counted in `undecided`.
+strained cages, or finds no InChI, the check has no result. Such a molecule is left out of that
+column, does not pass overall, and is counted in `undecided`.
 """
 
 import logging

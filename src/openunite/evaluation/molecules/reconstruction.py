@@ -35,9 +35,10 @@ def type_accuracy(outputs: Sequence[Structure], references: Sequence[Structure])
 def kabsch_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> Floats:
     """Root mean square distance in Angstrom (M,) after the best shift and rotation.
 
-    Rotations are proper: a mirror image of a chiral molecule is not its equal. All atoms, hydrogens
-    included, count alike and types do not matter. Coordinates that are not finite give infinity.
-    Raises ValueError if the sets or two molecules differ in length, or a molecule has no atoms.
+    Rotations are proper: a mirror image of a chiral molecule does not match it. All atoms,
+    hydrogens included, have equal weight, and elements do not matter. Coordinates that are not
+    finite give infinity. Raises ValueError if the sets or two molecules differ in length, or a
+    molecule has no atoms.
     """
     _check_pairs(outputs, references)
     moved = [_centered(output) for output in outputs]

@@ -1,4 +1,4 @@
-"""Molecules and crystals for a trained model: what it reads and what it writes."""
+"""Reading and writing of molecules and crystals for a trained model."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence

@@ -29,7 +29,7 @@ from openunite.pipelines.inputs import (
     whole_number,
 )
 
-Sizes = Seeds  # whole numbers
+Sizes = Seeds  # integers
 Structures = Any  # one or many `Structure`, or structures of ASE, RDKit or pymatgen
 _SIZE_DRAW = 1 << 31  # random draw for the number of atoms; those of solver steps count from 0
 
@@ -160,7 +160,7 @@ class AtomPipeline(UnitePipeline):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """The atomic numbers the model knows."""
+        """The atomic numbers that the model knows."""
         elements: tuple[int, ...] = self.modality.settings.elements
         return elements
 
@@ -195,7 +195,7 @@ class AtomPipeline(UnitePipeline):
         return found
 
     def check(self, structures: Sequence[Structure]) -> None:
-        """ValueError names the first structure that this model cannot take, and why."""
+        """Raise ValueError that names the first structure that this model cannot take, and why."""
         for i, structure in enumerate(structures):
             if fault := self._fault(structure):
                 raise ValueError(f"{structure.name or f'structure {i}'} {fault}; leave it out")

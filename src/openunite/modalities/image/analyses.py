@@ -117,6 +117,7 @@ class ImageStudy:
             return compare_passes(self._noised(), tokenize, lambda z, t: activations(z, t, None))
 
     def similar(self) -> list[Analysis]:
+        """Only the similarity of the layers in both passes."""
         return [self.passes().similarity]
 
     def probe(self) -> Probe:
@@ -186,6 +187,7 @@ class ImageStudy:
 
     @cached_property
     def latents(self) -> Float[Tensor, "n k c"]:
+        """The latents of `images`."""
         return self._encode(self.images)
 
     def _noised(self) -> Iterator[tuple[Tensor, Tensor]]:

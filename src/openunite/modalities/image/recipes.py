@@ -12,7 +12,7 @@ from openunite.training.sizes import get_size
 
 
 def fashion() -> RunConfig:
-    """Fashion-MNIST-mini, embedded: 28 x 28 grey, 10 classes, 6,000 + 1,000 images.
+    """Fashion-MNIST-mini, embedded: 28 x 28 gray, 10 classes, 6,000 + 1,000 images.
 
     Cost: about four minutes on two CPU cores. Expected (docs/LOG.md has the runs): PSNR 24.4 dB,
     84 % of unguided and 96 % of guided samples recognized, fd_samples about 0.2 of fd_blur.

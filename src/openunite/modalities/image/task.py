@@ -175,7 +175,7 @@ class ImageTask(Task):
     def read(
         self, pipeline: ImagePipeline, sources: Sequence[str], tell: Tell
     ) -> Iterator[tuple[str, Image.Image]]:
-        """Files as given, whatever their suffix, and images in and below folders."""
+        """Names and images of files, whatever their suffix, and of folders. ValueError if none."""
         files, found = input_files(sources), False
         for file in bar(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
             try:
@@ -201,7 +201,7 @@ class ImageTask(Task):
         return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
 
     def write(self, path: Path, samples: Sequence[Tensor]) -> int:
-        """One grid (.png), one array `images` (.npz), or a folder with a file for each image."""
+        """Write one grid (.png), one array `images` (.npz), or a folder with a file per image."""
         images = torch.stack(list(samples)).cpu()
         if path.suffix.lower() == ".npz":
             array = (images.permute(0, 2, 3, 1) * 255.0).round().to(torch.uint8).numpy()
@@ -219,7 +219,7 @@ class ImageTask(Task):
     def write_pairs(
         self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     ) -> None:
-        """Inputs above outputs."""
+        """Write a picture of inputs above outputs."""
         with whole_file(path) as file:
             pair_grid(torch.stack(list(inputs)), torch.stack(list(outputs))).save(file, "PNG")
 
@@ -229,7 +229,7 @@ class ImageTask(Task):
 
 
 def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) -> RunConfig:
-    """Image size, patch and model size from a look at the data and the machine.
+    """Set image size, patch and model size by the data and the machine.
 
     On a CPU images are resized to at most 32 pixels a side (64 for runs of an hour or more), on a
     GPU to at most 128; patches are an eighth of the side, so there are about 64 of them.

@@ -79,7 +79,7 @@ class PatchEmbedder(Embedder):
 
 
 class PixelHead(Head):
-    """States (B, N, D) -> images (B, channels, H, W); patch vectors run row, column, channel."""
+    """States (B, N, D) -> images (B, channels, H, W); patch values go by row, column, channel."""
 
     def __init__(self, shape: ImageShape, width: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Bond vectors: beside its position, each atom carries the vector from an anchor to the atom.
 
 Two positions with errors of 0.1 A say little about a bond, whose length is known to 0.02 A; a
-latent that holds the bond vector keeps the length in spite of noise on positions. The anchor comes before
-the atom, so the vectors form trees; without an anchor, the vector starts at the center of the
-molecule. Anchors are indices (B, N), `NONE` if there is none. Shapes: B batch, N atoms.
+latent that holds the bond vector keeps the length in spite of noise on positions. The anchor comes
+before the atom, so the vectors form trees; without an anchor, the vector starts at the center of
+the molecule. Anchors are indices (B, N), `NONE` if there is none. Shapes: B batch, N atoms.
 """
 
 import torch

@@ -24,7 +24,7 @@ EXTRACTORS = Registry(
 def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
     """The extractor called `name`, with weights from a path, a cache or the web.
 
-    ValueError for an unknown name; ImportError or FileNotFoundError where weights are missing.
+    ValueError for an unknown name; ImportError or FileNotFoundError if weights are missing.
     """
     extractor: Extractor = EXTRACTORS.get(name)(weights)
     return extractor

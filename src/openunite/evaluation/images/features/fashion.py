@@ -1,4 +1,4 @@
-"""The embedded classifier of Fashion-MNIST as an extractor, for 28 x 28 grey images only."""
+"""The embedded classifier of Fashion-MNIST as an extractor, for 28 x 28 gray images only."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
