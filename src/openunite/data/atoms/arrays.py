@@ -110,7 +110,7 @@ def offsets_of(sizes: Sequence[int] | NDArray[Any]) -> Ints:
 
 
 def load_arrays(path: str | Path) -> StructureArrays:
-    """Read a file of `StructureArrays.save`, or any .npz with `n_atoms`, `z`, `pos` and perhaps `cell`.
+    """Read an .npz with `n_atoms`, `z`, `pos` and perhaps `cell`, as `save` writes it.
 
     Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit.
     """
