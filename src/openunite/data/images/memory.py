@@ -106,7 +106,7 @@ def _parts(item: Any, number: int) -> tuple[Any, Any]:
 
 
 def _content(image: Any, number: int) -> bytes | Pixels:
-    """The content that a source holds: pixels of an array, or a PIL image as a lossless file."""
+    """An image as the readers take it: pixels as they are, a PIL image as a lossless file."""
     if isinstance(image, Image.Image):
         file = io.BytesIO()
         kind = "TIFF" if image.mode in ("F", "CMYK", "YCbCr", "LAB") else "PNG"
