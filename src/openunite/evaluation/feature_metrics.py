@@ -16,7 +16,7 @@ from openunite.evaluation.rates import Rate
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 NEIGHBORS = 3
 IS_SPLITS = 10
-COPY_QUANTILE, COPY_HELD_OUT = 0.01, 100  # 1 % of fewer held-out images is no image
+COPY_QUANTILE, COPY_HELD_OUT = 0.01, 100  # 1 % of fewer held-out images is less than one
 _CHUNK = 1024  # rows of a distance matrix held at a time
 
 
@@ -30,9 +30,9 @@ def kernel_distance(
 ) -> Measured:
     """KID (Binkowski et al., 2018): unbiased MMD^2 with the kernel (x.y / d + 1)^3.
 
-    The mean over random subsets of `subset_size` from each set, at most half of the smaller set:
-    subsets of the full set would all be equal. The estimate is unbiased, so a value near zero can
-    be negative. Its error is the standard error that `mmd_error` gives for the full sets.
+    It is the mean over random subsets of `subset_size` from each set, at most half of the smaller
+    set, because subsets of full size would all be equal. The estimate is unbiased, so a value near
+    zero can be negative. Its error is the standard error of `mmd_error` for the full sets.
     """
     size = kid_subset_size(len(samples), len(reference), subset_size)
     if size < 2 or samples.shape[1] != reference.shape[1]:
@@ -66,7 +66,7 @@ def unbiased_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
 def mmd_error(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     """Standard error of `unbiased_mmd` by the jackknife: each point of either set is left out once.
 
-    What is left out of the sums is a row of a kernel matrix, so one pass over the matrices will do.
+    Leaving out a point removes a row of a kernel matrix from the sums, so one pass is enough.
     """
     n, m = len(x), len(y)
     rows_x, rows_y = _row_sums(x, x) - _self_kernel(x), _row_sums(y, y) - _self_kernel(y)
@@ -124,7 +124,7 @@ def nearest(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float
     """The distance from each point to the nearest of the others, exactly 0 for a copy."""
     parts, others = [], others.cpu().float()
     for part in _chunks(points.cpu().float()):
-        closest = others[torch.cdist(part, others).argmin(1)]  # cdist rounds
+        closest = others[torch.cdist(part, others).argmin(1)]  # the values of cdist are rounded
         parts.append((part.double() - closest.double()).norm(dim=1))
     return torch.cat(parts)
 

@@ -91,7 +91,7 @@ class Shards:
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Twelve characters that change with any of the settings; they name a folder of work."""
+    """A hash of the settings (12 hex characters), which names a folder of shards."""
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -109,7 +109,7 @@ def write_tensors(
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
-    """Another evaluation may remove the folder at any moment, when it has done with it."""
+    """Write the file, again if another evaluation that has finished removes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         save_file(tensors, path, metadata)

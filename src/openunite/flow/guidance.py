@@ -13,7 +13,7 @@ Both = Callable[[Tensor, Tensor], tuple[Tensor, ...]]  # -> conditional, uncondi
 
 @dataclass(frozen=True)
 class Guided:
-    """The denoiser that `guide` returns; it computes the other branches only where guidance acts."""
+    """The denoiser that `guide` returns; other branches run only where guidance acts."""
 
     conditional: Denoiser
     without: Sequence[Denoiser]

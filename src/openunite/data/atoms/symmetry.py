@@ -1,6 +1,6 @@
-"""Symmetry that a CIF states: operations, or one sentence that says why they are not understood.
+"""The symmetry operations that a CIF states; a ValueError says why they are not understood.
 
-A crystal without its symmetry is another crystal, so P1 is never a fallback: it is read only where
+A crystal without its symmetry is another crystal, so P1 is never a fallback: it is assumed only if
 the file says P1 or says nothing at all.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from openunite.data.atoms.structure import Floats
 from openunite.optional import optional
 
-Values = Mapping[str, Sequence[str]]  # of a data block, by key; keys are lower case without dots
+Values = Mapping[str, Sequence[str]]  # a data block by key; keys are lower case without dots
 Operation = tuple[tuple[float, ...], ...]  # rows of a matrix (3, 4): rotation, then translation
 Setting = tuple[Operation, ...]
 
@@ -28,9 +28,9 @@ _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 _CODE = "_space_group_it_coordinate_system_code"
 _SAYS_NOTHING = re.compile(r"_symmetry_cell_setting|_space_group_crystal_system|.*_id|.*_details")
 _SETTING = re.compile(r"(?::|\(?origin\s*(?:choice)?)\s*([12hrHR])\)?$|\s*(RS|HR|[SZHR])$")
-_CODES = {"S": "1", "Z": "2", "RS": "R", "HR": "R"}  # of ICSD
-_MOST = 192  # operations of a space group, those of F m -3 m
-_STRAIN = 0.03  # how far a cell may depart from its symmetry, of its longest edge squared
+_CODES = {"S": "1", "Z": "2", "RS": "R", "HR": "R"}  # setting codes of the ICSD
+_MOST = 192  # operations of the largest space groups, such as F m -3 m
+_STRAIN = 0.03  # largest change of the metric tensor, relative to the longest edge squared
 REMEDY = "list its operations (_space_group_symop_operation_xyz) or write the file in P1"
 
 
@@ -38,10 +38,11 @@ IDENTITY: Operation = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.
 
 
 def find_settings(values: Values, angles: Sequence[float]) -> tuple[list[Setting], str]:
-    """The settings that fit what a block with these `angles` (degrees) states; mostly there is one.
+    """The settings (mostly one) that fit what a data block states, and a doubt about them or "".
 
-    The sentence is not empty if the operations are not those of the group that is named: JARVIS
-    lists all atoms and names the group. ValueError if what is stated is not understood.
+    `angles` are those of the cell (degrees). The doubt is a sentence if the listed operations are
+    not those of the named group: JARVIS lists all atoms and names the group. ValueError if the
+    statements are not understood.
     """
     _refuse_other_kinds(values)
     listed = stated(values, _OPERATIONS)
@@ -66,7 +67,7 @@ def find_settings(values: Values, angles: Sequence[float]) -> tuple[list[Setting
 
 
 def stated(values: Values, keys: Sequence[str]) -> list[str]:
-    """What is given under the first of `keys` that says something ("?" and "." do not)."""
+    """The values of the first of `keys` that has any; "?" and "." are no values."""
     for key in keys:
         if found := [text for text in values.get(key, ()) if text.strip() not in ("", "?", ".")]:
             return found
@@ -95,7 +96,7 @@ def _refuse_other_kinds(values: Values) -> None:
 def _groups(values: Values, angles: Sequence[float], certain: bool) -> list[Any]:
     """The settings of the space group that Hall symbol, names and number agree on; [] for none.
 
-    ValueError if one of them is not known or they disagree, unless nothing hangs on it (`certain`).
+    ValueError if one is unknown or they disagree, unless operations are listed (`certain`).
     """
     hall, names = stated(values, _HALL), [text for key in _NAMES for text in stated(values, [key])]
     numbers = stated(values, _NUMBERS)
@@ -121,7 +122,7 @@ def _by_hall(symbol: str) -> list[Any]:
 
 
 def _by_name(name: str, values: Values, angles: Sequence[float]) -> list[Any]:
-    """Both origins of a group whose name chooses none; [] for a name that is not known."""
+    """The group of this name, in both origins if it chooses none; [] for an unknown name."""
     find = optional("gemmi", "crystals").find_spacegroup_by_name
     name = re.sub(r"_|\((?=\d\))|(?<=\(\d)\)", "", name)  # P 2_1/c, P 2(1)/c
     code = "".join(stated(values, [_CODE])).upper()
@@ -137,7 +138,7 @@ def _by_name(name: str, values: Values, angles: Sequence[float]) -> list[Any]:
 
 
 def _by_number(text: str, values: Values, angles: Sequence[float]) -> list[Any]:
-    """The standard setting; [] if a code says that it is another one."""
+    """The standard setting of a group number; [] if a code says that the file uses another one."""
     standard = set("".join(stated(values, [_CODE])).upper()) <= set("12HRB")
     if not (text.isdecimal() and len(text) < 4 and standard):
         return []

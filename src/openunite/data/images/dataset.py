@@ -1,4 +1,4 @@
-"""Image data: open any source, keep some of it apart, serve uint8 images by position.
+"""Image data: open any source, hold some of it out, serve uint8 images by position.
 
 A source is one of
 - `fashion-mnist-mini` (embedded) or `digits` (needs scikit-learn);
@@ -37,7 +37,7 @@ _MEMORY_LIMIT = 2 * 1024**3  # bytes of pixels; of more than that images are dec
 
 class _Store(Protocol):
     def read(self, rows: Ints) -> Pixels:
-        """Rows (B,) -> (B, C, H, W)."""
+        """Rows (B,) -> images uint8 (B, C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ImageDataset:
 
     @property
     def sizes(self) -> None:
-        """All images are alike."""
+        """None, because all images have one size."""
         return
 
     def __len__(self) -> int:
@@ -108,12 +108,12 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class ImageData:
-    """An opened source. `num_classes` is 0 for unconditional data, and `class_names` then empty.
+    """An opened source. `num_classes` is 0 for unconditional data, `class_names` is then empty.
 
-    `fingerprint` is a sha256 over content, labels, order and split of what can be used (not over
-    names or sizes): a resumed run compares it to notice other data. Prepared copies have that of
-    their originals where their pixels are the same. `left_out` lists what the source holds besides
-    the images, by kind; `notes` are sentences on that and on what was decided while reading.
+    `fingerprint` is a sha256 over content, labels, order and split of the usable images (not over
+    names or sizes); a resumed run compares it to notice that the data changed. A prepared copy has
+    the fingerprint of its original if the pixels are the same. `left_out` lists what the source
+    holds besides the images, by kind; `notes` are sentences on that and on decisions of the reader.
     """
 
     name: str
@@ -144,11 +144,11 @@ def open_images(
 ) -> ImageData:
     """Open a source, a path or data in memory; each image becomes uint8 (channels, height, width).
 
-    Images that are broken or have a side below `min_side` are skipped; a share of them above
-    `max_bad_share` is a ValueError. A source without a test split loses round(`holdout_share` * N)
-    images to one, at least 1 and at most `holdout_max`. Pixels stay in memory if all take at most
-    `memory_limit` bytes, else images are decoded when asked for. `cache_dir` (~/.cache/openunite)
-    holds an index of what was read. ValueError, FileNotFoundError, ImportError: a bad source.
+    Images that are broken or have a side below `min_side` are skipped; ValueError if their fraction
+    exceeds `max_bad_share`. Without a test split, round(`holdout_share` * N) images are held out,
+    at least 1 and at most `holdout_max`. Pixels stay in memory if all take at most `memory_limit`
+    bytes, else images are decoded on demand. `cache_dir` (~/.cache/openunite) holds an index of
+    what was read. ValueError, FileNotFoundError or ImportError say why a source cannot be used.
     """
     holdout = Holdout(holdout_share, holdout_max)
     _check_options(max_bad_share, num_threads)
@@ -238,7 +238,7 @@ def _check_options(bad_share: float, num_threads: int | None) -> None:
 
 
 def _skipped(source: Source, records: list[Record], max_bad_share: float) -> tuple[Skipped, ...]:
-    """What cannot be used."""
+    """The images that cannot be used. ValueError if they are too many."""
     bad = [
         Skipped(source.items.name(i), record.reason)
         for i, record in enumerate(records)

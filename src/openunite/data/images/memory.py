@@ -23,7 +23,7 @@ _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 
 @dataclass(frozen=True)
 class MemoryItems:
-    """Encoded images or pixels, one after the other."""
+    """Encoded images or arrays of pixels, by position."""
 
     contents: tuple[bytes | Pixels, ...]
 
@@ -129,7 +129,7 @@ def content_of(image: Any, number: int) -> bytes | Pixels:
 
 
 def _channels_last(images: Any) -> np.ndarray:
-    """An array as it is; a tensor (N, C, H, W) with its channels behind."""
+    """An array unchanged; a tensor (N, C, H, W) as an array (N, H, W, C)."""
     array = np.asarray(images)
     return array.transpose(0, 2, 3, 1) if hasattr(images, "permute") and array.ndim == 4 else array
 

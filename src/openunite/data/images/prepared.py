@@ -1,7 +1,7 @@
-"""What `openunite prepare` wrote: tar shards with an index beside them, opened by their index.
+"""Open the tar shards that `openunite prepare` wrote by the index beside them.
 
-Neither the index nor the arrays beside a shard are trusted: names stay in the folder, and every
-place lies in its shard.
+Neither the index nor the arrays beside a shard are trusted: names must stay in the folder, and
+every offset must lie in its shard.
 """
 
 import json
@@ -39,7 +39,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _check_index(index: Mapping[str, Any]) -> None:
-    """KeyError, TypeError or ValueError if a field is missing or is of another kind."""
+    """Raise KeyError, TypeError or ValueError if a field is missing or has the wrong type."""
     target = index["target"]
     numbers = [index["format"], target["num_items"], target["size"], target["channels"]]
     numbers += [target["shard_size"], 0 if (q := target["jpeg_quality"]) is None else q]
@@ -89,7 +89,7 @@ def read_prepared(folder: Path) -> Source:
 
 
 def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str, NDArray[Any]]:
-    """The columns beside one shard. ValueError if they or the shard are damaged."""
+    """The arrays beside one shard. ValueError if they or the shard are damaged."""
     if not file.is_file() or file.stat().st_size != shard["bytes"]:
         raise ValueError(
             f"{file} is missing or has another size than {shard['bytes']} bytes; run the same "
@@ -99,7 +99,7 @@ def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str,
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in (*_COLUMNS, "digests")}
-    except Exception as error:  # whatever a damaged file makes numpy raise
+    except Exception as error:  # a damaged file makes numpy raise many kinds
         raise _damaged(beside) from error
     kinds = all(found[key].dtype.kind == kind for key, kind in _COLUMNS.items())
     shapes = all(found[key].shape == (count,) for key in _COLUMNS)

@@ -1,12 +1,12 @@
 """Images from parquet files and from the hub, read by `datasets`, which is imported only here.
 
-It is the extra `hub`.
+The package `datasets` comes with the extra `hub`.
 
 The image column is the first of image, img, pixel_values that exists, else the only column of
 type `Image`; the label column is the first of label, labels, fine_label, class. Text labels are
 ranked by name. A parquet file belongs to the split its name or its folder's starts with (test, val,
-...), every other file to train. A cell may name a file in or below the folder of the table: others
-are not opened, whatever a table says.
+...), every other file to train. A cell may name a file in or below the folder of the table; no
+file elsewhere is opened.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,7 +68,7 @@ class TableItems:
             return value or b""
         try:
             pixels = np.asarray(value)
-        except ValueError as error:  # rows of several lengths
+        except ValueError as error:  # the rows have different lengths
             raise OSError("a list that is no picture") from error
         if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "iu":
             raise OSError(f"expected encoded bytes or pixels, got {pixels.dtype} {pixels.shape}")
@@ -99,7 +99,7 @@ def holds_images(file: Path) -> bool:
         from pyarrow import parquet, types
 
         schema = parquet.read_schema(file)
-    except Exception:  # not installed, or pyarrow's own kinds of errors
+    except Exception:  # pyarrow is not installed, or raises one of its own errors
         return False
     kinds = [field.type for field in schema if field.name in _IMAGE_COLUMNS]
     return any(types.is_binary(kind) or types.is_nested(kind) for kind in kinds)
@@ -135,7 +135,7 @@ def read_parquet(path: Path, files: list[Path], cache_dir: Path) -> Source:
     for file in files:
         splits.setdefault(split_of(file, root) or "train", []).append(str(file.resolve()))
     try:
-        # Named as an argument: the default would fill the hub's cache with local files.
+        # The cache folder is given, as the default would fill the hub's cache with local files.
         opened = datasets.load_dataset(
             "parquet", data_files=splits, cache_dir=str(cache_dir / "parquet")
         )
@@ -156,7 +156,7 @@ def read_hub(name: str, built_in: Iterable[str]) -> Source:
     try:
         with hub_or_cache():
             opened = datasets.load_dataset(name)
-    except Exception as error:  # network, names, configurations, scripts: all kinds of errors
+    except Exception as error:  # network, name, configuration or script: many kinds
         raise FileNotFoundError(
             f"{name!r} is neither an existing path nor a hub data set that can be opened "
             f"({_reason(error)}); check the spelling and the network "
@@ -216,7 +216,7 @@ def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) ->
     datasets = _datasets()
     part = part.select_columns([column])
     if isinstance(part.features[column], datasets.Image):
-        # Undecoded: bytes are needed for their hash, and pixels.py has the rules.
+        # Images stay encoded: their bytes are hashed, and pixels.py decodes them.
         part = part.cast_column(column, datasets.Image(decode=False))
     return TableItems(part, column, split, roots)
 
@@ -235,12 +235,12 @@ def _labels(
 
 
 def _datasets(purpose: str = "a table of images") -> Any:
-    """The package. ImportError in one sentence if it is not installed."""
+    """The package `datasets`. ImportError says in one sentence how to install it."""
     return optional("datasets", "hub", purpose)
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of the deepest cause: `datasets` wraps what went wrong."""
+    """The first line of the innermost cause, because `datasets` wraps errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
 """All metrics of generated crystals, each beside its value for real ones.
 
-A number says little without its twin: a tenth of the real crystals of MP-20 fails SMACT's rule, and
-the match rate cannot exceed the fraction of references that pass.
+A number says little without that of real crystals: a tenth of the crystals of MP-20 fails SMACT's
+rule, and the match rate cannot exceed the fraction of references that pass.
 """
 
 from collections.abc import Sequence
@@ -64,10 +64,10 @@ def crystal_report(
       as in `match_scores`, errors as in `reconstruction_scores`, over all but
       `num_left_out` pairs.
 
-    Errors of uniqueness and novelty are those of independent trials: read them as a scale. The
-    mean of an empty set, such as the RMS without a match, is left out. Cells are used as given:
-    reduce those of real crystals (`reduce_cells`), not those of a model. ValueError for an empty
-    set or a molecule.
+    Errors of uniqueness and novelty assume independent trials, so they are only rough. The mean of
+    an empty set, such as the RMS without a match, is left out. Cells are used as given: reduce
+    those of real crystals (`reduce_cells`), not those of a model. ValueError for an empty set or a
+    molecule.
     """
     _check_sets(samples, reference, reconstructions)
     found, real = crystal_validity(samples), crystal_validity(reference)
@@ -115,7 +115,7 @@ def _check_sets(
 
 
 def _spaced(count: int, total: int) -> NDArray[np.bool_]:
-    """Mark `count` of `total` (at most all), evenly spaced."""
+    """Mask (total,) of `count` evenly spaced positions, or of all if there are fewer."""
     mask = np.zeros(total, dtype=bool)
     mask[np.linspace(0, total - 1, min(count, total)).round().astype(int)] = True
     return mask

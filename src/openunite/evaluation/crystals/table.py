@@ -40,7 +40,7 @@ _LABEL, _COLUMN = 32, 20
 
 
 def flat_metrics(columns: Columns) -> Flat:
-    """Values as metrics.json has them; those of pairs have no prefix."""
+    """Values under their names in metrics.json; metrics of pairs have no prefix."""
     return flatten(columns, _PREFIXES, [row.name for row in (*_RECONSTRUCTION, _LEFT_OUT)])
 
 

@@ -1,9 +1,9 @@
 """Is a crystal possible at all? The validity of CDVAE, structural and compositional, and ADiT's.
 
-Papers mean CDVAE's. ADiT also wants the angles of the cell inside `ANGLE_RANGE`, where those of a
-cell in another setting than Niggli's are often not, and CrystalNN fingerprints ("ops") by matminer
-for all sites, which its match rate inherits. Matminer is heavy and that criterion is not part of
-this package; it can only lower overall validity and match rate.
+Most papers report CDVAE's. ADiT also requires that the angles of the cell lie inside `ANGLE_RANGE`
+(those of cells that are not Niggli-reduced often do not) and that matminer finds CrystalNN
+fingerprints ("ops") for all sites, for validity and match rate. Matminer is a heavy dependency and
+that criterion is not part of this package; it can only lower overall validity and match rate.
 """
 
 from collections.abc import Iterable, Sequence
@@ -66,8 +66,8 @@ def structural_validity(structures: Iterable[Structure]) -> NDArray[np.bool_]:
 def in_angle_range(structure: Structure) -> bool:
     """Whether all angles of the cell, as it is given, lie inside the open `ANGLE_RANGE`.
 
-    ADiT judges so what a model trained on Niggli-reduced cells generates. A reduced cell is always
-    inside, but a fifth of the cells of MP-20's files, read unreduced, are not.
+    ADiT applies this to samples of models trained on Niggli-reduced cells. A reduced cell is always
+    inside, but a fifth of the cells of MP-20's files, read without reduction, are not.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         angles = parameters_from_cell(cell_of(structure))[3:]
@@ -80,9 +80,9 @@ def structural_fault(structure: Structure) -> str:
     - unconstructible: no atoms, numbers that are not finite, an atomic number outside 1 to 104,
       or an edge of the cell of length zero or above 10,000 A.
     - volume: below 0.1 cubic A.
-    - distance: two atoms less than 0.5 A apart, nearest images. The images of one atom among
-      themselves are not looked at (nor are they by CDVAE and ADiT): a one-atom cubic cell of edge
-      0.48 A passes.
+    - distance: two atoms less than 0.5 A apart, nearest images. Distances between
+      images of the same atom do not count, as in CDVAE and ADiT: a one-atom cubic cell with an edge
+      of 0.48 A passes.
     """
     cell = cell_of(structure)
     if not _constructible(structure):

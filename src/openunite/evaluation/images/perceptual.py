@@ -25,7 +25,7 @@ VGG16 = WeightFile(
 )
 HEADS_FILE = "lpips_vgg16_heads.safetensors"
 MIN_SIDE = 16  # four pools halve it to one pixel
-# Stages between pools: where torchvision's `features` has the convolutions, and their channels.
+# Stages between pools: indices of the convolutions in torchvision's `features`, and channels.
 _STAGES = (
     ((0, 2), 64),
     ((5, 7), 128),

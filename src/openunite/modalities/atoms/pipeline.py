@@ -1,4 +1,4 @@
-"""What the pipelines of molecules and crystals share: one latent per atom, any number of atoms."""
+"""The common base of molecule and crystal pipelines: one latent per atom, any number of atoms."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -30,9 +30,9 @@ from openunite.pipelines.inputs import (
     whole_number,
 )
 
-Sizes = Seeds  # whole numbers
+Sizes = Seeds  # integers
 Structures = Any  # one or many `Structure`, or structures of ASE, RDKit or pymatgen
-_SIZE_DRAW = 1 << 31  # the draw that decides the number of atoms; solver steps count from 0
+_SIZE_DRAW = 1 << 31  # random draw for the number of atoms; those of solver steps count from 0
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class AtomPipeline(UnitePipeline):
     def encode(self, structures: Structures, generator: Generators | None = None) -> AtomLatents:
         """Structures -> latents, deterministic unless a generator is given.
 
-        One or many, also of ASE, RDKit or pymatgen. ValueError as from `check`.
+        Takes one or many, also of ASE, RDKit or pymatgen. ValueError as from `check`.
         """
         found = self.preprocess(structures)
         batch = self._dataset(found).batch(range(len(found)))
@@ -110,7 +110,7 @@ class AtomPipeline(UnitePipeline):
         return AtomLatents(self.tokenize(data, generator, mask), mask)
 
     def decode(self, latents: AtomLatents) -> list[Structure]:
-        """Latents -> structures. ValueError for what `encode` cannot have returned."""
+        """Latents -> structures. ValueError for latents that `encode` cannot return."""
         if not isinstance(latents, AtomLatents):
             kind = type(latents).__name__
             raise ValueError(f"expected AtomLatents as `encode` returns them, got a {kind}")
@@ -136,7 +136,7 @@ class AtomPipeline(UnitePipeline):
     def interpolate(self, first: Any, second: Any, num: int) -> list[Structure]:
         """Decode `num` points on the line between two latents, ends included.
 
-        ValueError if the structures differ in their number of atoms: latents go by atom.
+        ValueError if the numbers of atoms differ, because there is one latent per atom.
         """
         whole_number("num", num)
         ends = self.encode([first, second])
@@ -154,7 +154,7 @@ class AtomPipeline(UnitePipeline):
 
     @abstractmethod
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
-        """The structures as the model takes them."""
+        """A dataset of the structures that gives batches for the model."""
 
     @abstractmethod
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
@@ -164,7 +164,7 @@ class AtomPipeline(UnitePipeline):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """The atomic numbers the model knows."""
+        """The atomic numbers that the model knows."""
         elements: tuple[int, ...] = self.modality.settings.elements
         return elements
 
@@ -199,7 +199,7 @@ class AtomPipeline(UnitePipeline):
         return found
 
     def check(self, structures: Sequence[Structure]) -> None:
-        """ValueError names the first structure that this model cannot take, and why."""
+        """Raise ValueError that names the first structure that this model cannot take, and why."""
         for i, structure in enumerate(structures):
             if fault := self._fault(structure):
                 raise ValueError(f"{structure.name or f'structure {i}'} {fault}; leave it out")

@@ -37,7 +37,7 @@ from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
 _SHOWN, _COLUMNS = 24, 6
-_AT_ONCE = 10_000  # training molecules that are looked through
+_AT_ONCE = 10_000  # training molecules per chunk of the search
 
 
 class Drawn(NamedTuple):
@@ -56,7 +56,7 @@ class Evaluated(NamedTuple):
 
 
 class AtomTask(AtomFiles):
-    """What molecules and crystals have in common in the commands."""
+    """What commands need for molecules and for crystals alike."""
 
     train_options = ("max_atoms",)
     sample_options = ("num_atoms",)
@@ -67,7 +67,7 @@ class AtomTask(AtomFiles):
         """Write structures and a report into the folder; return the metrics."""
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
-        """`max_atoms` is a limit for the data; the model's number then follows from them."""
+        """Apply options; `max_atoms` limits the data, and the model's number follows from them."""
         config = sized(config, options.size)
         if options.max_atoms is None:
             return config
@@ -79,9 +79,9 @@ class AtomTask(AtomFiles):
         return f"{self.things} of up to {config.modality_config.get('max_atoms')} atoms"
 
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
-        """The largest number of atoms, from the `AtomData`; elements too, unless they are set.
+        """Set the largest number of atoms from the `AtomData`, and the elements unless given.
 
-        The packages that evaluate the run are required here, before any step.
+        ImportError, before any training step, if a package for the evaluation is missing.
         """
         self.require()
         settings = {"elements": list(data.elements), **config.modality_config}
@@ -108,7 +108,7 @@ class AtomTask(AtomFiles):
     def evaluate_model(
         self, command: Any, pipeline: AtomPipeline, data: Any, extractor: Any
     ) -> ProtocolCard:
-        """Samples and reconstructions against the held-out structures of the run's data."""
+        """Evaluate samples and reconstructions against held-out data; write and return the card."""
         run = Run.of(command.source)
         source = command.data or source_of(run.config, data)
         opened: Any = self.open(run.config, source, progress=False)
@@ -140,7 +140,7 @@ def draw(
     num_samples: int | None = None,
     first_seed: int = 0,
 ) -> Drawn:
-    """Samples (of class `kind`), reconstructions and references, with pictures that show them."""
+    """Draw samples (of class `kind`), reconstruct held-out structures, and save pictures."""
     number = NUM_SAMPLES if num_samples is None else num_samples
     count = min(number, len(test))
     # Evenly spaced: sources are often sorted by size.
@@ -157,7 +157,7 @@ def draw(
 
 
 class MoleculeTask(AtomTask):
-    """Molecules for every command."""
+    """What commands need for molecules."""
 
     things = "molecules"
     sources = "qm9, or SDF, xyz or .npz files"
@@ -203,14 +203,14 @@ class MoleculeTask(AtomTask):
 
 
 class CrystalTask(AtomTask):
-    """Crystals for every command."""
+    """What commands need for crystals."""
 
     things = "crystals"
     sources = "CIF, CSV, xyz or .npz files"
     needs = ("smact", "pymatgen.core")
 
     def plan_for(self, config: RunConfig) -> RunConfig:
-        """With the elements from H to Pu, unless the settings name some."""
+        """Set the elements from H to Pu, unless the settings name some."""
         settings = {"elements": list(range(1, 95)), **config.modality_config}
         return replace(config, modality_config=settings)
 
@@ -249,9 +249,9 @@ class CrystalTask(AtomTask):
 
 
 def _smiles_like(structures: Sequence[Structure], train: AtomDataset) -> frozenset[str]:
-    """SMILES of the training molecules that the given ones, or their largest fragments, could be.
+    """SMILES of those training molecules whose `fragment_keys` occur among the given structures.
 
-    There may be a hundred thousand others, for which SMILES would take minutes.
+    No other can equal one of the given structures, and the SMILES of all would take minutes.
     """
     keys = set(fragment_keys(structures))
     found: list[Structure] = []

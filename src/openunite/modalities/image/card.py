@@ -86,7 +86,7 @@ def _extractor(extractor: Extractor) -> ExtractorSection:
 def _reference(
     pipeline: ImagePipeline, data: ImageData, split: str, labels: Tensor
 ) -> ReferenceSection:
-    """Real images with these labels, at the size of the model."""
+    """The section on the real images with these labels, at the size of the model."""
     shape = pipeline.encoder.config.modality_config
     return ReferenceSection(
         data=data.name,

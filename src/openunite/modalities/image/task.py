@@ -42,12 +42,12 @@ from openunite.training.device import choose_device
 from openunite.training.sizes import get_size
 
 _BATCH = 64
-_SHOWN = 10  # classes in the picture of samples, and samples of each
-_TESTED = 1000  # test images for the metrics of a run, and as many training images beside them
+_SHOWN = 10  # number of classes in the picture of samples, and of samples per class
+_TESTED = 1000  # test images for the metrics of a run; also the number of training images
 
 
 class ImageTask(Task):
-    """Images for every command."""
+    """What commands need for images."""
 
     things = "images"
     sources = "a folder, .npz, parquet or hub id"
@@ -72,9 +72,9 @@ class ImageTask(Task):
         )
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
-        """The recipe `images` is fitted to the data; registers follow the patches.
+        """Fit the recipe `images` to the data, or apply the options to another recipe.
 
-        Other recipes keep their number of registers where it is not that of the patches.
+        The number of registers follows the number of patches if the two are equal in the recipe.
         """
         if config.recipe == "images" and options.fresh:
             return fit_to_images(config, inspect_images(source), options)
@@ -98,9 +98,9 @@ class ImageTask(Task):
         return f"images of {size} pixels in patches of {shape['patch_size']}"
 
     def resolve(self, config: RunConfig, data: ImageData) -> RunConfig:
-        """The number of classes: what the data have, which must be what is configured, if any is.
+        """Set the number of classes from the data. ValueError if another one is configured.
 
-        Weights of the perceptual loss that cannot be had are complained of here, before any step.
+        Weights of the perceptual loss are loaded, so that missing ones are noticed at the start.
         """
         modality = get_modality(config.modality, config.modality_config)
         assert isinstance(modality, ImageModality)
@@ -179,7 +179,7 @@ class ImageTask(Task):
     def read(
         self, pipeline: ImagePipeline, sources: Sequence[str], tell: Tell
     ) -> Iterator[tuple[str, Image.Image]]:
-        """Files as given, whatever their suffix, and images in and below folders."""
+        """Names and images of files, whatever their suffix, and of folders. ValueError if none."""
         files, found = input_files(sources), False
         for file in bar(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
             try:
@@ -229,7 +229,7 @@ class ImageTask(Task):
     def write_pairs(
         self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     ) -> None:
-        """Inputs above outputs."""
+        """Write a picture of inputs above outputs."""
         with whole_file(path) as file:
             pair_grid(torch.stack(list(inputs)), torch.stack(list(outputs))).save(file, "PNG")
 
@@ -239,10 +239,10 @@ class ImageTask(Task):
 
 
 def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) -> RunConfig:
-    """Image size, patch and model size from a look at the data and the machine.
+    """Set image size, patch and model size by the data and the machine.
 
-    On a CPU images are brought to at most 32 pixels (64 from an hour on), on a GPU to at most
-    128; patches are an eighth of the side, so there are about 64 of them.
+    On a CPU images are resized to at most 32 pixels a side (64 for runs of an hour or more), on a
+    GPU to at most 128; patches are an eighth of the side, so there are about 64 of them.
     """
     gpu, minutes = choose_device().type == "cuda", options.minutes or 30.0
     largest = 128 if gpu else 64 if minutes >= 60 else 32
@@ -262,7 +262,7 @@ def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) ->
 
 
 def num_patches(settings: Mapping[str, Any]) -> int:
-    """The number of patches of an image, those that stand over its border included."""
+    """The number of patches of an image, including those that reach over its border."""
     patch = settings["patch_size"]
     return math.ceil(settings["height"] / patch) * math.ceil(settings["width"] / patch)
 
@@ -292,7 +292,7 @@ def _evaluate(
         test_labels=data.test.labels[test.index],
         train_images=data.train.batch(spread).data,
         num_classes=min(_SHOWN, len(data.class_names)),
-        num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 are for the picture alone
+        num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 suffice for the picture
         guidance_scale=config.sampling.guidance_scale,
         extractor=extractor,
         patch_size=pipeline.modality.settings.patch_size,
@@ -300,7 +300,7 @@ def _evaluate(
 
 
 def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
-    """Up to ten classes by ten samples; the samples run through them in turn."""
+    """A picture of up to ten classes by ten samples; `samples` are of the classes in turn."""
     classes = min(_SHOWN, len(class_names))
     if classes == 0:
         return image_grid(samples[: _SHOWN**2], columns=_SHOWN)

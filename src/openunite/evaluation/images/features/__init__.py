@@ -24,14 +24,14 @@ EXTRACTORS = Registry(
 def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
     """The extractor called `name`, with weights from a path, a cache or the web.
 
-    ValueError for an unknown name; ImportError or FileNotFoundError where weights are missing.
+    ValueError for an unknown name; ImportError or FileNotFoundError if weights are missing.
     """
     extractor: Extractor = EXTRACTORS.get(name)(weights)
     return extractor
 
 
 def is_embedded(data: str) -> bool:
-    """True for the images in the package, which `train` itself compares by features."""
+    """True for the images in the package, whose samples `train` itself evaluates by features."""
     return data == "fashion-mnist-mini"
 
 

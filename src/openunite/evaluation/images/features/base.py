@@ -24,9 +24,8 @@ class Features:
 class Extractor(Protocol):
     """Images (B, C, H, W) in [0, 1], any size, 1 to 4 channels -> features.
 
-    `label` is what Frechet distances of these features may be called; only one file of weights may
-    be called "FID". `class_names` are the classes of the logits, empty if class accuracy means
-    nothing.
+    `label` is the name of Frechet distances of these features; it is "FID" only for the published
+    weights. `class_names` are the classes of the logits, empty if class accuracy has no meaning.
     """
 
     @property

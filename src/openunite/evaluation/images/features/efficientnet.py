@@ -26,7 +26,7 @@ _STAGES = (
 
 
 class _Convolution(nn.Conv2d):
-    """TensorFlow's "same" padding: an odd pixel is added on the right and at the bottom."""
+    """Convolution with TensorFlow's "same" padding: an odd pixel goes to the right and bottom."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1

@@ -1,4 +1,4 @@
-"""The embedded classifier of Fashion-MNIST as an extractor, for 28 x 28 grey images only."""
+"""The embedded classifier of Fashion-MNIST as an extractor, for 28 x 28 gray images only."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,7 +18,7 @@ from openunite.pretrained import checksum
 
 
 class FashionExtractor:
-    """64 features and ten logits."""
+    """Images (B, 1, 28, 28) in [0, 1] -> 64 features and ten logits."""
 
     name, label, dim, class_names = "fashion", "FD-Fashion", FEATURE_WIDTH, FASHION_CLASSES
 
