@@ -17,7 +17,7 @@ from openunite.evaluation.sections import PartSection, ReferenceSection, Samples
 from openunite.modalities.card import model_section, protocol_card
 from openunite.pipelines.tensors import TensorPipeline
 from openunite.runs import Run
-from openunite.task import Metrics, Task, source_of
+from openunite.task import Metrics, Task
 from openunite.training.config import RunConfig
 
 _MOST = 1000  # held-out data points, and samples, for the metrics of a run
@@ -60,7 +60,7 @@ class ArrayTask(Task):
     ) -> ProtocolCard:
         """The card of `command.num_samples` samples against the held-out data of the run."""
         run = Run.of(command.source)
-        source = command.data or source_of(run.config, data)
+        source = command.data or run.source(data)
         opened = self.open(run.config, source, progress=False)
         card, _ = self._card(
             pipeline, opened, run.folder.name, command.weights, command.num_samples, command.seed

@@ -37,7 +37,7 @@ from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
-from openunite.task import Metrics, Options, Task, Tell, sized, source_of
+from openunite.task import Metrics, Options, Task, Tell, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
@@ -117,7 +117,7 @@ class AtomTask(Task):
     ) -> ProtocolCard:
         """Samples and reconstructions against the held-out structures of the run's data."""
         run = Run.of(command.source)
-        source = command.data or source_of(run.config, data)
+        source = command.data or run.source(data)
         opened: Any = self.open(run.config, source, progress=False)
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)
