@@ -99,7 +99,7 @@ class Run:
         return last and metrics.stat().st_mtime >= checkpoints[0].stat().st_mtime
 
     def source(self, data: Any = None) -> Any:
-        """What to open: `data`, or what the run was trained on. ValueError if nobody can open it."""
+        """What to open: `data`, or what the run was trained on. ValueError if that is gone."""
         return source_of(self.config, data)
 
     @cached_property

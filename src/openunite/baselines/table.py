@@ -84,7 +84,7 @@ OBJECTIVES = (
         origin="the run of the autoencoder",
     ),
     ObjectiveKind(
-        "A decoder trained further against a discriminator, the rest as it was",
+        "A decoder trained further against a discriminator, with all else unchanged",
         "decoder",
         ("shared", "separate", "posterior"),
         ("decoder",),
