@@ -92,7 +92,7 @@ def _refuse(name: str, value: str, rest: list[str]) -> NoReturn:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. A mistake of the user is one sentence on stderr and exit status 2."""
     command = parse(arguments)
-    name = "evaluate" if isinstance(command, Score) else type(command).__name__.lower()
+    name = next((n for n, kind in COMMANDS.items() if type(command) is kind), "evaluate")
     verbs = import_module("openunite.verbs")
     try:
         with showing():
