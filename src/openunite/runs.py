@@ -21,7 +21,7 @@ from openunite.pipelines.folder import CONFIG, find_folder, read_index, read_obj
 from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
-from openunite.training.config import RunConfig, load_config
+from openunite.training.config import MEMORY, RunConfig, load_config
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,10 @@ class Run:
             return False
         last = checkpoints[0].name == checkpoint_name(self.config.steps)
         return last and metrics.stat().st_mtime >= checkpoints[0].stat().st_mtime
+
+    def source(self, data: Any = None) -> Any:
+        """What to open: `data`, or what the run was trained on. ValueError if that is gone."""
+        return source_of(self.config, data)
 
     @cached_property
     def pipeline(self) -> Any:
@@ -198,6 +202,16 @@ def make_pipeline(
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def source_of(config: RunConfig, data: Any = None) -> Any:
+    """What to open: `data`, or the source of the settings. ValueError if that was in memory."""
+    if data is None and config.data.source == MEMORY:
+        raise ValueError(
+            "the data of this run were in the memory of a program; give them again, as `data` from "
+            "Python or as a file with --data"
+        )
+    return config.data.source if data is None else data
 
 
 def weights_checksums(pipeline: UnitePipeline) -> tuple[str, str]:

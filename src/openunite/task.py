@@ -19,7 +19,7 @@ from openunite.catalog import get_spec
 from openunite.data.readers import files_of, read_files
 from openunite.files import whole_file, write_rows
 from openunite.pipelines.base import UnitePipeline
-from openunite.training.config import MEMORY, RunConfig
+from openunite.training.config import RunConfig
 from openunite.training.loader import TrainingData
 from openunite.training.sizes import get_size
 
@@ -249,16 +249,6 @@ class Task(ABC):
 
     def check_output(self, pipeline: Any, suffix: str) -> None:  # noqa: B027
         """Raise ValueError or ImportError if such a file cannot hold the model's samples."""
-
-
-def source_of(config: RunConfig, data: Any = None) -> Any:
-    """What to open: `data`, or the source of the settings. ValueError if that was in memory."""
-    if data is None and config.data.source == MEMORY:
-        raise ValueError(
-            "the data of this run were in the memory of a program; give them again, as `data` from "
-            "Python or as a file with --data"
-        )
-    return config.data.source if data is None else data
 
 
 def sized(config: RunConfig, size: str | None) -> RunConfig:

@@ -13,11 +13,11 @@ import pytest
 import torch
 from tests.evaluation.cards import changed
 
+from openunite import progress
 from openunite.cli import main, parse
 from openunite.commands import Evaluate, Study
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.planning.cost import flops, meta_models, num_parameters
-from openunite.progress import showing
 from openunite.sampling import Sampling
 from openunite.study import run as job
 from openunite.study.run import Cell, plan, stage_steps, study
@@ -271,7 +271,7 @@ def test_runs_on_other_images_are_measured_by_evaluate(
     monkeypatch.setattr(job, "load_extractor", lambda name: extractor)
     out = tmp_path / "study"
     command = Study("ablations", output=str(out), data=tiny, steps=2, variants=("recon_noise_0",))
-    with showing():
+    with progress.showing():
         study(replace(command, seeds=(0, 1)))
     assert sorted(begun) == ["evaluate"] * 4 + ["train"] * 4
     card = json.loads((out / "default-1" / "card-efficientnet-lite0.json").read_text())

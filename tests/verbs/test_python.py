@@ -284,9 +284,10 @@ def test_a_run_is_analyzed_and_reported(run: Run, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unjudged")
 def test_data_that_were_in_memory_are_asked_for(tmp_path: Path) -> None:
     run = openunite.train(settings(), pixels(), output=tmp_path / "run")
-    for verb in (openunite.evaluate, openunite.analyze):
-        with pytest.raises(ValueError, match="were in the memory of a program; give them again"):
-            verb(run)
+    with pytest.raises(FileNotFoundError, match="no image source at in memory"):
+        openunite.analyze(run)
+    with pytest.raises(ValueError, match="were in the memory of a program; give them again"):
+        openunite.evaluate(run)
     with pytest.raises(ValueError, match="were in the memory of a program; give them again"):
         openunite.train(run.folder / "config.yaml", output=tmp_path / "again")
 

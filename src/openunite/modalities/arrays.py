@@ -20,7 +20,7 @@ from openunite.evaluation.sections import PartSection, ReferenceSection, Samples
 from openunite.modalities.card import guidance_scale, model_section, protocol_card
 from openunite.pipelines.tensors import TensorPipeline
 from openunite.runs import Run
-from openunite.task import Analyzed, Metrics, Task, Tell, source_of
+from openunite.task import Analyzed, Metrics, Task, Tell
 from openunite.training.config import RunConfig
 
 _MOST = 1000  # real data points for metrics
@@ -82,7 +82,7 @@ class ArrayTask(Task):
         if extractor is not None or command.extractor != "auto":
             raise ValueError(f"an extractor is for images, not for {self.things}; leave it out")
         run = Run.of(command.source)
-        source = command.data or source_of(run.config, data)
+        source = command.data or run.source(data)
         opened = self.open(run.config, source, progress=False)
         card, _ = self._measure(replace(command, source=str(run.folder)), pipeline, opened)
         card.save(Path(command.output or run.folder / "card-evaluate.json"))

@@ -19,9 +19,9 @@ from openunite.commands import Train
 from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
 from openunite.progress import is_shown, say, showing
-from openunite.runs import Run, load_pipeline, make_pipeline
+from openunite.runs import Run, load_pipeline, make_pipeline, source_of
 from openunite.settings import expected
-from openunite.task import Data, Options, Task, get_task, source_of
+from openunite.task import Data, Options, Task, get_task
 from openunite.texts import printable
 from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.checkpoint import is_sound, list_checkpoints

@@ -32,7 +32,7 @@ from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
-from openunite.task import Metrics, Options, sized, source_of
+from openunite.task import Metrics, Options, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
@@ -110,7 +110,7 @@ class AtomTask(AtomFiles):
     ) -> ProtocolCard:
         """Evaluate samples and reconstructions against held-out data; write and return the card."""
         run = Run.of(command.source)
-        source = command.data or source_of(run.config, data)
+        source = command.data or run.source(data)
         opened: Any = self.open(run.config, source, progress=False)
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)

@@ -31,7 +31,7 @@ from openunite.data.images.dataset import ImageData, ImageDataset
 from openunite.flow.random import permutation, seeded_normal
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.task import ImageTask
-from openunite.task import Analyzed, source_of
+from openunite.task import Analyzed
 from openunite.training.config import RunConfig
 
 IMAGE_ANALYSES: tuple[type[Analysis], ...] = (
@@ -65,7 +65,7 @@ class ImageStudy:
         cls, run: Path, config: RunConfig, pipeline: ImagePipeline, num_images: int
     ) -> "ImageStudy":
         """Open the data of a run. ValueError if they are not what it was trained on."""
-        data = ImageTask().open(config, source_of(config), progress=True)
+        data = ImageTask().open(config, config.data.source, progress=True)
         record = run / "data.json"
         if record.is_file() and json.loads(record.read_text())["fingerprint"] != data.fingerprint:
             raise ValueError(

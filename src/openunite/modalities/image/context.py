@@ -31,7 +31,6 @@ from openunite.modalities.card import model_section
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.pipelines.base import UnitePipeline
 from openunite.runs import Run
-from openunite.task import source_of
 from openunite.training.config import MEMORY
 from openunite.training.device import choose_device, on_cpu
 
@@ -279,8 +278,7 @@ def run_data(source: str) -> str:
     run = Run.around(source)
     if run is None:
         raise ValueError(f"{source} is no run, so its images are not known; name them with --data")
-    found: str = source_of(run.config)
-    return found
+    return str(run.source())
 
 
 def trained_on(source: str) -> str | None:
