@@ -312,8 +312,7 @@ class Score:
 class ScoreImages:
     """Judge images in files, whoever made them, beside real, held-out ones.
 
-    Frechet distance, KID with its standard error, precision and recall of their features; with
-    --train also copies of training images, and the same numbers of real images.
+    Frechet distance, KID, precision, recall; with --train copies, and the numbers of real images.
 
     Commands to copy:
       openunite evaluate images new/ --reference test/ --train train/ --output scores.json
@@ -519,19 +518,6 @@ COMMANDS = {
     "info": Info,
 }
 Command = (
-    Train
-    | Sample
-    | Reconstruct
-    | Encode
-    | Evaluate
-    | Score
-    | ScoreImages
-    | Sweep
-    | Analyze
-    | Report
-    | Convert
-    | Finetune
-    | Study
-    | Prepare
-    | Info
-)
+    Train | Sample | Reconstruct | Encode | Evaluate | Score | ScoreImages | Sweep | Analyze
+    | Report | Convert | Finetune | Study | Prepare | Info
+)  # fmt: skip

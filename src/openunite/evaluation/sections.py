@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 class ModelSection:
     """Which model: `encoder` and `decoder` are checksums of their weights.
 
-    `weights` is "ema", "raw" or, where nothing tells, "unknown". Of samples that are files the model
+    `weights` is "ema", "raw" or, where nothing tells, "unknown". The model of samples that are files
     is not known: `files` is a checksum of them.
     """
 
