@@ -518,6 +518,19 @@ COMMANDS = {
     "info": Info,
 }
 Command = (
-    Train | Sample | Reconstruct | Encode | Evaluate | Score | ScoreImages | Sweep | Analyze
-    | Report | Convert | Finetune | Study | Prepare | Info
-)  # fmt: skip
+    Train
+    | Sample
+    | Reconstruct
+    | Encode
+    | Evaluate
+    | Score
+    | ScoreImages
+    | Sweep
+    | Analyze
+    | Report
+    | Convert
+    | Finetune
+    | Study
+    | Prepare
+    | Info
+)

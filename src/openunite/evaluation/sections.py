@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 class ModelSection:
     """Which model: `encoder` and `decoder` are checksums of their weights.
 
-    `weights` is "ema", "raw" or, where nothing tells, "unknown". The model of samples that are files
-    is not known: `files` is a checksum of them.
+    `weights` is "ema", "raw" or, where nothing tells, "unknown". The model behind samples that are
+    files is not known: `files` is a checksum of them.
     """
 
     source: str = field(compare=False)
