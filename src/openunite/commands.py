@@ -295,8 +295,7 @@ class Score:
 class ScoreImages:
     """Judge images in files, whoever made them, beside real, held-out ones.
 
-    Frechet distance, KID with its standard error, precision and recall of their features; with
-    --train also copies of training images, and the same numbers of real images.
+    Frechet distance, KID, precision, recall; with --train copies, and the numbers of real images.
 
     Commands to copy:
       openunite evaluate images new/ --reference test/ --train train/ --output scores.json

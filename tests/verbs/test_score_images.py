@@ -148,8 +148,9 @@ def test_a_model_has_seams_on_its_card(tmp_path: Path) -> None:
     pipeline = ImagePipeline(models.encoder, models.decoder, Sampling("heun", 2))
     pipeline.save_pretrained(tmp_path / "model")
     np.savez(tmp_path / "data.npz", x_train=noise(60, 0, 8, 8, 4), x_test=noise(30, 1, 8, 8, 4))
+    pool16 = CallableExtractor("pool", 16, "sum of pool", pool)
     card = openunite.evaluate(
-        tmp_path / "model", tmp_path / "data.npz", extractor=SMALL, num_samples=20, batch_size=8
+        tmp_path / "model", tmp_path / "data.npz", extractor=pool16, num_samples=20, batch_size=8
     )
     assert card.metrics["real images"]["seams"].value == pytest.approx(1.0, abs=0.05)
     for column in ("unguided", "real images", "reconstructions"):
@@ -188,12 +189,18 @@ def test_the_command_writes_a_card_that_can_be_compared(
     printed = capsys.readouterr().out
     assert "FD-Fashion" in printed
     card = load_card(where)
-    assert (card.model, card.samples.count, card.reference.count) == (None, 300, 1000)
+    assert (card.sampling, card.samples.count, card.reference.count) == (None, 300, 1000)
     assert card.metrics["samples"]["pixel_copies"].value == 1.0  # they are training images
     main(["evaluate", where, "--compare", where])
     assert "no settings of the protocol differ" in capsys.readouterr().out
-    assert differences(card, card) == []
     assert json.loads(Path(where).read_text())["extractor"]["name"] == "fashion"
+
+
+def test_two_sets_of_samples_are_two_models_of_one_protocol() -> None:
+    one, other = (score(noise(20, seed), noise(30, 2)) for seed in (0, 1))
+    assert differences(one, other) == []
+    (found,) = differences(one, other, ("model",))
+    assert found.startswith("model.files: ")
 
 
 def test_images_have_options_of_their_own() -> None:

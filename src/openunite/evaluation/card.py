@@ -38,16 +38,16 @@ _CLASS_TOLERANCE = 0.02  # of class fractions, in total variation
 class ProtocolCard:
     """A model, the protocol it was evaluated by, and a column of metrics for each set.
 
-    `kind` ("images", "molecules", "crystals") names the table of metrics. Of samples that are files
-    neither the model nor how they were drawn is known.
+    `kind` ("images", "molecules", "crystals") names the table of metrics. `sampling` is None for
+    samples that are files.
     """
 
     kind: str
-    model: ModelSection | None
+    model: ModelSection
     reference: ReferenceSection
     samples: SamplesSection
     sampling: SamplingSection | None
-    guidance: GuidanceSection | None
+    guidance: GuidanceSection
     software: SoftwareSection
     metrics: Mapping[str, Mapping[str, Measured]]
     extractor: ExtractorSection | None = None
@@ -78,7 +78,7 @@ class ProtocolCard:
             name: dict(_rows(getattr(self, name))) for name in ("model", *PROTOCOL, "software")
         }
         return {
-            name: {key: _short(value) for key, value in rows.items()}
+            name: {key: _short(value) for key, value in rows.items() if value != ""}
             for name, rows in found.items()
             if rows
         }
@@ -197,7 +197,7 @@ def find_warnings(card: ProtocolCard) -> tuple[str, ...]:
         found.append(
             f"samples are not balanced over the classes: {min(counts)} to {max(counts)} images each"
         )
-    others, names = reference.class_names, card.model.class_names if card.model else ()
+    others, names = reference.class_names, card.model.class_names
     apart = _total_variation(counts, reference.class_counts)
     if names and others and others != names:
         found.append(
@@ -217,7 +217,7 @@ def find_warnings(card: ProtocolCard) -> tuple[str, ...]:
                 f"{extractor.dim} features: {extractor.label} is biased, compare it only between "
                 "equal numbers of images"
             )
-    if card.guidance and (card.guidance.swept_on, reference.split) == ("sweep", "train"):
+    if (card.guidance.swept_on, reference.split) == ("sweep", "train"):
         found.append("guidance was swept on images of this very split (train): use another")
     return tuple(found)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 class ModelSection:
     """Which model: `encoder` and `decoder` are checksums of their weights.
 
-    `weights` is "ema", "raw" or, where nothing tells, "unknown".
+    `weights` is "ema", "raw" or, where nothing tells, "unknown". The model behind samples that are
+    files is not known: `files` is a checksum of them.
     """
 
     source: str = field(compare=False)
@@ -17,6 +18,7 @@ class ModelSection:
     decoder: str
     parameters: int
     class_names: tuple[str, ...] = ()
+    files: str = ""
 
     def has_weights_of(self, other: "ModelSection") -> bool:
         """True if both are the same network with the same weights."""
@@ -50,15 +52,13 @@ class ReferenceSection:
 class SamplesSection:
     """Which samples: sample i has seed `first_seed` + i. `labels`: balanced, random or none.
 
-    Samples that are files have no seeds; `data` and `checksum` say which they are.
+    Samples that are files have no seeds.
     """
 
     count: int
     labels: str
     first_seed: int | None
     class_counts: tuple[int, ...] = ()
-    data: str = field(default="", compare=False)
-    checksum: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,13 @@ from openunite.evaluation.images.metrics import shrink
 from openunite.evaluation.images.pixels import over_real, pixel_ratios
 from openunite.evaluation.images.table import COPY_METRICS, SET_METRICS, ImageMetrics, settings
 from openunite.evaluation.measured import Measured
-from openunite.evaluation.sections import ExtractorSection, ReferenceSection, SamplesSection
+from openunite.evaluation.sections import (
+    ExtractorSection,
+    GuidanceSection,
+    ModelSection,
+    ReferenceSection,
+    SamplesSection,
+)
 from openunite.evaluation.shards import ProcessGroup
 from openunite.progress import say
 from openunite.settings import expected
@@ -188,16 +194,14 @@ def _card(
     labels = own.images.labels.tolist() if own.class_names == names else []
     card = ProtocolCard(
         kind="images",
-        model=None,
+        model=ModelSection(own.name, "unknown", "", "", 0, files=own.fingerprint),
         reference=_reference(reference.part, spec),
         samples=SamplesSection(
             *(len(own.images), "as in the files" if own.class_names else "none", None),
             class_counts=class_counts(labels, len(names) if labels else 0),
-            data=own.name,
-            checksum=own.fingerprint,
         ),
         sampling=None,
-        guidance=None,
+        guidance=GuidanceSection(None, ()),
         software=software(str(choose_device()), 1, batch),
         metrics=_columns(images, metrics, patch, batch),
         extractor=ExtractorSection(

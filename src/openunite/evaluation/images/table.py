@@ -2,7 +2,6 @@
 
 A set metric looks at the features (and logits) of all images at once, a pair metric at an image
 and its reconstruction, a pixel metric (`pixels.py`) at the pixels of a set and of real images.
-`ImageMetrics` computes the first for `train`, `evaluate` and `sweep` alike.
 """
 
 from collections.abc import Callable, Sequence

@@ -129,19 +129,14 @@ class EvaluationContext:
         """The metrics of sets of images against real images."""
         return ImageMetrics(read_features(reference), self.has_classes)
 
-    def pixel_ratios(self, split: Split) -> dict[str, float]:
-        """The pixel metrics of at most MANIFOLD real images, before the division."""
-        dataset, rows = self.rows(split)
-        chosen = rows[choose(len(rows), MANIFOLD)].split(self.batch_size)
-        return pixel_ratios((dataset.batch(part).data for part in chosen), self._patch)
-
-    def pixels_of(self, shards: Shards) -> dict[str, float]:
-        """The pixel metrics of images in shards, before the division."""
-        return pixel_ratios((shard["images"] for shard in shards.read()), self._patch)
-
-    @property
-    def _patch(self) -> int:
-        return int(self.pipeline.modality.settings.patch_size)
+    def pixels(self, images: Split | Shards) -> dict[str, float]:
+        """Ratios of the pixels of images in shards, or of at most MANIFOLD real ones of a split."""
+        patch = self.pipeline.modality.settings.patch_size
+        if isinstance(images, Shards):
+            return pixel_ratios((shard["images"] for shard in images.read()), patch)
+        dataset, rows = self.rows(images)
+        parts = rows[choose(len(rows), MANIFOLD)].split(self.batch_size)
+        return pixel_ratios((dataset.batch(part).data for part in parts), patch)
 
     # ---- samples --------------------------------------------------------------------------
 

@@ -93,7 +93,6 @@ def make_card(
     """All metrics and what decided them, on one process."""
     columns = _columns(context, results, command.split)
     card = evaluation_card(context, results.drawn, command.split, columns)
-    assert card.guidance is not None
     checksum = "none" if results.lpips is None else results.lpips.checksum
     card = replace(
         card,
@@ -109,19 +108,19 @@ def _columns(
     context: EvaluationContext, results: EvaluationResults, split: Split
 ) -> dict[str, dict[str, Measured]]:
     metrics, labels = context.metrics(results.reference), context.labels(results.drawn)
-    real, columns = context.pixel_ratios(split), {}
+    real, columns = context.pixels(split), {}
     for name, shards in (("unguided", results.samples), ("guided", results.guided)):
         if shards is not None:
             images, features = shards
-            seen = over_real(context.pixels_of(images), real) | {"nfe": mean_nfe(images)}
+            seen = over_real(context.pixels(images), real) | {"nfe": mean_nfe(images)}
             columns[name] = metrics.evaluate(gather(features), labels) | seen
     others, other_labels = results.others
-    seen = over_real(context.pixel_ratios(_other(split)), real)
+    seen = over_real(context.pixels(_other(split)), real)
     columns["real images"] = metrics.evaluate(read_features(others), other_labels) | seen
     outputs, features = results.reconstructions
     distance = ImageMetrics(read_features(results.originals), False, (RECONSTRUCTION_FD,))
     errors = pair_means(outputs, results.pairs)
-    errors |= over_real(context.pixels_of(outputs), context.pixel_ratios("test"))
+    errors |= over_real(context.pixels(outputs), context.pixels("test"))
     columns["reconstructions"] = distance.evaluate(gather(features), None) | errors
     return columns
 
@@ -197,7 +196,7 @@ def _swept_in(path: Path, context: EvaluationContext) -> str:
         card = load_card(path)
     except ValueError:  # damaged, or of another program
         return "unknown"
-    if card.model is None or not card.model.has_weights_of(context.model):
+    if not card.model.has_weights_of(context.model):
         return "nothing"
     same = card.reference.checksum == context.data.fingerprint
     return card.reference.split if same else "other images"

@@ -41,7 +41,6 @@ def sweep(command: Sweep, extractor: Extractor | None = None) -> None:
     }
     path = Path(command.output or context.home / f"sweep-{context.extractor.name}.json")
     card = evaluation_card(context, drawn, "sweep", columns)
-    assert card.guidance is not None
     card = replace(card, guidance=replace(card.guidance, scale=None))
     card.save(path)
     say(f"\n{card.table()}\n-> {path}")
