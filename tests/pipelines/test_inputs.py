@@ -9,6 +9,7 @@ import ase
 import numpy as np
 import pytest
 import torch
+from openunite.flow.sampling import Sampling
 from PIL import Image
 from rdkit import Chem
 from rdkit.Chem import AllChem
@@ -17,7 +18,6 @@ from tests.modalities.atoms.test_pipeline import build
 
 from openunite import ImagePipeline
 from openunite.data.atoms.structure import Structure
-from openunite.flow.sampling import Sampling
 from openunite.modalities.atoms.pipeline import AtomLatents, AtomPipeline
 from openunite.pipelines.tensors import TensorPipeline
 

@@ -25,7 +25,7 @@ class LatentStatistics(Analysis):
     name: ClassVar[str] = "latent_statistics"
     title: ClassVar[str] = "Statistics of the latents"
     reading: ClassVar[str] = (
-        "A spread far from 0 means that images have different latents (0 is collapse), and the "
+        "A spread far from 0 means that data have different latents (0 is collapse), and the "
         "effective rank tells how many of the available directions they use; channels whose "
         "histograms follow the dashed normal curve (skewness and excess kurtosis 0) are the "
         "easiest to reach from noise."
@@ -45,13 +45,13 @@ class LatentStatistics(Analysis):
     def numbers(self) -> dict[str, Any]:
         lists = ("mean", "std", "skewness", "kurtosis", "distance", "histograms")
         return {
-            "spread over images": self.spread,
+            "spread over data": self.spread,
             "effective rank": self.effective_rank,
             "available directions": len(self.variances),
             "mean |skewness| of a channel": float(self.skewness.abs().mean()),
             "mean |excess kurtosis| of a channel": float(self.kurtosis.abs().mean()),
             "mean distance to a Gaussian (W1, in std)": float(self.distance.mean()),
-            "images": self.num_samples,
+            "data points": self.num_samples,
             **{name: getattr(self, name).tolist() for name in lists},
         }
 
@@ -78,9 +78,9 @@ class LatentStatistics(Analysis):
 
 
 def latent_statistics(latents: Float[Tensor, "n k c"]) -> LatentStatistics:
-    """Statistics of the latents of at least two samples."""
+    """Statistics of latents (N, K, C). Raises ValueError for fewer than two samples."""
     if len(latents) < 2:
-        raise ValueError(f"expected the latents of at least 2 images, got {len(latents)}")
+        raise ValueError(f"expected the latents of at least 2 data points, got {len(latents)}")
     latents = latents.cpu().double()
     channels = latents.flatten(0, 1).T
     mean, std = channels.mean(1), channels.std(1, correction=0)
@@ -108,7 +108,7 @@ def principal_variances(samples: Float[Tensor, "n d"]) -> Float[Tensor, " min(n,
 
 
 def gaussian_distance(unit: Float[Tensor, "c n"]) -> Float[Tensor, " c"]:
-    """Wasserstein-1 distance of each row to N(0, 1), from quantiles; 0.02 or less is invisible."""
+    """Wasserstein-1 distance of each row to N(0, 1), from quantiles; 0.02 is not visible."""
     count = unit.shape[1]
     ranks = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return (unit.sort(dim=1).values - torch.special.ndtri(ranks)).abs().mean(1)

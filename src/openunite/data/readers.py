@@ -4,8 +4,9 @@ A reader turns one file into data points. Another package adds one with an entry
 `openunite.readers` that names a `Reader`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ from openunite.registry import Registry
 
 
 @dataclass(frozen=True)
+class Labeled:
+    """A data point with the name of its class, which readers for added modalities may yield."""
+
+    value: Any
+    label: str
+
+
+@dataclass(frozen=True)
 class Reader:
     """How files with some suffixes are read.
 
     `holds` says what their data points are: "images", "molecules", "crystals", or the `things` of
     another modality's task. `read(path)` yields data points, and `Skipped` for a record that cannot
-    be used: a PIL image for "images", a `Structure` for molecules and crystals.
+    be used: a PIL image for "images" (one for each file), a `Structure` or an object of ASE, RDKit
+    or pymatgen for molecules and crystals. ValueError or OSError say that a file cannot be read.
     """
 
     suffixes: tuple[str, ...]
@@ -30,25 +40,32 @@ class Reader:
 READERS = Registry("openunite.readers", {})
 
 
-def readers_of(things: str) -> dict[str, Reader]:
-    """The readers of data points of one kind, by suffix in lower case."""
+@cache
+def readers_of(things: str) -> Mapping[str, Reader]:
+    """The readers of data points of one kind, by suffix, as they are installed at first use."""
     found: dict[str, Reader] = {}
     for name in READERS.names():
         reader: Reader = READERS.get(name)
         if things in reader.holds:
-            found |= dict.fromkeys(reader.suffixes, reader)
+            found |= dict.fromkeys(map(str.lower, reader.suffixes), reader)
     return found
 
 
+def reader_of(path: str | Path, things: str) -> Reader | None:
+    """The reader of a file by the longest suffix (".nii.gz") that fits, None if there is none."""
+    known, name = readers_of(things), Path(path).name.lower()
+    return known.get(max(filter(name.endswith, known), key=len, default=""))
+
+
 def files_of(sources: Sequence[str], things: str) -> list[Path]:
-    """The files themselves, and those in and below folders that some reader knows, sorted.
+    """The given files, and those that some reader knows in and below given folders, in order.
 
     FileNotFoundError for a source that does not exist or has no such file.
     """
     known, files = readers_of(things), list[Path]()
     for path in map(Path, sources):
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in known)
+            files += sorted(p for p in path.rglob("*") if p.is_file() and reader_of(p, things))
         elif path.exists():
             files.append(path)
         else:
@@ -64,10 +81,10 @@ def files_of(sources: Sequence[str], things: str) -> list[Path]:
 def read_files(
     files: Sequence[Path], things: str, tell: Callable[[str, str], None]
 ) -> Iterator[tuple[str, Any]]:
-    """Names and data points of all files; `tell` hears of the rest. ValueError if nothing is."""
-    known, found = readers_of(things), False
+    """Names and data points of all files. Calls `tell` for unusable ones; ValueError if all are."""
+    found = False
     for file in files:
-        reader = known.get(file.suffix.lower())
+        reader = reader_of(file, things)
         if reader is None:
             tell(str(file), f"no reader of {things} knows {file.suffix!r}")
             continue

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from openunite.batch import NOTHING, Evidence
 from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import SOLVERS, Sampling
 from openunite.flow.solvers import Callback, solve
 from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
+from openunite.pipelines.asked import Asked, check_scales, conditions_of
 from openunite.pipelines.inputs import (
     Generators,
     Labels,
@@ -27,7 +27,9 @@ from openunite.pipelines.inputs import (
 )
 from openunite.pipelines.saving import SavedPipeline
 from openunite.pipelines.settings import check_settings
+from openunite.sampling import SOLVERS, Sampling
 
+Scale = float | Mapping[str, float]  # of guidance: for all that is given, or by condition
 FORMAT_VERSION = 2
 _ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same at every place
 # Numbers in a layer of a guided batch up to which one pass for both branches is faster, by device:
@@ -114,15 +116,19 @@ class UnitePipeline(SavedPipeline):
         mask: Bool[Tensor, "b k"] | None = None,
         *,
         callback: Callback | None = None,
+        guidance_scale: Scale | None = None,
         **options: Any,
     ) -> Float[Tensor, "b k c"]:
         """Equation (6) from one seed per sample; latent i is a function of seed i and evidence i.
 
-        `options` change `self.sampling` for this call: solver, num_inference_steps, time_shift,
-        guidance_scale, guidance_interval, and the options of the solver by name. ValueError for
-        what no sampler can do.
+        `guidance_scale` is a number, or one for some of the conditions by name. `options` change
+        `self.sampling` for this call: solver, num_inference_steps, time_shift, guidance_interval,
+        and the options of the solver by name. ValueError for what no sampler can do.
         """
-        sampling, registers = self.sampling.change(**options), self._registers(mask)
+        number = None if isinstance(guidance_scale, Mapping) else guidance_scale
+        sampling = self.sampling.change(**options, guidance_scale=number)
+        scale = sampling.guidance_scale if guidance_scale is None else guidance_scale
+        registers = self._registers(mask)
 
         def noise(seeds: Tensor, draw: int) -> Tensor:
             drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
@@ -131,7 +137,7 @@ class UnitePipeline(SavedPipeline):
         there = seeds.to(self._execution_device)  # noise of every step is drawn where it is used
         low, high = sampling.guidance_interval
         return solve(
-            self.denoiser(evidence, sampling.guidance_scale, (low, high), mask),
+            self.denoiser(evidence, scale, (low, high), mask),
             noise(seeds, 0),
             sampling,
             noise_sampler=lambda step: noise(there, step),
@@ -141,20 +147,18 @@ class UnitePipeline(SavedPipeline):
     def denoiser(
         self,
         evidence: Evidence,
-        scale: float,
+        scale: Scale,
         interval: tuple[float, float],
         mask: Bool[Tensor, "b k"] | None = None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Equation (4) as a function of (z_t, t), with guidance where `scale` is not 1.
 
-        Without any condition there is nothing to guide by, and the scale does not matter.
+        Without any condition there is nothing to guide by, and the scale does not matter. Scales
+        by name take one pass more for each condition. ValueError for a name that is not given.
         """
 
-        def conditional(z_t: Tensor, t: Tensor) -> Tensor:
-            return self._encode(z_t, t, evidence, mask)
-
-        def unconditional(z_t: Tensor, t: Tensor) -> Tensor:
-            return self._encode(z_t, t, NOTHING, mask)
+        def showing(evidence: Evidence) -> Callable[[Tensor, Tensor], Tensor]:
+            return lambda z_t, t: self._encode(z_t, t, evidence, mask)
 
         def both(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             second = torch.arange(2 * len(t), device=t.device) >= len(t)
@@ -163,10 +167,14 @@ class UnitePipeline(SavedPipeline):
             conditional, unconditional = self._encode(*pair, masks).chunk(2)
             return conditional, unconditional
 
+        if isinstance(scale, Mapping):
+            branches = [showing(evidence.without(name)) for name in scale]
+            return guide(showing(evidence), branches, check_scales(scale, evidence), interval)
         scale = scale if evidence.conditions else NO_GUIDANCE
         batch = max((len(given.known) for given in evidence.conditions.values()), default=0)
-        together = self.takes_one_pass(batch, self._registers(mask))
-        return guide(conditional, unconditional, scale, interval, both if together else None)
+        together = self.takes_one_pass(batch, self._registers(mask)) and not evidence.observed
+        given, nothing = showing(evidence), showing(NOTHING)
+        return guide(given, nothing, scale, interval, both if together else None)
 
     def takes_one_pass(self, batch: int, registers: int) -> bool:
         """Whether both branches of guidance go through the network together, as `ONE_PASS` says."""
@@ -255,8 +263,20 @@ class UnitePipeline(SavedPipeline):
         settings = [f.name for f in fields(Sampling) if f.name != "options"]
         refuse_unknown(options, call, [*settings, *solver.options, "callback", *others])
 
-    def _evidence(self, labels: Labels, count: int) -> Evidence:
-        """The classes that a user asks for. ValueError for one that this model does not know."""
+    def _evidence(self, labels: Labels, count: int, asked: Asked = None) -> Evidence:
+        """The classes and conditions that a user asks for, of `count` samples.
+
+        ValueError for one that this model does not know.
+        """
+        found = self._classes(labels, count)
+        if not asked:
+            return found
+        known: Any = self.encoder.config.conditions or {}
+        given = conditions_of(known, asked, count)
+        there = {name: values.to(self._execution_device) for name, values in given.items()}
+        return Evidence({**found.conditions, **there})
+
+    def _classes(self, labels: Labels, count: int) -> Evidence:
         if labels is None:
             return NOTHING
         num_classes, names = self.encoder.config.num_classes, list(self.config.class_names)

@@ -1,45 +1,29 @@
-"""`openunite analyze`: every analysis of a run, as figures, numbers and a table."""
+"""`openunite analyze`: all analyses of a run, as figures and numbers."""
 
 import math
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 import openunite
-from openunite.analysis.base import Analysis
+from openunite.analysis.base import Analyses, Found
 from openunite.analysis.dynamics import Dynamics, training_dynamics
 from openunite.analysis.entropy import WeightEntropy, weight_entropy
 from openunite.analysis.trajectory import Trajectory
 from openunite.commands import Analyze
-from openunite.drawing.pictures import read_rows
 from openunite.files import write_json
-from openunite.modalities.image.analyses import IMAGE_ANALYSES, ImageStudy
-from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import bar, say
 from openunite.reporting.tables import by_reason
 from openunite.runs import Run, load_pipeline
+from openunite.task import Analyzed, get_task
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 
-Entry = dict[str, Any]  # one of analysis.json
-
-
-@dataclass(frozen=True)
-class Found:
-    """An analysis under the name of its files; `of` names the run where that is the other one."""
-
-    result: Analysis
-    suffix: str = ""
-    of: str = ""
-
-
-Stage = tuple[str, Callable[[], Iterable[Found]]]
+Entry = dict[str, Any]  # an entry of analysis.json
 
 
 def analyze(
@@ -49,9 +33,11 @@ def analyze(
     compare: str | Path | None = None,
     output: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Every analysis of a run as numbers; figures, a GIF and analysis.json go into a folder.
+    """Analyze a run; return the contents of analysis.json, which is written next to the figures.
 
-    `num_images` are looked at; `compare` is another run; `output` a folder (default RUN/analysis).
+    `num_images` is the number of data points to use (at least 16), `compare` another run to compare
+    with, and `output` the folder to write into (default RUN/analysis). Raises ValueError for fewer
+    data points and FileNotFoundError if there is no such run.
     """
     run = source if isinstance(source, Run) else Run.of(source)
     if num_images < 16:
@@ -59,30 +45,29 @@ def analyze(
     folder = Path(output or run.folder / "analysis")
     folder.mkdir(parents=True, exist_ok=True)
     pipeline = _loaded(str(run.folder))
-    other = _loaded(str(compare)) if compare else None
-    asked = Analyze(str(run.folder), num_images, str(compare) if compare else None, str(folder))
-    stages, missing = _stages(asked, run.config, pipeline, other)
+    other = (Path(compare).name, _loaded(str(compare))) if compare else None
+    found = _analyses(run, pipeline, other, num_images)
     entries: list[Entry] = []
-    shown = bar(stages, unit="analysis", disable=not sys.stderr.isatty(), leave=False)
-    for name, stage in shown:
+    shown = bar(found.stages, unit="analysis", disable=not sys.stderr.isatty(), leave=False)
+    for name in shown:
         shown.set_description(name)
-        entries += [_write(folder, found) for found in stage()]
+        entries += [_write(folder, each) for each in found.stages[name]()]
     about = {
         "run": run.folder.resolve().name,
         "compared_with": compare and Path(compare).name,
         "num_images": num_images,
         "openunite": openunite.__version__,
         "analyses": entries,
-        "missing": missing,
+        "missing": dict(found.missing),
     }
     write_json(folder / "analysis.json", about)
-    _print(entries, missing)
+    _print(entries, found)
     say(f"\n{len(entries)} analyses -> {folder}; next: openunite report {run.folder}")
     return about
 
 
 def run(command: Analyze) -> None:
-    """Do what the command says."""
+    """Run `openunite analyze`."""
     analyze(
         command.source,
         num_images=command.num_images,
@@ -97,53 +82,30 @@ def _loaded(source: str) -> UnitePipeline:
     return pipeline
 
 
-def _stages(
-    command: Analyze, config: RunConfig, pipeline: UnitePipeline, other: UnitePipeline | None
-) -> tuple[list[Stage], dict[str, str]]:
-    """What can be done with this run, and why the rest cannot."""
-    run, stages = Path(command.source), list[Stage]()
-    missing: dict[str, str] = {}
-    rows = read_rows(run / "metrics.jsonl") if (run / "metrics.jsonl").is_file() else []
+def _analyses(
+    run: Run, pipeline: UnitePipeline, other: tuple[str, UnitePipeline] | None, count: int
+) -> Analyses:
+    """The analyses of training and weights, then those of the run's modality."""
+    config, rows = run.config, run.log
+    task = get_task(config.modality)
+    found = task.analyses(Analyzed(run.folder, config, pipeline, count), other)
+    stages, missing = dict(found.stages), dict(found.missing)
+    first = {"weights": lambda: [Found(_entropy(config, pipeline, other))]}
     if any({"loss_reconstruction", "loss_flow"} <= set(row) for row in rows):
-        stages.append(("training", lambda: [Found(training_dynamics(rows))]))
+        first = {"training": lambda: [Found(training_dynamics(rows))]} | first
     else:
-        missing[Dynamics.title] = "there is no metrics.jsonl with both losses"
-    stages.append(("weights", lambda: [Found(_entropy(config, pipeline, other, command.compare))]))
-    if not isinstance(pipeline, ImagePipeline):
-        reason = f"they are made for images and this run is on {config.modality}s"
-        return stages, missing | {kind.title: reason for kind in IMAGE_ANALYSES}
-    study = ImageStudy.open(run, config, pipeline, command.num_images)
-    stages += [
-        (name, lambda stage=stage: map(Found, stage()))  # type: ignore[misc]
-        for name, stage in study.stages.items()
-    ]
-    if other is not None:
-        beside, of = _beside(study, other, command.compare or ""), Path(command.compare or "").name
-        stages.append(("layers of the other", lambda: [Found(beside.similarity(), "_compare", of)]))
-    return stages, missing | study.missing
-
-
-def _beside(study: ImageStudy, other: UnitePipeline, name: str) -> ImageStudy:
-    """The other model on the same data. ValueError if it takes none of them."""
-    shape = study.pipeline.encoder.config.modality_config
-    sides = ("height", "width", "channels")
-    found = other.encoder.config.modality_config
-    if not isinstance(other, ImagePipeline) or any(found[x] != shape[x] for x in sides):
-        raise ValueError(
-            f"--compare {name} was not trained on images of {shape['height']} x {shape['width']} "
-            f"with {shape['channels']} channels, as this run was; name another run"
-        )
-    return replace(study, pipeline=other)
+        missing = {Dynamics.title: "there is no metrics.jsonl with both losses"} | missing
+    return Analyses(first | stages, missing)
 
 
 def _entropy(
-    config: RunConfig, pipeline: UnitePipeline, other: UnitePipeline | None, name: str | None
+    config: RunConfig, pipeline: UnitePipeline, other: tuple[str, UnitePipeline] | None
 ) -> WeightEntropy:
-    """Of the encoders; where tokenizing has weights of its own, of both."""
+    """Weight entropy of each encoder, and of its tokenizer if that is a separate network."""
     fresh, _ = build_models(config)
     models = {"random initialization": fresh, "this run": pipeline.encoder}
-    if other is not None and name is not None:
-        models[Path(name).name] = other.encoder
+    if other is not None:
+        models[other[0]] = other[1].encoder
     parts: dict[str, dict[str, Tensor]] = {}
     for model, encoder in models.items():
         for key, weight in encoder.named_parameters():
@@ -153,7 +115,7 @@ def _entropy(
 
 
 def _write(folder: Path, found: Found) -> Entry:
-    """The figure (and the animation) of one analysis; its entry."""
+    """Write the figure (and the animation) of one analysis; return its entry."""
     result = found.result
     name = result.name + found.suffix
     result.figure().savefig(folder / f"{name}.png")
@@ -180,7 +142,7 @@ def _write(folder: Path, found: Found) -> Entry:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: undefined numbers become null."""
+    """The value with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -188,7 +150,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _print(entries: list[Entry], missing: dict[str, str]) -> None:
+def _print(entries: list[Entry], found: Analyses) -> None:
     for entry in entries:
         say(f"\n{entry['title']}")
         for name, value in entry["numbers"].items():
@@ -196,5 +158,5 @@ def _print(entries: list[Entry], missing: dict[str, str]) -> None:
                 continue
             shown = f"{value:.4g}" if isinstance(value, float) else value
             say(f"  {name:<48} {'undefined' if value is None else shown}")
-    for reason, titles in by_reason(missing).items():
+    for reason, titles in by_reason(found.missing).items():
         say(f"\nLeft out, for {reason}: {', '.join(titles)}")

@@ -1,6 +1,6 @@
-"""`openunite reconstruct`: encode and decode what is in files."""
+"""`openunite reconstruct`: encode and decode data in files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,11 @@ def reconstruct(
     num_samples: int | None = None,
     output: str | Path | None = None,
 ) -> tuple[list[Any], list[Any]]:
-    """Inputs, as the model takes them, and outputs: tensors (C, H, W), or structures.
+    """Encode and decode data; return inputs and outputs: tensors (C, H, W), or structures.
 
-    `source` is a run, a pipeline, its folder or a hub id; `data` files and folders, or a list of
-    images or structures. `output` is a file to write as well.
+    `source` is a run, a pipeline, its folder or a hub id; `data` is files and folders, or a list of
+    images or structures, of which `num_samples` are used (default: all). Inputs are returned as the
+    model receives them. Both are also written to `output` if it is given.
     """
     if num_samples is not None:
         num_samples = whole_number("num_samples", num_samples)
@@ -62,8 +63,9 @@ def reconstruct(
 
 
 def run(command: Reconstruct) -> None:
-    """Do what the command says."""
+    """Run `openunite reconstruct`."""
     at_least_one("--num-samples", command.num_samples)
     find_sources(command.files)
-    files: Sequence[str] = command.files
-    reconstruct(command.source, list(files), num_samples=command.num_samples, output=command.output)
+    pipeline = open_pipeline(command.source)
+    output = command.output or f"reconstructions{task_of(pipeline).pair_outputs[0]}"
+    reconstruct(pipeline, list(command.files), num_samples=command.num_samples, output=output)

@@ -160,7 +160,7 @@ def run(command: Sample) -> None:
         command.num_samples,
         classes=command.classes,
         seed=command.seed,
-        output=command.output,
+        output=command.output or f"samples{task_of(pipeline).outputs[0]}",
         batch_size=command.batch_size,
         guidance_scale=command.guidance_scale,
         num_inference_steps=command.num_inference_steps,

@@ -11,13 +11,13 @@ from tests.conftest import perturb
 from openunite.batch import NOTHING, Evidence
 from openunite.data.atoms.structure import Structure
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.modalities.crystal.pipeline import CrystalPipeline
 from openunite.modalities.molecule.pipeline import MoleculePipeline
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines import base
+from openunite.sampling import Sampling
 
 KINDS = {"molecule": MoleculePipeline, "crystal": CrystalPipeline}
 HISTOGRAM = [0, 0, 0, 3, 0, 1, 0, 0]

@@ -1,4 +1,4 @@
-"""Many structures in a few arrays, and what a reader returns."""
+"""Many structures packed into a few arrays, and the result of a reader."""
 
 import zipfile
 import zlib
@@ -16,7 +16,7 @@ from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
 
 TRAIN, VAL, TEST = 0, 1, 2
-_LARGE, _DENSEST = 1 << 30, 100  # bytes, and how many times its size a larger file may hold
+_LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
 _BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, TypeError)
 
 
@@ -24,8 +24,8 @@ _BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, Attrib
 class StructureArrays(Sequence[Structure]):
     """A sequence of S structures with A atoms in all.
 
-    `numbers` uint8 (A,), `positions` (A, 3) in Angstrom, structure i being the rows `offsets[i]`
-    to `offsets[i + 1]`; `cells` (S, 3, 3) or None; `names` one per structure.
+    `numbers` uint8 (A,) and `positions` (A, 3) in Angstrom: structure i has the rows `offsets[i]`
+    to `offsets[i + 1]`; `cells` (S, 3, 3) in Angstrom or None; `names` one per structure.
     """
 
     numbers: NDArray[np.uint8]
@@ -139,9 +139,9 @@ def offsets_of(sizes: Sequence[int] | NDArray[Any]) -> Ints:
 
 
 def load_arrays(path: str | Path) -> StructureArrays:
-    """A file of `StructureArrays.save`, or any .npz with `n_atoms` (S,), `z` (A,), `pos` (A, 3).
+    """Read an .npz with `n_atoms`, `z`, `pos` and perhaps `cell`, as `save` writes it.
 
-    ValueError names the array that does not fit and how.
+    Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit.
     """
     found = open_npz(path)
     sizes, numbers = atom_counts(found, path)
@@ -177,19 +177,19 @@ def atom_counts(
             got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
             raise ValueError(f"{path} needs {key!r}, one row of integers, got {got}")
     sizes, numbers = found["n_atoms"].astype(np.int64), found["z"]
-    total = sum(sizes.tolist())  # in whole numbers, which do not overflow
+    total = sum(sizes.tolist())  # Python integers do not overflow
     if (sizes < 0).any() or total != len(numbers):
         raise ValueError(
             f"{path}: 'n_atoms' counts {total} atoms but 'z' has {len(numbers)}; they must agree"
         )
-    # Numbers that do not fit become 0, which the check of elements refuses by record.
+    # Numbers that do not fit into uint8 become 0, and `find_faults` rejects those records.
     return sizes, np.where((numbers < 0) | (numbers > 255), 0, numbers).astype(np.uint8)
 
 
 def rows_of(
     found: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: str | Path
 ) -> NDArray[np.floating[Any]]:
-    """The floats called `key`, of the given shape."""
+    """The array of floats called `key`. ValueError unless it has the given shape."""
     if key not in found or found[key].shape != shape or found[key].dtype.kind != "f":
         got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
         raise ValueError(f"{path} needs {key!r}, floats of shape {shape}, got {got}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure as Crystal
     from rdkit.Chem import Mol
 
-_MAX_BOND_ORDERS = 10_000  # tries of RDKit; without a limit a bad geometry can take hours
+_MAX_BOND_ORDERS = 10_000  # iterations of RDKit; without a limit a bad geometry can take hours
 
 
 def to_ase(structure: Structure) -> "Atoms":
@@ -79,7 +79,7 @@ def to_rdkit(structure: Structure) -> "Mol":
         conformer.SetAtomPosition(i, Point3D(*position))
     editable.AddConformer(conformer, assignId=True)
     bare = editable.GetMol()
-    bare.SetProp("_Name", " ".join(structure.name.split()))  # a line of the file
+    bare.SetProp("_Name", " ".join(structure.name.split()))  # the title is one line
     bonded = Chem.Mol(bare)
     silence = BlockLogs()
     try:
@@ -95,7 +95,7 @@ def to_rdkit(structure: Structure) -> "Mol":
 def from_rdkit(molecule: Any) -> Structure:
     """The atoms of the first conformer. ValueError without one, or with implicit hydrogens.
 
-    A conformer of two dimensions is a drawing and no conformer.
+    A 2D conformer is a drawing and counts as none.
     """
     if not molecule.GetNumConformers() or not molecule.GetConformer().Is3D():
         raise ValueError("the molecule has no coordinates; embed it first (EmbedMolecule)")
@@ -140,9 +140,9 @@ def from_pymatgen(found: Any, name: str = "") -> Structure:
 
 
 def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
-    """One record each, with the bonds that `to_rdkit` perceives; the title is the name.
+    """Write one record per molecule: the bonds that `to_rdkit` perceives, and the name as title.
 
-    Returns how many molecules are written without any bond.
+    Returns how many molecules of more than one atom were written without any bond.
     """
     Chem, _ = _rdkit()
     bare = 0
@@ -155,7 +155,7 @@ def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
 
 
 def from_dict(found: Any, name: str = "") -> Structure:
-    """What pymatgen (`Structure.as_dict`) or JARVIS (`Atoms.to_dict`) writes as JSON -> Structure.
+    """A Structure from the JSON of pymatgen (`Structure.as_dict`) or JARVIS (`Atoms.to_dict`).
 
     ValueError for another layout, and for a site that is not exactly one element.
     """
@@ -190,14 +190,14 @@ def _rdkit() -> tuple[Any, Any]:
 
 
 def is_structure(item: Any) -> bool:
-    """Whether this is one structure that `structure_of` takes; some of them can be iterated."""
+    """Whether `item` is a single structure or a string, even though it may be iterable."""
     return isinstance(item, Structure | str) or _package(item) in _KNOWN
 
 
 def structure_of(item: Any) -> Structure:
     """A `Structure` from one of ASE, RDKit or pymatgen, told apart by the package of its class.
 
-    ValueError for anything else, and for what cannot be taken.
+    ValueError for any other object, and for one that cannot be converted.
     """
     if isinstance(item, Structure):
         return item

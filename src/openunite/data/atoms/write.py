@@ -1,4 +1,4 @@
-"""Molecules and crystals into files."""
+"""Write molecules and crystals to files."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,10 +18,11 @@ WRITERS: dict[str, Callable[[Path, Iterable[Structure]], int | None]] = {
 
 
 def write_structures(path: Path, structures: Iterable[Structure]) -> int:
-    """Write what the kind of file can hold, and return how many; the others are counted on stderr.
+    """Write the structures that this kind of file can hold, and return their number.
 
-    An .sdf holds molecules and a .cif crystals, and nobody can read NaN, which is what a lattice
-    that no cell can have becomes. The structures are looked at once, one at a time.
+    An .sdf holds molecules, a .cif crystals. Structures with NaN (a lattice that no cell can have
+    becomes NaN) are left out of any file. A message counts what is left out. The structures are
+    iterated over once.
     """
     suffix = path.suffix.lower()
     other, broken = (

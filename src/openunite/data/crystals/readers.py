@@ -33,31 +33,33 @@ from openunite.data.atoms.files import (
     text_of,
     unzipped,
 )
+from openunite.data.atoms.foreign import read_foreign
 from openunite.data.atoms.lattice import cell_from_parameters
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.packaged import PACKAGED
 from openunite.data.holdout import Skipped
+from openunite.data.readers import reader_of, readers_of
 from openunite.progress import bar
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
 CrystalSource = str | Path | Sequence[Any]
-_COLUMNS = ("cif", "cif_str", "structure")  # of a table, the first that it has; any case
+_COLUMNS = ("cif", "cif_str", "structure")  # columns with crystals, best first; case is ignored
 _LONGEST_FIELD = 1 << 27  # characters in a field of a CSV file; the default is too short for CIFs
 
 
 def read_crystals(
     source: CrystalSource, *, max_e_above_hull: float | None = None, progress: bool = True
 ) -> Reading:
-    """All crystals of a source, cells as they are in it.
+    """Read all crystals of a source without changing their cells.
 
     A source is an .npz (see below), a table (.csv, divided by comma, semicolon or tab) whose column
     `cif`, `cif_str` or `structure` holds CIFs or the JSON of pymatgen, a CIF or extended xyz file
     (perhaps .gz), a folder or .zip of these, a list of pymatgen Structures, periodic ASE Atoms or
     `Structure`s, or "jarvis", "prototypes" or "quickstart-crystals" (see `packaged.py`). A folder
-    with train and test (and val) files or folders keeps that split. Of CSV and .npz files with
-    `e_above_hull` (eV per atom), `max_e_above_hull` leaves out the rows above it. Records that
-    cannot be read, and rows that do not tell it, are in `skipped`. ValueError, FileNotFoundError or
+    with train and test (and val) files or folders keeps that split. `max_e_above_hull` leaves out
+    the rows of CSV and .npz files with a larger `e_above_hull` (eV per atom). Records that cannot
+    be read, and rows without that value, are in `skipped`. ValueError, FileNotFoundError or
     ImportError say in one sentence why a source cannot be used.
 
     An .npz holds `n_atoms` (S,), `z` (A,), `lattice` (S, 6) as a, b, c (Angstrom), alpha, beta,
@@ -83,7 +85,7 @@ def read_crystals(
     if kind_of(path) == ".zip":
         with unzipped(path) as folder:
             return replace(_read_folder(folder, max_e_above_hull, progress), name=path.stem)
-    if kind_of(path) not in KINDS:
+    if kind_of(path) not in KINDS and reader_of(path, "crystals") is None:
         raise ValueError(
             f"expected crystals as {', '.join(KINDS)}, .npz or .zip, got {path}; convert the file "
             f"first, for instance: ase convert {path} {path.with_suffix('.extxyz')}"
@@ -105,9 +107,10 @@ def without_tables(files: list[Path]) -> list[Path]:
 
 
 def _read_folder(folder: Path, limit: float | None, progress: bool) -> Reading:
-    files = without_tables(files_in(folder, KINDS))
+    files = without_tables(files_in(folder, KINDS, "crystals"))
+    kinds = (*KINDS, *readers_of("crystals"))
     read = partial(_read_file, limit=limit, progress=False)
-    return collect_files(folder, KINDS, files, read, "crystals", np.float64, progress)
+    return collect_files(folder, kinds, files, read, "crystals", np.float64, progress)
 
 
 def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
@@ -117,8 +120,11 @@ def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Stru
             yield from _read_csv(path, limit, progress)
             return
         _refuse_limit(str(path), limit)
+        reader = reader_of(path, "crystals")
         if kind == ".cif":
             found: Iterable[Structure | Skipped] = read_cif(text_of(path), path.name)
+        elif kind not in KINDS and reader is not None:
+            found = read_foreign(reader, path)
         else:
             found = read_xyz(path)
         for item in found:
@@ -128,7 +134,7 @@ def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Stru
 
 
 def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
-    """A table such as those of MP-20; names give the line at which a row begins."""
+    """The crystals of a table such as MP-20's; their names give the line of their row."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_text(path) as file:
         reader = csv.DictReader(file, delimiter=_delimiter(path))
@@ -153,7 +159,7 @@ def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Struc
 
 
 def _delimiter(path: Path) -> str:
-    """What divides the first line of a table most often."""
+    """The delimiter that occurs most often in the first line of a table."""
     with open_text(path) as file:
         header = file.readline(_LONGEST_FIELD)
     return max(",;\t", key=header.count)
@@ -217,7 +223,7 @@ def _with_cell(item: Structure | Skipped) -> Structure | Skipped:
 
 
 def _crystal(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list of structures of ASE, RDKit or pymatgen."""
+    """Item i of a list as a crystal; a `Skipped` says why it is none."""
     name = f"crystal {i}"
     try:
         found = structure_of(item)

@@ -1,19 +1,19 @@
-"""The reader of folders of images.
+"""Read folders of images.
 
 Symbolic links to files that exist are followed, wherever they lead; a broken link counts as an
 unreadable image; links to folders are never followed. What openunite itself wrote below a folder
-(runs, copies, pipelines) is no part of the data.
+(runs, copies, pipelines) is not part of the data.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from openunite.data.images.formats import converted, is_image, suffixes
 from openunite.data.images.sources import (
-    SUFFIXES,
     Classes,
     Ledger,
     Source,
@@ -50,14 +50,17 @@ class FileItems:
         return f"{state.st_size}-{state.st_mtime_ns}"
 
     def read(self, i: int) -> bytes:
-        return read_file(self.root / self.names[i])
+        path = self.root / self.names[i]
+        found = converted(path)
+        return read_file(path) if found is None else found
 
 
 def read_folder(root: Path) -> Source:
     """Class folders, a flat folder of images, or train and test (val) folders of either kind.
 
-    Class folders are searched recursively, a flat folder is not. Hidden entries are ignored, files
-    whose suffix is no image's are left out. Labels are ranks of the class names, see `in_order`.
+    Class folders are searched recursively, a flat folder is not. Hidden entries are ignored, other
+    files than images are left out. Labels are ranks of the class names, see `in_order`. ValueError
+    if there are no images, or if images are mixed with folders of images.
     """
     root, ledger = root.resolve(), Ledger()
     found = splits(root)
@@ -88,12 +91,22 @@ def read_folder(root: Path) -> Source:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images in and below `folder`, sorted, by the rules of `read_folder`: what `train` takes."""
+    """Images in and below `folder`, sorted, by the rules of `read_folder`: those to train on."""
     return [Path(name) for name in _images_below(folder.resolve(), str(folder), Ledger())]
 
 
+def input_files(names: Sequence[str]) -> list[Path]:
+    """Files as given, whatever their suffix, and images in and below folders."""
+    files: list[Path] = []
+    for path in map(Path, names):
+        files += image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"no images in {', '.join(names)}; expected {suffixes()}")
+    return files
+
+
 def splits(root: Path) -> tuple[str, ...]:
-    """The train folder and the test folders, or nothing. ValueError if there are images beside."""
+    """Names of the train and test folders, () if there are none. ValueError for other images."""
     folders = [entry.name for entry in _entries(root) if _is_folder(entry)]
     found = split_folders(folders, root)
     if not found:
@@ -108,7 +121,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def _read_split(root: Path, ledger: Ledger, fewest: int = 2) -> tuple[list[str], Classes]:
-    """Names below `root` and their classes: images or `fewest` class folders."""
+    """Names of the images below `root` and their classes. ValueError below `fewest` classes."""
     entries = _entries(root)
     loose = [entry.name for entry in entries if _is_image(entry)]
     count_files(root, ledger)
@@ -165,7 +178,7 @@ def _look_at_names(classes: Sequence[str], root: Path) -> tuple[str, ...]:
 
 def has_images(folder: Path) -> bool:
     """Whether there are images in or below a folder."""
-    return any(_images_below(folder, "", Ledger()))
+    return any(_images_below(folder.resolve(), "", Ledger()))
 
 
 def _child(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
@@ -190,7 +203,7 @@ def _images_below(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
             ledger.add_file(inside)
 
 
-def count_files(folder: Path, ledger: Ledger, used: Sequence[Path] = ()) -> None:
+def count_files(folder: Path, ledger: Ledger, used: Collection[Path] = ()) -> None:
     """Enter the files in a folder that are neither images nor `used` as left out."""
     for entry in _entries(folder):
         if not (_is_folder(entry) or _is_image(entry) or Path(entry) in used):
@@ -198,7 +211,7 @@ def count_files(folder: Path, ledger: Ledger, used: Sequence[Path] = ()) -> None
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not _is_folder(entry)
+    return is_image(entry.name) and not _is_folder(entry)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -214,7 +227,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
-    """What is not hidden, by name; scandir knows files from folders without a stat of each."""
+    """Entries that are not hidden, by name; scandir tells folders apart without a stat of each."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not is_hidden(entry.name)]
     return sorted(visible, key=lambda entry: entry.name)

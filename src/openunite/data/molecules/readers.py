@@ -17,11 +17,13 @@ from openunite.data.atoms.files import (
     files_in,
     kind_of,
 )
+from openunite.data.atoms.foreign import read_foreign
 from openunite.data.atoms.sdf import read_sdf
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.holdout import Skipped
 from openunite.data.molecules.qm9 import read_qm9
+from openunite.data.readers import reader_of, readers_of
 
 KINDS = (".sdf", ".sd", ".mol", ".xyz", ".extxyz")
 MoleculeSource = str | Path | Sequence[Any]
@@ -30,7 +32,7 @@ MoleculeSource = str | Path | Sequence[Any]
 def read_molecules(
     source: MoleculeSource, *, cache_dir: str | Path | None = None, progress: bool = True
 ) -> Reading:
-    """All molecules of a source, positions float32 in Angstrom, not centered.
+    """Read all molecules of a source; positions are float32 in Angstrom, not centered.
 
     A source is "qm9" (the package qm9pack), an .npz with `n_atoms`, `z` and `pos`, an SDF, mol,
     xyz or extended xyz file (perhaps .gz), a folder of these, or a list of ASE Atoms or
@@ -45,8 +47,8 @@ def read_molecules(
         return collect("molecules in memory", items, "molecules", np.float32)
     path = Path(source).expanduser()
     if path.is_dir():
-        files = files_in(path, KINDS)
-        return collect_files(path, KINDS, files, _read_file, "molecules", np.float32, progress)
+        files, kinds = files_in(path, KINDS, "molecules"), (*KINDS, *readers_of("molecules"))
+        return collect_files(path, kinds, files, _read_file, "molecules", np.float32, progress)
     if not path.is_file():
         raise FileNotFoundError(f"no molecules at {path}; give an existing file or folder, or qm9")
     if kind_of(path) == ".npz":
@@ -55,7 +57,7 @@ def read_molecules(
             other = "crystals (it has 'cell')" if arrays.cells is not None else "none"
             raise ValueError(f"{path}: expected molecules, got {other}; give a file that has some")
         return Reading(path.stem, replace(arrays, positions=arrays.positions.astype(np.float32)))
-    if kind_of(path) not in KINDS:
+    if kind_of(path) not in KINDS and reader_of(path, "molecules") is None:
         raise ValueError(
             f"expected molecules as {', '.join(KINDS)} or .npz, got {path}; convert the file "
             f"first, for instance: ase convert {path} {path.with_suffix('.xyz')}"
@@ -64,6 +66,10 @@ def read_molecules(
 
 
 def _read_file(path: Path) -> Iterable[Structure | Skipped]:
+    reader = reader_of(path, "molecules")
+    if kind_of(path) not in KINDS and reader is not None:
+        yield from map(_without_cell, read_foreign(reader, path))
+        return
     try:
         found = read_xyz(path) if kind_of(path) in (".xyz", ".extxyz") else read_sdf(path)
         for item in found:
@@ -82,7 +88,7 @@ def _without_cell(item: Structure | Skipped) -> Structure | Skipped:
 
 
 def _molecule(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list of structures of ASE, RDKit or pymatgen."""
+    """Item i of a list as a molecule; a `Skipped` says why it is none."""
     try:
         found = structure_of(item)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What the pipelines of molecules and crystals share: one latent per atom, any number of atoms."""
+"""The common base of molecule and crystal pipelines: one latent per atom, any number of atoms."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -18,6 +18,7 @@ from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import (
     Generators,
@@ -29,9 +30,9 @@ from openunite.pipelines.inputs import (
     whole_number,
 )
 
-Sizes = Seeds  # whole numbers
+Sizes = Seeds  # integers
 Structures = Any  # one or many `Structure`, or structures of ASE, RDKit or pymatgen
-_SIZE_DRAW = 1 << 31  # the draw that decides the number of atoms; solver steps count from 0
+_SIZE_DRAW = 1 << 31  # random draw for the number of atoms; those of solver steps count from 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class AtomPipeline(UnitePipeline):
         *,
         num_atoms: Sizes | None = None,
         class_labels: Labels = None,
+        conditions: Asked = None,
         generator: Generators | None = None,
         seeds: Seeds | None = None,
         batch_size: int = 256,
@@ -64,14 +66,16 @@ class AtomPipeline(UnitePipeline):
         """Generate `num_structures` structures, or as many as there are class labels or seeds.
 
         Structure i is a function of its own seed, never of the batch. `num_atoms` is one number for
-        all, or one for each; by default it is drawn from the sizes of the training data. `options`:
-        callback, and changes of `self.sampling`, see `sample_latents`. Raises ValueError for a size
-        or a label out of range, and for an unknown argument.
+        all, or one for each; by default it is drawn from the sizes of the training data.
+        `conditions` name values, one for all structures or a list with one for each: 4.2, (4, 5),
+        "LiFePO4". `options`: callback, and changes of `self.sampling`, see `sample_latents`. Raises
+        ValueError for a size, a label or a value out of range, and for an unknown argument.
         """
         self.refuse_unknown(options, type(self).__call__)
         whole_number("batch_size", batch_size)
         count = count_of("num_structures", num_structures, class_labels, seeds, generator)
-        evidence, given = self._evidence(class_labels, count), seeds_of(count, generator, seeds)
+        evidence = self._evidence(class_labels, count, conditions)
+        given = seeds_of(count, generator, seeds)
         sizes = self._sizes(num_atoms, given, evidence)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
@@ -90,14 +94,14 @@ class AtomPipeline(UnitePipeline):
         **options: Any,
     ) -> list[Structure]:
         """One structure per seed; `options` as for a call."""
-        self.refuse_unknown(options, type(self).generate)
+        self.refuse_unknown(options, type(self).generate, "conditions", "batch_size")
         count = count_of("seeds", None, seeds)
         return self(count, class_labels=class_labels, seeds=seeds, num_atoms=num_atoms, **options)
 
     def encode(self, structures: Structures, generator: Generators | None = None) -> AtomLatents:
         """Structures -> latents, deterministic unless a generator is given.
 
-        One or many, also of ASE, RDKit or pymatgen. ValueError as from `check`.
+        Takes one or many, also of ASE, RDKit or pymatgen. ValueError as from `check`.
         """
         found = self.preprocess(structures)
         batch = self._dataset(found).batch(range(len(found)))
@@ -106,7 +110,7 @@ class AtomPipeline(UnitePipeline):
         return AtomLatents(self.tokenize(data, generator, mask), mask)
 
     def decode(self, latents: AtomLatents) -> list[Structure]:
-        """Latents -> structures. ValueError for what `encode` cannot have returned."""
+        """Latents -> structures. ValueError for latents that `encode` cannot return."""
         if not isinstance(latents, AtomLatents):
             kind = type(latents).__name__
             raise ValueError(f"expected AtomLatents as `encode` returns them, got a {kind}")
@@ -132,7 +136,7 @@ class AtomPipeline(UnitePipeline):
     def interpolate(self, first: Any, second: Any, num: int) -> list[Structure]:
         """Decode `num` points on the line between two latents, ends included.
 
-        ValueError if the structures differ in their number of atoms: latents go by atom.
+        ValueError if the numbers of atoms differ, because there is one latent per atom.
         """
         whole_number("num", num)
         ends = self.encode([first, second])
@@ -150,7 +154,7 @@ class AtomPipeline(UnitePipeline):
 
     @abstractmethod
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
-        """The structures as the model takes them."""
+        """A dataset of the structures that gives batches for the model."""
 
     @abstractmethod
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
@@ -160,7 +164,7 @@ class AtomPipeline(UnitePipeline):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """The atomic numbers the model knows."""
+        """The atomic numbers that the model knows."""
         elements: tuple[int, ...] = self.modality.settings.elements
         return elements
 
@@ -195,7 +199,7 @@ class AtomPipeline(UnitePipeline):
         return found
 
     def check(self, structures: Sequence[Structure]) -> None:
-        """ValueError names the first structure that this model cannot take, and why."""
+        """Raise ValueError that names the first structure that this model cannot take, and why."""
         for i, structure in enumerate(structures):
             if fault := self._fault(structure):
                 raise ValueError(f"{structure.name or f'structure {i}'} {fault}; leave it out")

@@ -1,20 +1,16 @@
 """Runs on molecules and crystals: data, previews, pictures, reports."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from openunite.data.atoms.arrays import Reading, pad_structures, unpad_structures
-from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.dataset import AtomData, AtomDataset
 from openunite.data.atoms.structure import Structure
-from openunite.data.atoms.write import WRITERS, write_structures
+from openunite.data.atoms.write import write_structures
 from openunite.data.crystals.dataset import open_crystals
 from openunite.data.crystals.readers import read_crystals
 from openunite.data.holdout import Skipped
@@ -26,24 +22,22 @@ from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.measured import Columns
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
 from openunite.evaluation.molecules.fragments import fragment_keys
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
 from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_report,
 )
-from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
-from openunite.files import whole_file
+from openunite.modalities.atoms.card import run_card
+from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
-from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
-from openunite.task import Metrics, Options, Task, Tell, sized
+from openunite.task import Metrics, Options, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
 _SHOWN, _COLUMNS = 24, 6
-_AT_ONCE = 10_000  # training molecules that are looked through
+_AT_ONCE = 10_000  # training molecules per chunk of the search
 
 
 class Drawn(NamedTuple):
@@ -61,11 +55,9 @@ class Evaluated(NamedTuple):
     columns: Columns
 
 
-class AtomTask(Task):
-    """What molecules and crystals have in common in the commands."""
+class AtomTask(AtomFiles):
+    """What commands need for molecules and for crystals alike."""
 
-    outputs = (".png", *WRITERS)
-    pair_outputs = outputs
     train_options = ("max_atoms",)
     sample_options = ("num_atoms",)
     needs: ClassVar[tuple[str, ...]]  # modules that `evaluate` imports
@@ -75,7 +67,7 @@ class AtomTask(Task):
         """Write structures and a report into the folder; return the metrics."""
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
-        """`max_atoms` is a limit for the data; the model's number then follows from them."""
+        """Apply options; `max_atoms` limits the data, and the model's number follows from them."""
         config = sized(config, options.size)
         if options.max_atoms is None:
             return config
@@ -84,12 +76,12 @@ class AtomTask(Task):
         return replace(config, modality_config=settings, data=data)
 
     def describe(self, config: RunConfig) -> str:
-        return f"up to {config.modality_config.get('max_atoms')} atoms"
+        return f"{self.things} of up to {config.modality_config.get('max_atoms')} atoms"
 
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
-        """The largest number of atoms, from the `AtomData`; elements too, unless they are set.
+        """Set the largest number of atoms from the `AtomData`, and the elements unless given.
 
-        The packages that evaluate the run are required here, before any step.
+        ImportError, before any training step, if a package for the evaluation is missing.
         """
         self.require()
         settings = {"elements": list(data.elements), **config.modality_config}
@@ -116,9 +108,9 @@ class AtomTask(Task):
     def evaluate_model(
         self, command: Any, pipeline: AtomPipeline, data: Any, extractor: Any
     ) -> ProtocolCard:
-        """Samples and reconstructions against the held-out structures of the run's data."""
+        """Evaluate samples and reconstructions against held-out data; write and return the card."""
         run = Run.of(command.source)
-        source = command.data or run.config.data.source if data is None else data
+        source = command.data or run.source(data)
         opened: Any = self.open(run.config, source, progress=False)
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)
@@ -132,121 +124,12 @@ class AtomTask(Task):
         self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
     ) -> Metrics:
         """Evaluate what was drawn and write card.json; `source` is the name of the run."""
-        found, classes = self.evaluate(folder, drawn, data), pipeline.encoder.config.num_classes
-        references, samples = len(drawn.references), len(drawn.samples)
-        card = protocol_card(
-            self.things,
-            pipeline,
-            model_section(pipeline, source, "ema"),
-            ReferenceSection(data.name, data.fingerprint, "test", references),
-            SamplesSection(samples, self.things if classes else "none", 0),
-            found.columns,
-            batch_size=samples,
+        found = self.evaluate(folder, drawn, data)
+        sizes = len(drawn.samples), len(drawn.references)
+        run_card(self.things, pipeline, data, source, found.columns, sizes).save(
+            folder / "card.json"
         )
-        card = replace(card, reconstruction=PartSection("test", references))
-        card.save(folder / "card.json")
         return found.metrics
-
-    # ---- a trained model ----------------------------------------------------------------------
-
-    def read(
-        self, pipeline: AtomPipeline, sources: Sequence[str], tell: Tell
-    ) -> Iterator[tuple[str, Structure]]:
-        """All structures that the model can take."""
-        found = False
-        for item in chain.from_iterable(self.records(source) for source in sources):
-            if isinstance(item, Skipped):
-                tell(item.name, item.reason)
-                continue
-            try:
-                pipeline.check([item])
-            except ValueError as error:
-                tell(item.name, str(error))
-                continue
-            found = True
-            yield item.name, item
-        if not found:
-            raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
-
-    def item(self, value: Any) -> Structure:
-        """A `Structure`, or one of ASE, RDKit or pymatgen."""
-        return structure_of(value)
-
-    @abstractmethod
-    def records(self, source: str) -> Iterator[Structure | Skipped]:
-        """What a file or a folder holds."""
-
-    def reconstruct(
-        self, pipeline: AtomPipeline, items: Sequence[Structure]
-    ) -> tuple[list[Structure], list[Structure]]:
-        return list(items), pipeline.reconstruct(items)
-
-    def latents(self, pipeline: AtomPipeline, items: Sequence[Structure]) -> dict[str, np.ndarray]:
-        """Latents of all atoms, one structure after the other, and the sizes of the structures."""
-        found = pipeline.encode(items)
-        values = found.values[found.mask].float().cpu().numpy()
-        return {"latents": values, "num_atoms": np.array([len(item) for item in items])}
-
-    def write(
-        self, path: Path, samples: Collection[Structure], labels: Sequence[int] | None = None
-    ) -> int:
-        if path.suffix.lower() != ".png":
-            return write_structures(path, samples)
-        with whole_file(path) as file:
-            structure_grid(list(samples), min(8, len(samples))).save(file, "PNG")
-        return len(samples)
-
-    def pack(self, samples: Sequence[Structure]) -> dict[str, Tensor]:
-        return pad_structures(samples)
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Structure]:
-        return unpad_structures(tensors)
-
-    def write_pairs(
-        self,
-        path: Path,
-        names: Sequence[str],
-        inputs: Sequence[Structure],
-        outputs: Sequence[Structure],
-    ) -> None:
-        """Inputs above outputs, or outputs under the names of the inputs."""
-        if path.suffix.lower() == ".png":
-            with whole_file(path) as file:
-                pair_structures(inputs, outputs).save(file, "PNG")
-            return
-        check_kinds({kind_of(item) for item in inputs}, path.suffix.lower())
-        named = [replace(out, name=item.name) for out, item in zip(outputs, inputs, strict=True)]
-        write_structures(path, named)
-
-    def compare(self, inputs: Sequence[Structure], outputs: Sequence[Structure]) -> str:
-        text = f"{100 * type_accuracy(outputs, inputs).atoms.value:.1f} % of the elements right"
-        if all(item.cell is None for item in inputs):
-            text += f", RMSD {kabsch_rmsd(outputs, inputs).mean():.3f} A"
-        return text
-
-    def check_output(self, pipeline: AtomPipeline, suffix: str) -> None:
-        check_kinds([self.things], suffix)
-        if suffix == ".sdf":
-            optional("rdkit.Chem", "molecules", "writing an .sdf")
-
-
-def kind_of(structure: Structure) -> str:
-    """ "crystals" for a structure with a cell, else "molecules"."""
-    return "molecules" if structure.cell is None else "crystals"
-
-
-def check_kinds(kinds: Iterable[str], suffix: str) -> None:
-    """ValueError if a file of this kind cannot hold one of the kinds of structures."""
-    if suffix == ".cif" and "molecules" in kinds:
-        raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
-    if suffix == ".sdf" and "crystals" in kinds:
-        raise ValueError("crystals cannot be written into an .sdf; choose .cif or .xyz")
-
-
-def records_of(reading: Reading) -> Iterator[Structure | Skipped]:
-    """What a reader returned, one after the other: first what it could not read."""
-    yield from reading.skipped
-    yield from reading.structures
 
 
 def draw(
@@ -257,7 +140,7 @@ def draw(
     num_samples: int | None = None,
     first_seed: int = 0,
 ) -> Drawn:
-    """Samples (of class `kind`), reconstructions and references, with pictures that show them."""
+    """Draw samples (of class `kind`), reconstruct held-out structures, and save pictures."""
     number = NUM_SAMPLES if num_samples is None else num_samples
     count = min(number, len(test))
     # Evenly spaced: sources are often sorted by size.
@@ -274,9 +157,10 @@ def draw(
 
 
 class MoleculeTask(AtomTask):
-    """Molecules for every command."""
+    """What commands need for molecules."""
 
     things = "molecules"
+    sources = "qm9, or SDF, xyz or .npz files"
     needs = ("rdkit.Chem",)
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> AtomData:
@@ -319,13 +203,14 @@ class MoleculeTask(AtomTask):
 
 
 class CrystalTask(AtomTask):
-    """Crystals for every command."""
+    """What commands need for crystals."""
 
     things = "crystals"
+    sources = "CIF, CSV, xyz or .npz files"
     needs = ("smact", "pymatgen.core")
 
     def plan_for(self, config: RunConfig) -> RunConfig:
-        """With the elements from H to Pu, unless the settings name some."""
+        """Set the elements from H to Pu, unless the settings name some."""
         settings = {"elements": list(range(1, 95)), **config.modality_config}
         return replace(config, modality_config=settings)
 
@@ -364,9 +249,9 @@ class CrystalTask(AtomTask):
 
 
 def _smiles_like(structures: Sequence[Structure], train: AtomDataset) -> frozenset[str]:
-    """SMILES of the training molecules that the given ones, or their largest fragments, could be.
+    """SMILES of those training molecules whose `fragment_keys` occur among the given structures.
 
-    There may be a hundred thousand others, for which SMILES would take minutes.
+    No other can equal one of the given structures, and the SMILES of all would take minutes.
     """
     keys = set(fragment_keys(structures))
     found: list[Structure] = []

@@ -35,7 +35,7 @@ class CrystalPipeline(AtomPipeline):
 
 
 def crystals_of(modality: CrystalModality, output: Tensor, mask: Tensor) -> list[Structure]:
-    """What the head says (B, N, E + 12) as crystals."""
+    """Crystals from the output of the head (B, N, E + 12)."""
     logits, points, lengths, angles = modality.split(output, mask)
     cells = cell_from_parameters(torch.cat([lengths, angles], dim=1).double().cpu().numpy())
     places = wrap(fractional_of(points.double()).cpu().numpy())

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from openunite.data.images.pixels import BadImage, PixelSpec, image_to_array, open_image
+from openunite.modalities.image.visible import whole_patches
+from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import (
     Generators,
@@ -26,6 +29,7 @@ OutputType = Literal["pil", "pt", "np"]
 OneImage = Image.Image | str | Path | np.ndarray | Tensor
 Images = OneImage | Sequence[OneImage]
 Output = list[Image.Image] | Tensor | np.ndarray
+_GENERATE = ("conditions", "observed", "mask", "paste")  # arguments that a call hands on
 
 
 class ImagePipeline(UnitePipeline):
@@ -45,25 +49,52 @@ class ImagePipeline(UnitePipeline):
 
         Labels are class indices or names, one per image, or one that is not in a list for all.
         Image i is a function of its own seed (`seeds[i]`, or drawn from `generator`, or from the
-        i-th of a list of generators), never of the batch. `options`: callback, and changes of
-        `self.sampling`, see `sample_latents`. Returns PIL images, a float tensor (B, channels, H,
-        W) in [0, 1] ("pt") or an array (B, H, W, channels) ("np"). Raises ValueError for a label or
-        a setting out of range, and for an unknown argument.
+        i-th of a list of generators), never of the batch. `options` are those of `generate`:
+        conditions, observed, mask, paste, callback, and changes of `self.sampling`, see
+        `sample_latents`. Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or
+        an array (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of
+        range, and for an unknown argument.
         """
-        self.refuse_unknown(options, type(self).__call__)
+        self.refuse_unknown(options, type(self).__call__, *_GENERATE)
         _check_output(output_type)
         count = count_of("num_images", num_images, class_labels, seeds, generator)
         chosen = seeds_of(count, generator, seeds)
         return _as_output(self.generate(class_labels, seeds=chosen, **options), output_type)
 
     def generate(
-        self, class_labels: Labels, *, seeds: Seeds, **options: Any
+        self,
+        class_labels: Labels,
+        *,
+        seeds: Seeds,
+        conditions: Asked = None,
+        observed: Images | None = None,
+        mask: Any = None,
+        paste: bool = False,
+        **options: Any,
     ) -> Float[Tensor, "b c h w"]:
-        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
+        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W).
+
+        `conditions` name values, one for all images or a list with one for each: 4.2, (4, 5).
+        `observed` are images of which the pixels are known where `mask` (H, W) or (B, H, W) is
+        True; patches that are known whole are shown to the network. `paste` puts all known pixels
+        into the result. Only models trained with `objective.partial_share` follow what they see.
+        """
         self.refuse_unknown(options, type(self).generate)
         count = count_of("seeds", None, seeds)
-        evidence, given = self._evidence(class_labels, count), seeds_of(count, None, seeds)
-        return self.decode_tensor(self.sample_latents(evidence, given, **options))
+        evidence = self._evidence(class_labels, count, conditions)
+        given = seeds_of(count, None, seeds)
+        if observed is None and mask is None:
+            return self.decode_tensor(self.sample_latents(evidence, given, **options))
+        if mask is None or observed is None:
+            raise ValueError("observed and mask belong together: give both, or neither")
+        known, pixels = self._known(mask, count), self.preprocess(observed)
+        if len(pixels) not in (1, count):
+            raise ValueError(f"expected one observed image, or {count}, got {len(pixels)}")
+        pixels = pixels.expand(count, -1, -1, -1)
+        visible = whole_patches(known, self.modality.settings.patch_size)
+        evidence = replace(evidence, observation=pixels, visible=visible)
+        images = self.decode_tensor(self.sample_latents(evidence, given, **options))
+        return torch.where(known[:, None], pixels, images) if paste else images
 
     # ---- tokenizing -----------------------------------------------------------------------
 
@@ -99,6 +130,20 @@ class ImagePipeline(UnitePipeline):
         return self.decode(torch.lerp(start, end, weights), output_type=output_type)
 
     # ---- inputs ---------------------------------------------------------------------------
+
+    def _known(self, mask: Any, count: int) -> Bool[Tensor, "b h w"]:
+        """Which pixels are known. ValueError for what cannot be completed."""
+        tokenizer, denoiser = self.encoder.networks()
+        if tokenizer is not denoiser:
+            raise ValueError("a model with a second network for tokenizing cannot complete images")
+        shape, known = self.modality.settings, torch.as_tensor(mask)
+        allowed = {(shape.height, shape.width), (count, shape.height, shape.width)}
+        if known.dtype != torch.bool or tuple(known.shape) not in allowed:
+            raise ValueError(
+                f"expected a mask of booleans ({shape.height}, {shape.width}), or one for each of "
+                f"{count} images, got {tuple(known.shape)} of {known.dtype}"
+            )
+        return known.to(self._execution_device).expand(count, -1, -1)
 
     def preprocess(self, images: Images) -> Float[Tensor, "b c h w"]:
         """Images as the model takes them; PIL images are resized and center-cropped to its size."""

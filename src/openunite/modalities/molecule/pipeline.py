@@ -28,7 +28,7 @@ class MoleculePipeline(AtomPipeline):
 
 
 def molecules_of(modality: MoleculeModality, output: Tensor, mask: Tensor) -> list[Structure]:
-    """What the head says (B, N, E + 6) as molecules."""
+    """Molecules from the output of the head (B, N, E + 6)."""
     logits, found = modality.split(output)
     places = found.double().cpu().numpy()
     return [

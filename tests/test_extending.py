@@ -1,0 +1,123 @@
+"""docs/EXTENDING.md: its packages are installed, its scripts and commands are run, in its order."""
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.packages import Environment
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "EXTENDING.md"
+BLOCK = re.compile(r"^```(toml|python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECTIONS = ("A modality", "A condition", "A solver", "A metric", "A reader")
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Page:
+    """Where the document was acted out, and what its commands and scripts printed."""
+
+    env: Environment
+    printed: dict[str, str] = field(default_factory=dict)
+
+    def array(self, name: str) -> np.ndarray:
+        """The samples in a file."""
+        found: np.ndarray = np.load(self.env.work / name)["samples"]
+        return found
+
+
+def sections() -> dict[str, list[tuple[str, str]]]:
+    """The blocks of each section, as (language, text)."""
+    _, *parts = re.split(r"^## (.*)$", DOCUMENT.read_text(), flags=re.MULTILINE)
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return {title: BLOCK.findall(text) for title, text in pairs}
+
+
+def act(page: Page, blocks: list[tuple[str, str]]) -> None:
+    """Install the package of a section, then run its scripts and commands one after the other."""
+    texts = {text.split("\n", 1)[0].removeprefix("# "): text for _, text in blocks}
+    entries = tomllib.loads(texts["pyproject.toml"])["project"]["entry-points"]
+    modules = {value.split(":")[0] for group in entries.values() for value in group.values()}
+    project = page.env.work.parent / next(iter(modules))
+    project.mkdir()
+    for name in ("pyproject.toml", *(f"{module}.py" for module in modules)):
+        (project / name).write_text(texts.pop(name))
+    page.env.install(project)
+    for language, text in blocks:
+        name = text.split("\n", 1)[0].removeprefix("# ")
+        if language == "sh":
+            commands = [line.removeprefix("openunite ") for line in text.splitlines()]
+            for line, result in zip(commands, page.env.run(*commands), strict=True):
+                assert result.status == 0, f"{line}\n{result.err}"
+                page.printed[line] = result.out
+        elif name in texts:
+            (page.env.work / name).write_text(text)
+            page.printed[name] = page.env.execute(page.env.work / name)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    found = Page(Environment.make(tmp_path_factory.mktemp("extending")))
+    for blocks in sections().values():
+        act(found, blocks)
+    return found
+
+
+def test_there_are_five_sections_and_each_adds_one_file() -> None:
+    found = sections()
+    assert tuple(found) == SECTIONS
+    for blocks in found.values():
+        (about,) = [tomllib.loads(text) for language, text in blocks if language == "toml"]
+        groups = about["project"]["entry-points"].values()
+        assert len({value.split(":")[0] for group in groups for value in group.values()}) == 1
+
+
+def test_the_modality_is_trained_and_used(page: Page) -> None:
+    shape, latents, error = re.fullmatch(
+        r"torch.Size\((.*)\) \((.*)\) (.*)\n", page.printed["first_run.py"]
+    ).groups()
+    assert (shape, latents) == ("[32]", "300, 8, 8")
+    assert float(error) < 0.3  # a flat line has 0.64
+    assert page.array("curves.npz").shape == (8, 32)
+    assert "curves" in (page.env.work / "runs" / "first" / "report.html").read_text()
+
+
+def test_the_class_decides_how_fast_a_curve_is(page: Page) -> None:
+    fast, slow = (np.abs(np.diff(page.array(f"{x}.npz"), axis=1)).mean() for x in ("fast", "slow"))
+    assert fast > 2 * slow
+    record = json.loads((page.env.work / "runs" / "curves" / "data.json").read_text())
+    assert record["class_names"] == ["fast", "slow"]
+
+
+def test_a_sample_without_a_known_class_is_that_of_no_evidence(page: Page) -> None:
+    names, distances = page.printed["evidence.py"].split("tensor(")
+    assert names.strip() == "['fast', 'slow']"
+    first, second, third = json.loads(distances.strip().rstrip(")"))
+    assert min(first, second) > 0.01
+    assert third < 1e-4
+
+
+def test_the_solver_samples_and_has_order_two(page: Page) -> None:
+    assert page.array("midpoint.npz").shape == (16, 32)
+    assert np.isfinite(page.array("midpoint.npz")).all()
+    assert [float(x) for x in page.printed["order.py"].split()] == pytest.approx([4, 4], rel=0.15)
+
+
+def test_the_metrics_are_on_the_cards(page: Page) -> None:
+    card = json.loads((page.env.work / "runs" / "curves" / "card-evaluate.json").read_text())
+    assert card["metrics"]["real"]["roughness"]["value"] == pytest.approx(1.0, abs=0.2)
+    assert card["metrics"]["samples"]["roughness"]["total"] == 100
+    assert "roughness (1 is real)" in page.printed["evaluate runs/curves --num-samples 100"]
+    card = json.loads((page.env.work / "runs" / "photos" / "card-thumbnail.json").read_text())
+    assert card["metrics"]["real images"]["spread"]["value"] == pytest.approx(1.0, abs=0.1)
+    assert card["extractor"]["label"] == "FD-thumbnail"
+
+
+def test_the_reader_feeds_training_and_reconstruction(page: Page) -> None:
+    record = json.loads((page.env.work / "runs" / "photos" / "data.json").read_text())
+    assert record["train_size"] + record["test_size"] == 80
+    assert record["class_names"] == ["dark", "light"]
+    assert (page.env.work / "photos.png").is_file()
