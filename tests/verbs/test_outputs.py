@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from openunite.flow.sampling import Sampling
 from PIL import Image
 from tests.conftest import make_models
 from tests.modalities.atoms.test_pipeline import build
