@@ -27,9 +27,9 @@ from openunite.evaluation.images.fashion_classifier import (
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.files import write_json
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
+from openunite.sampling import Sampling
 
 REFERENCE = "heun 1 100"
 PER_STEP = {"euler": 1, "heun": 2, "multistep": 1, "sde": 1}

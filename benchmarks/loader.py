@@ -18,19 +18,20 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import describe, save
-from openunite.commands import Train
 from openunite.data.images.dataset import ImageData, ImageDataset, open_images
+from openunite.task import Options
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 from openunite.training.loader import make_loader, sample_order
-from openunite.verbs.configure import configure, step_seconds
+from openunite.verbs.configure import base_config, configure, step_seconds
 
 
 def main() -> None:
     options = _options()
     size, patch = options.size, max(1, options.size // 8)
     shape = {} if options.recipe != "images" else {"image_size": size, "patch_size": patch}
-    config = configure(Train(recipe=options.recipe, data=options.data, **shape))
+    base, fresh = base_config(options.recipe)
+    config = configure(base, Options(fresh=fresh, **shape), options.data)
     config = replace(config, batch_size=options.batch_size, micro_batch_size=None)
     data = _open(config).train
     rates = {n: decoded_per_second(config, data, n, options.batches) for n in options.workers}

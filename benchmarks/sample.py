@@ -25,13 +25,13 @@ from benchmarks.released import PlainEncoder, plain_guide
 from openunite.batch import NOTHING, Evidence
 from openunite.catalog import get_recipe, recipes
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.base import ONE_PASS
 from openunite.planning.cost import flops
 from openunite.runs import load_pipeline, make_pipeline
+from openunite.sampling import Sampling
 from openunite.training.build import build_models
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
 from openunite.training.device import choose_device

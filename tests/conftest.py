@@ -30,6 +30,7 @@ typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do 
 install_import_hook(
     [
         "openunite.batch",
+        "openunite.philox",
         *(f"openunite.flow.{name}" for name in ("guidance", "path", "random", "solvers")),
         "openunite.nn",
         "openunite.modality",

@@ -14,19 +14,10 @@ TREES = {name: ast.parse(text) for name, text in FILES.items()}
 
 MAX_FILE, MAX_FUNCTION, MAX_CORE = 300, 40, 800
 LONG_FILES = {
-    "commands.py": 532,  # the help texts of all commands on one sheet
-    "modalities/image/context.py": 307,
+    "commands.py": 507,  # the help texts of all commands on one sheet
 }
-LONG_FUNCTIONS = {
-    "convert/__init__.py.convert": 41,
-    "data/crystals/dataset.py.open_crystals": 41,
-    "data/images/dataset.py.open_images": 44,
-    "data/images/prepare.py.prepare_images": 43,
-    "evaluation/crystals/report.py.crystal_report": 43,
-    "evaluation/images/protocol.py.evaluate_images": 44,
-    "models/generative_encoder.py.GenerativeEncoder.__init__": 41,
-}
-LARGE_CORE = {"objective.py, models/ and flow/": 1023}
+LONG_FUNCTIONS: dict[str, int] = {}
+LARGE_CORE: dict[str, int] = {}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -38,6 +29,14 @@ def functions(node: ast.AST, path: str) -> Iterator[tuple[str, Function]]:
         if isinstance(child, Function):
             yield name, child
         yield from functions(child, name)
+
+
+def code_lines(function: Function) -> int:
+    """The lines of a function without its docstring, which says what callers must know."""
+    first = function.body[0]
+    text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    documented = (first.end_lineno or 0) - first.lineno + 1 if text else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - documented
 
 
 ALL = {name: function for file, tree in TREES.items() for name, function in functions(tree, file)}
@@ -54,8 +53,7 @@ def test_files_are_at_most_300_lines_long() -> None:
 
 
 def test_functions_are_at_most_40_lines_long() -> None:
-    sizes = {name: (x.end_lineno or 0) - x.lineno + 1 for name, x in ALL.items()}
-    check(sizes, MAX_FUNCTION, LONG_FUNCTIONS)
+    check({name: code_lines(x) for name, x in ALL.items()}, MAX_FUNCTION, LONG_FUNCTIONS)
 
 
 def test_the_method_fits_in_800_lines() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from openunite.batch import CLASS, Batch, Evidence, Given
 from openunite.flow.path import interpolate
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.image.tokens import ImageModality
+from openunite.modalities.image.tokens import ImageModality, ImageSettings
 from openunite.objective import LossTerm, UniteObjective
 
 Build = Callable[..., Any]
@@ -137,7 +137,7 @@ class DoubleImages(ImageModality):
 def test_term_by_term_is_the_gradient_of_the_sum(tiny_models: Build, draws_per_pass: int) -> None:
     models = tiny_models(num_registers=3)
     both = nn.ModuleList([models.encoder.double(), models.decoder.double()])
-    modality = DoubleImages(models.settings["image"])
+    modality = DoubleImages(ImageSettings(**models.settings["image"]))
     random = DoubleRandom(seed=1, step=STEP, slots=torch.arange(6))
 
     def terms(**settings: int) -> Iterable[LossTerm]:

@@ -1,6 +1,7 @@
 """Texts name modules that exist, and README's tree has all of the package."""
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,18 @@ def test_modules_that_texts_name_exist() -> None:
     texts = [*PACKAGE.rglob("*.py"), HOME / "README.md", *(HOME / "docs").glob("*.md")]
     found = {n for t in texts for n in re.findall(r"`(openunite(?:\.\w+)+)", t.read_text())}
     assert found
-    assert not [name for name in found if find_spec(name) is None]
+    assert not [name for name in found if not exists(name)]
+
+
+def exists(name: str) -> bool:
+    """Whether this is a module, something in one, or a group of entry points."""
+    if any(re.search(rf'Registry\(\s*"{name}"', t.read_text()) for t in PACKAGE.rglob("*.py")):
+        return True
+    home, _, last = name.rpartition(".")
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # its home is no package
+        return hasattr(import_module(home), last)
 
 
 def test_the_tree_of_the_readme_is_whole() -> None:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from openunite.verbs.evaluate import evaluate as evaluate
     from openunite.verbs.reconstruct import reconstruct as reconstruct
     from openunite.verbs.sample import sample as sample
+    from openunite.verbs.score_images import evaluate_images as evaluate_images
     from openunite.verbs.train import train as train
 
-# Public names are imported on first use: torch and diffusers cost seconds, `--help` must not.
+# Public names are imported on first use: importing torch and diffusers takes seconds.
 _HOMES = {
     "GenerativeEncoder": "openunite.models.generative_encoder",
     "Decoder": "openunite.models.decoder",
@@ -39,6 +40,7 @@ _HOMES = {
     "reconstruct": "openunite.verbs.reconstruct",
     "encode": "openunite.verbs.encode",
     "evaluate": "openunite.verbs.evaluate",
+    "evaluate_images": "openunite.verbs.score_images",
     "analyze": "openunite.verbs.analyze",
     "report": "openunite.reporting.build",
 }

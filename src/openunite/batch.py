@@ -4,7 +4,7 @@ Tokenizing infers latents from full evidence, generating infers them from none, 
 between the two is a choice of what to show: `Evidence` is that choice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -57,12 +57,14 @@ class Evidence:
     """What the network is shown of each sample beside its registers.
 
     `conditions` go by name; one that is not named is known of no sample. `observation` (B, ...) is
-    the data point in model form. `NOTHING`, which is `Evidence()`, stands for unconditional
-    generation, and an observation alone for tokenizing.
+    the data point in model form, of which `visible` (B, N) tokens are seen, or all (None).
+    `NOTHING`, which is `Evidence()`, stands for unconditional generation, and an observation alone
+    for tokenizing.
     """
 
     conditions: Conditions = field(default_factory=dict)
     observation: Tensor | None = None
+    visible: Bool[Tensor, "b n"] | None = None
 
     @classmethod
     def of_classes(cls, labels: Int[Tensor, " b"]) -> "Evidence":
@@ -74,22 +76,39 @@ class Evidence:
         kept = {name: given.drop(dropped) for name, given in self.conditions.items()}
         return replace(self, conditions=kept)
 
+    @property
+    def observed(self) -> bool:
+        """Whether there is an observation."""
+        return self.observation is not None
+
+    def without(self, name: str) -> "Evidence":
+        """The same evidence without one condition."""
+        return replace(self, conditions={n: g for n, g in self.conditions.items() if n != name})
+
     def rows(self, part: slice) -> "Evidence":
         """The evidence of some of the samples."""
-        seen = None if self.observation is None else self.observation[part]
-        return Evidence({name: g.rows(part) for name, g in self.conditions.items()}, seen)
+        return self._each(lambda given: given.rows(part), lambda tensor: tensor[part])
 
     def repeat(self, times: int) -> "Evidence":
         """The samples `times` times, one copy of the batch after the other."""
-        seen = self.observation
-        if seen is not None:
-            seen = seen.repeat(times, *[1] * (seen.ndim - 1))
-        return Evidence({name: g.repeat(times) for name, g in self.conditions.items()}, seen)
+        return self._each(
+            lambda given: given.repeat(times),
+            lambda tensor: tensor.repeat(times, *[1] * (tensor.ndim - 1)),
+        )
 
     def to(self, device: torch.device | str) -> "Evidence":
         """A copy on a device."""
-        seen = None if self.observation is None else self.observation.to(device)
-        return Evidence({name: g.to(device) for name, g in self.conditions.items()}, seen)
+        return self._each(lambda given: given.to(device), lambda tensor: tensor.to(device))
+
+    def _each(
+        self, change: Callable[[Given], Given], convert: Callable[[Tensor], Tensor]
+    ) -> "Evidence":
+        """All conditions and tensors, changed alike."""
+        return Evidence(
+            {name: change(given) for name, given in self.conditions.items()},
+            None if self.observation is None else convert(self.observation),
+            None if self.visible is None else convert(self.visible),
+        )
 
 
 NOTHING = Evidence()

@@ -1,8 +1,8 @@
-"""What this installation knows by name: modalities and their recipes. No torch here.
+"""The installed modalities and their recipes, by name. No torch here.
 
-A modality is a slice: one folder (or one module of another package) that holds everything about
-one kind of data. Its `ModalitySpec` says where the parts are, and each part is imported when it is
-needed. Another package adds one with an entry point of the group `openunite.modalities`.
+A modality is one folder (or one module of another package) with all code for one kind of data. Its
+`ModalitySpec` says where the parts are, and each part is imported when it is needed. Another
+package adds a modality with an entry point of the group `openunite.modalities`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from openunite.registry import Registry
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """Where the parts of a modality are, each as "module:attribute".
+    """The parts of a modality, each as "module:attribute".
 
-    `modality` is its `Modality` (both ends of the model and the loss), `pipeline` its subclass of
-    `UnitePipeline`, `task` its `Task` (data, files, pictures, metrics). `recipes` are functions
-    that return a `RunConfig`, by name; their docstrings state cost and expected numbers.
+    `modality` is a subclass of `Modality` (both ends of the model, and the loss), `pipeline` one of
+    `UnitePipeline`, and `task` one of `Task` (data, files, pictures, metrics). `recipes` are
+    functions by name that return a `RunConfig`; their docstrings state cost and expected results.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ModalitySpec:
     recipes: Mapping[str, str]
 
     def load(self, part: str) -> Any:
-        """The object behind `modality`, `pipeline` or `task`."""
+        """Import the class of `modality`, `pipeline` or `task`."""
         return load(getattr(self, part))
 
 
@@ -41,13 +41,13 @@ MODALITIES = Registry(
 
 
 def load(reference: str) -> Any:
-    """The object of a reference "module:attribute"."""
+    """Import the object of a reference "module:attribute"."""
     return EntryPoint(reference, reference, "").load()
 
 
 @cache
 def get_spec(name: str) -> ModalitySpec:
-    """The modality called `name`. ValueError for one that no installed package has."""
+    """The spec of the modality `name`. Raises ValueError if no installed package has it."""
     found: ModalitySpec = MODALITIES.get(name)
     return found
 
@@ -64,7 +64,7 @@ def recipes() -> dict[str, str]:
 def get_recipe(name: str) -> Callable[[], Any]:
     """A function that returns a `RunConfig`: a recipe by name, or "package.module:function".
 
-    ValueError lists the recipes there are.
+    Raises a ValueError that lists the known recipes.
     """
     known = recipes()
     if name in known:

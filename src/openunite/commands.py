@@ -8,31 +8,30 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-OptionalInt = Annotated[int | None, arg(metavar="INT")]
-OptionalFloat = Annotated[float | None, arg(metavar="FLOAT")]
-OptionalStr = Annotated[str | None, arg(metavar="STR")]
+OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+OptionalFloat = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalSharding = Annotated[
+    Literal["none", "full"] | None, arg(metavar="{none,full}", help_behavior_hint="")
+]
+OptionalStr = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
 class Train:
     """Train one network to tokenize and to generate, from scratch, in one stage.
 
-    The same command again resumes a stopped run; a finished one it judges again only if its
+    The same command again resumes a stopped run; a finished one is evaluated again only if its
     metrics.json is deleted. Everything else is a field of config.yaml: name it with --set, or copy
     the file, edit it, and pass it with --config.
 
     Commands to copy:
-
       openunite train fashion
-
       openunite train images --data photos/ --minutes 30 --output runs/photos
-
       openunite train images --data photos/ --image-size 64 --patch-size 8 --steps 20000
-
       openunite train --config runs/photos/config.yaml --output runs/again
     """
 
-    recipe: Positional[str] = ""
+    recipe: Annotated[Positional[str], arg(metavar="[RECIPE]", help_behavior_hint="")] = ""
     """One of: fashion, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
     imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s; or a recipe of another
     package, by its name or as package.module:function."""
@@ -60,7 +59,7 @@ class Train:
     """Optimizer steps."""
     batch_size: OptionalInt = None
     """Images per optimizer step, over all processes."""
-    sharding: Literal["none", "full"] | None = None
+    sharding: OptionalSharding = None
     """full: weights, optimizer and EMA in shares over the processes (FSDP2); the same numbers."""
     compile: bool = False
     """torch.compile of the step; needs a C++ compiler, for NVIDIA GPUs Triton."""
@@ -68,7 +67,7 @@ class Train:
     """Seed of everything random."""
     init_from: OptionalStr = None
     """Start from the weights of a run, a pipeline folder or a hub id."""
-    set: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")] = ()
+    set: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE", help_behavior_hint="")] = ()
     """Any other field of config.yaml: --set model.depth=6 optimizer.warmup_steps=100."""
     dry_run: bool = False
     """Print the resolved settings and parameter counts, allocate nothing, train nothing."""
@@ -79,11 +78,8 @@ class Sample:
     """Generate images, molecules or crystals: what the model was trained on.
 
     Commands to copy:
-
       openunite sample runs/quickstart --classes Bag Sneaker --output bags.png
-
       openunite sample runs/photos --num-samples 64 --seed 7 --guidance-scale 1.5
-
       openunite sample runs/quickstart-molecules --num-atoms 18 --output molecules.sdf
     """
 
@@ -118,11 +114,8 @@ class Reconstruct:
     Molecules and crystals can go into a file instead.
 
     Commands to copy:
-
       openunite reconstruct runs/photos a.jpg b.png --output pairs.png
-
       openunite reconstruct runs/photos photos/ --num-samples 32
-
       openunite reconstruct runs/quickstart-molecules my.sdf --output again.sdf
     """
 
@@ -144,7 +137,6 @@ class Encode:
     Molecules and crystals: `latents` (atoms, C), `num_atoms` of each and `names`.
 
     Commands to copy:
-
       openunite encode runs/photos photos/ --output latents.npz
     """
 
@@ -166,9 +158,7 @@ class Convert:
     not in a checkpoint; for sizes other than B, name it, and the decoder size.
 
     Commands to copy:
-
       openunite convert unite_b.pt pipelines/unite_b
-
       openunite convert unite_l.pt pipelines/unite_l --context-start 8 --decoder-heads 12
     """
 
@@ -196,13 +186,9 @@ class Evaluate:
     Molecules and crystals in files: openunite evaluate molecules --help.
 
     Commands to copy:
-
       openunite evaluate runs/quickstart
-
       openunite evaluate runs/photos --data photos/ --num-samples 10000 --guidance-scale 1.5
-
       openunite evaluate runs/imagenet --extractor inception --split train --num-samples 50000
-
       openunite evaluate runs/a/card-fashion.json --compare runs/b/card-fashion.json
     """
 
@@ -251,9 +237,7 @@ class Sweep:
     `evaluate` does not use. Choose a scale here, then evaluate it once on the test images.
 
     Commands to copy:
-
       openunite sweep runs/quickstart
-
       openunite sweep runs/photos --scales 1 1.2 1.4 1.6 2 --num-samples 5000
     """
 
@@ -284,11 +268,8 @@ class Score:
     """Score molecules or crystals in files, whoever made them, beside real, held-out ones.
 
     Commands to copy:
-
       openunite evaluate molecules new.sdf --reference test.sdf --train train.sdf
-
       openunite evaluate molecules new.xyz --reference qm9 --protocols edm adit --output scores.json
-
       openunite evaluate crystals new_cifs/ --reference test.csv
     """
 
@@ -311,6 +292,34 @@ class Score:
 
 
 @dataclass(frozen=True)
+class ScoreImages:
+    """Judge images in files, whoever made them, beside real, held-out ones.
+
+    Frechet distance, KID, precision, recall; with --train copies, and the numbers of real images.
+
+    Commands to copy:
+      openunite evaluate images new/ --reference test/ --train train/ --output scores.json
+    """
+
+    samples: Positional[str]
+    """Images as for `train images`: a folder, parquet, tar shards, an .npz or a hub id."""
+    reference: str
+    """Real, held-out images; of a source with train and test images, the test images."""
+    train: OptionalStr = None
+    """What the model was trained on; of such a source the training images."""
+    image_size: OptionalInt = None
+    """Height and width to which all are brought; default the size of the samples."""
+    patch_size: OptionalInt = None
+    """Side of the model's patches at this size, to measure their seams."""
+    extractor: str = "auto"
+    """As for a model; auto goes by the reference."""
+    extractor_weights: OptionalStr = None
+    """As for a model."""
+    output: OptionalStr = None
+    """A protocol card (.json) to write, which `evaluate CARD --compare` takes."""
+
+
+@dataclass(frozen=True)
 class Analyze:
     """Look inside a run: figures and analysis.json, and for images a GIF of the sampling.
 
@@ -319,11 +328,8 @@ class Analyze:
     weights only.
 
     Commands to copy:
-
       openunite analyze runs/quickstart
-
       openunite analyze runs/photos --num-images 200
-
       openunite analyze runs/shared --compare runs/separate
     """
 
@@ -344,9 +350,7 @@ class Report:
     Settings, metrics, protocol cards, pictures, curves and, after `openunite analyze`, its figures.
 
     Commands to copy:
-
       openunite report runs/quickstart
-
       openunite report runs/quickstart --output quickstart.html
     """
 
@@ -364,7 +368,6 @@ class Finetune:
     discriminator starts from the encoder. The result is a run of its own.
 
     Commands to copy:
-
       openunite finetune-decoder runs/quickstart
     """
 
@@ -386,11 +389,8 @@ class Study:
     grid takes about an hour on two cores, the full one twice as long.
 
     Commands to copy:
-
       openunite study ablations
-
       openunite study ablations --grid full --variants staged_equal_parameters rmsnorm
-
       openunite study ablations --grid full --data cifar10.npz --steps 20000 --processes 1
     """
 
@@ -421,9 +421,7 @@ class Prepare:
     PNG: a run on them sees the pixels, the order and the held-out images of a run on the source.
 
     Commands to copy:
-
       openunite prepare photos/ photos256/ --size 256
-
       openunite prepare ILSVRC/imagenet-1k imagenet256/ --size 256 --jpeg-quality 95
     """
 
@@ -448,17 +446,13 @@ class Info:
     With --gpus: what a training run of a recipe or a run needs there, before it is started.
 
     Commands to copy:
-
       openunite info runs/quickstart
-
       openunite info imagenet256_b
-
       openunite info --recipe imagenet256_l --gpus 8 --gpu h100 --batch-size 1024
-
       openunite info runs/mine --gpus 2 --size B --flow-draws 14
     """
 
-    source: Positional[str] = ""
+    source: Annotated[Positional[str], arg(metavar="[SOURCE]", help_behavior_hint="")] = ""
     """A run, a pipeline folder, a hub id, or the name of a recipe."""
     recipe: OptionalStr = None
     """The name of a recipe; the same as giving it as SOURCE."""
@@ -476,7 +470,41 @@ class Info:
     """Share of the peak that training reaches; assumed."""
 
 
-COMMANDS = {
+Command = (
+    Train
+    | Sample
+    | Reconstruct
+    | Encode
+    | Evaluate
+    | Score
+    | ScoreImages
+    | Sweep
+    | Analyze
+    | Report
+    | Convert
+    | Finetune
+    | Study
+    | Prepare
+    | Info
+)
+# Options that `train` once had, and the fields of the settings that hold what they set.
+MOVED = {
+    "channels": ("modality_config.channels",),
+    "flip": ("modality_config.flip",),
+    "registers": ("model.num_registers",),
+    "latent-channels": ("model.latent_channels",),
+    "micro-batch-size": ("micro_batch_size",),
+    "flow-draws": ("objective.flow_draws",),
+    "flow-weight": ("objective.flow_weight",),
+    "learning-rate": ("optimizer.muon_learning_rate", "optimizer.adamw_learning_rate"),
+    "precision": ("precision",),
+    "workers": ("data.workers",),
+    "checkpoint-every": ("checkpoint_every",),
+    "preview-every": ("preview_every",),
+    "guidance-scale": ("sampling.guidance_scale",),
+    "trackers": ("trackers",),
+}
+COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "sample": Sample,
     "reconstruct": Reconstruct,
@@ -491,19 +519,3 @@ COMMANDS = {
     "prepare": Prepare,
     "info": Info,
 }
-Command = (
-    Train
-    | Sample
-    | Reconstruct
-    | Encode
-    | Evaluate
-    | Score
-    | Sweep
-    | Analyze
-    | Report
-    | Convert
-    | Finetune
-    | Study
-    | Prepare
-    | Info
-)

@@ -1,20 +1,23 @@
-"""Files and folders that appear whole or not at all, and checksums of files."""
+"""Atomic writing of files and folders (complete or not at all), and checksums of files."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write bytes into; at the end it is flushed to disk and takes the place of `path`.
+    """A file to write bytes into; at the end it is flushed to disk and replaces `path`.
 
-    After an error `path` is as it was. The unfinished file has a name of this process's own.
+    After an error `path` is unchanged. The unfinished file's name contains the process id.
     """
     final = path.resolve()  # a link stays a link
     temporary = final.with_name(f".{final.name}.writing-{os.getpid()}")
@@ -29,22 +32,40 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_rows(
+    file: BinaryIO, name: str, rows: Iterable[np.ndarray], count: int, **others: np.ndarray
+) -> None:
+    """An .npz with `count` rows, one at a time in memory, as the array `name`, and with others."""
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+            for i, row in enumerate(rows):
+                if i == 0:
+                    header = np.lib.format.header_data_from_array_1_0(row[None])
+                    shape = (count, *row.shape)
+                    header |= {"shape": shape, "fortran_order": False}
+                    np.lib.format.write_array_header_1_0(entry, header)
+                entry.write(np.ascontiguousarray(row).tobytes())
+        for key, array in others.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; the file appears whole or not at all."""
+    """Write a UTF-8 file atomically."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write indented JSON with a newline at the end; the file appears whole or not at all."""
+    """Write an indented JSON file atomically, with a newline at the end."""
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote. ValueError names a file that is damaged or holds no mapping."""
+    """The mapping in a JSON file. Raises ValueError if it is damaged or holds another value."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON or of UTF-8
+    except ValueError as error:  # not JSON, or not UTF-8
         raise ValueError(f"{path} is damaged: it is no JSON ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: expected a mapping, got {type(values).__name__}")
@@ -53,10 +74,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
-    """A folder beside `final` to write into; at the end it is flushed to disk and takes its place.
+    """A folder beside `final` to write into; at the end it is flushed to disk and replaces `final`.
 
-    After an error `final` is as it was. What else stood in an earlier `final` is kept, except in
-    subfolders that are written anew.
+    After an error `final` is unchanged. Other entries of an earlier `final` are kept, but a
+    subfolder that is written again is replaced with all its contents.
     """
     final = final.resolve()
     temporary = final.with_name(f".{final.name}.writing-{os.getpid()}")
@@ -73,7 +94,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
 
 
 def _take_place(temporary: Path, final: Path) -> None:
-    """Rename; an earlier `final` is `.NAME.before-PID` for the moment between two renames."""
+    """Rename; between two renames an earlier `final` is called `.NAME.before-PID`."""
     before = final.with_name(f".{final.name}.before-{os.getpid()}")
     if not final.exists():
         os.rename(temporary, final)
@@ -92,7 +113,7 @@ def _take_place(temporary: Path, final: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's contents, in hexadecimal digits."""
+    """The sha256 of a file's contents, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

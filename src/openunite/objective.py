@@ -6,13 +6,14 @@ is that of the sum, the memory that of one term.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import Batch, Evidence
+from openunite.conditions.drawing import Dropout, draw_evidence, partial_draws, passes_of
 from openunite.flow.path import gap, interpolate, logit_normal_time
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modality import Modality
@@ -54,6 +55,9 @@ class UniteObjective:
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5
     label_dropout: float = 0.1
+    condition_dropout: float = 0.2
+    common_dropout: float = 0.1
+    partial_share: float = 0.0
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the reconstruction term, then the flow terms. Equation (5)."""
@@ -70,9 +74,8 @@ class UniteObjective:
         self, target: Float[Tensor, "b k c"], batch: Batch, step: int, random: SlotRandom
     ) -> Iterator[LossTerm]:
         """One term per pass; their weights sum to w."""
-        weight, draws = self.flow_weight_at(step), range(self.flow_draws)
-        for start in range(0, self.flow_draws, self.draws_per_pass):
-            part = draws[start : start + self.draws_per_pass]
+        weight, partial = self.flow_weight_at(step), self.partial_draws(random)
+        for part in passes_of(self.flow_draws, partial, self.draws_per_pass):
             value = self.flow_loss(target, batch, random, part)
             yield LossTerm("flow", value, weight * len(part) / self.flow_draws, {})
 
@@ -104,11 +107,19 @@ class UniteObjective:
         return self.flow_error(target.repeat(times, 1, 1), evidence, t, noise, mask).mean()
 
     def shown(self, batch: Batch, random: SlotRandom, draws: Sequence[int]) -> Evidence:
-        """What the denoising passes of these draws see: conditions, dropped by chance."""
-        if not batch.conditions:
-            return Evidence()
-        chance = torch.cat([random.uniform(Stream.LABEL_DROPOUT, draw=draw) for draw in draws])
-        return Evidence(batch.conditions).repeat(len(draws)).drop(chance < self.label_dropout)
+        """What a pass of these draws sees: conditions, dropped by chance, and perhaps a part."""
+        rates = Dropout(self.label_dropout, self.condition_dropout, self.common_dropout)
+        _, denoiser = self.encoder.networks()
+        shown = draw_evidence(batch.conditions, denoiser.condition_tokens, rates, random, draws)
+        if draws[0] not in self.partial_draws(random):
+            return shown
+        seen = Evidence(observation=batch.data).repeat(len(draws)).observation
+        parts = [self.modality.draw_visible(batch, random, draw) for draw in draws]
+        return replace(shown, observation=seen, visible=torch.cat(parts))
+
+    def partial_draws(self, random: SlotRandom) -> set[int]:
+        """The draws of a step that see a part of the observation."""
+        return partial_draws(random.step, self.flow_draws, self.partial_share)
 
     def flow_error(
         self,

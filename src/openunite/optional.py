@@ -1,11 +1,11 @@
-"""Packages that come with an extra, imported only when a function needs them."""
+"""Imports of optional dependencies, made only when a function needs them."""
 
 from importlib import import_module
 from typing import Any
 
 
 def optional(module: str, extra: str, purpose: str = "this metric") -> Any:
-    """The module, or an ImportError that says what needs it and names the extra to install."""
+    """Import a module; if it is missing, raise an ImportError that names the extra to install."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Weights that others trained: found by path, in a cache or on the web, and checked before use."""
+"""Pretrained weights of other projects: found locally or downloaded, and checked before use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file; `digest` is the start of its sha256."""
+    """A published file of weights; `digest` is the beginning of its sha256."""
 
     name: str
     url: str
@@ -23,14 +23,14 @@ class WeightFile:
 
 
 def weights_dir() -> Path:
-    """Where files put there by hand are looked for: ~/.cache/openunite/weights."""
+    """The folder for manually downloaded files: ~/.cache/openunite/weights."""
     return cache_folder() / "weights"
 
 
 def locate(file: WeightFile, path: str | Path | None = None) -> Path:
-    """The file at `path` (or in the folder `path`), else in the caches, else from the web.
+    """The path of a file: `path` (or in the folder `path`), else in a cache, else downloaded.
 
-    FileNotFoundError says where it can be put by hand.
+    Raises a FileNotFoundError that says where the file can be put by hand.
     """
     if path:
         given = Path(path).expanduser()
@@ -45,7 +45,7 @@ def locate(file: WeightFile, path: str | Path | None = None) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(file.url, str(cache / file.name), file.digest, progress=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: the digest is another
+    except (OSError, RuntimeError) as error:  # RuntimeError: wrong digest
         raise FileNotFoundError(
             f"{file.name} is not here and could not be had from {file.url} "
             f"({type(error).__name__}); put it into {weights_dir()}, or give its path"
@@ -54,17 +54,17 @@ def locate(file: WeightFile, path: str | Path | None = None) -> Path:
 
 
 def checksum(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
+    """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a safetensors or pickled file, float32 on the CPU, exactly as the table says.
+    """The tensors of a safetensors or pickled file (float32, CPU), checked against `expected`.
 
-    Of those only the ones whose names begin with `prefix`; counters of batch norms are left out.
-    Pickles are read with weights_only: nothing in them is executed. ValueError names the first
-    tensor that is missing, unknown or of another shape.
+    Only tensors whose names begin with `prefix` are read; counters of batch norms are left out.
+    Pickles are read with weights_only, so no code in them runs. Raises a ValueError that names the
+    first tensor that is missing, unknown or of another shape.
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -73,7 +73,7 @@ def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Te
     else:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # pickle's own kinds of errors
+        except Exception as error:  # unpickling can raise anything
             raise ValueError(
                 f"{path} is no file of weights that can be read safely ({type(error).__name__}); "
                 "fetch it again"

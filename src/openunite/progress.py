@@ -1,7 +1,6 @@
-"""What a person sees while something works: lines and bars, shown by commands, not by functions.
+"""Printed messages and progress bars, which the command line shows and Python functions do not.
 
-The command line switches both on. A Python program sees them only inside `showing()`, or where a
-function has an argument that asks for them.
+A Python program sees them only inside `showing()`, or if it passes an argument such as `progress`.
 """
 
 import sys
@@ -16,7 +15,7 @@ _SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
 
 @contextmanager
 def showing(shown: bool = True) -> Iterator[None]:
-    """Lines and bars appear (or not) inside the block."""
+    """Show (or hide) messages and bars inside a `with` block."""
     token = _SHOWN.set(shown)
     try:
         yield
@@ -25,12 +24,12 @@ def showing(shown: bool = True) -> Iterator[None]:
 
 
 def is_shown() -> bool:
-    """Whether lines and bars appear now."""
+    """Whether messages and bars are shown now."""
     return _SHOWN.get()
 
 
 def say(*parts: object, end: str = "\n", err: bool = False) -> None:
-    """Print a line for the person at work, to stdout or (`err`) to stderr."""
+    """Print a message to stdout, or to stderr with `err`, if messages are shown."""
     if _SHOWN.get():
         print(*parts, end=end, file=sys.stderr if err else sys.stdout, flush=err)
 
@@ -38,14 +37,14 @@ def say(*parts: object, end: str = "\n", err: bool = False) -> None:
 def bar(
     items: Iterable[Any] | None = None, desc: str = "", total: float | None = None, **options: Any
 ) -> Any:
-    """A tqdm bar (a widget in a notebook); `options` are tqdm's."""
+    """A tqdm bar (a widget in notebooks), hidden unless bars are shown; `options` are tqdm's."""
     if not _SHOWN.get():
         options["disable"] = True
     return _tqdm()(items, desc=desc, total=total, **options)
 
 
 def _tqdm() -> Any:
-    """The kind of bar that fits: tqdm's widget needs ipywidgets and warns without them."""
+    """The tqdm class to use: the notebook widget only if ipywidgets, which it needs, is there."""
     if "ipykernel" in sys.modules and find_spec("ipywidgets") is not None:
         from tqdm.notebook import tqdm
     else:

@@ -1,11 +1,11 @@
-"""Things found by name: this package's own and those of installed packages.
+"""Registries of objects by name: built-in ones, and those of other installed packages.
 
-Another package adds an entry point to a group, for extractors in its pyproject.toml
+Another package registers an object by an entry point, here an extractor, in its pyproject.toml
 
     [project.entry-points."openunite.extractors"]
     mine = "my_package.features:load_mine"
 
-and `mine` is then a name like the built-in ones. A module is imported when its name is asked for.
+and `mine` is then a name like the built-in ones. Modules are imported when a name is looked up.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Registry:
-    """Names and what they stand for: `builtins` ("module:attribute"), then entry points of `group`.
+    """Objects by name: `builtins` ("module:attribute"), then the entry points of `group`.
 
     An entry point cannot take the name of a built-in.
     """
@@ -26,14 +26,14 @@ class Registry:
     builtins: Mapping[str, str]
 
     def names(self) -> tuple[str, ...]:
-        """All names, the built-in ones first."""
+        """All names, with the built-in ones first."""
         return tuple(dict.fromkeys([*self.builtins, *sorted(self._installed())]))
 
     def get(self, name: str) -> Any:
-        """The object called `name`; its module is imported now.
+        """Import and return the object called `name`.
 
-        ValueError for an unknown name, with the nearest known one; ImportError if another package
-        registered the name and cannot be imported.
+        Raises ValueError for an unknown name, with the nearest known one, and ImportError if the
+        package that registered the name cannot be imported.
         """
         if name in self.builtins:
             return EntryPoint(name, self.builtins[name], self.group).load()

@@ -1,4 +1,4 @@
-"""A run folder, and the model behind a name: a run, a pipeline folder, or a hub id."""
+"""Run folders, and loading a model from a run, a pipeline folder or a hub id."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ from openunite.pipelines.folder import CONFIG, find_folder, read_index, read_obj
 from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
-from openunite.training.config import RunConfig, load_config
+from openunite.training.config import MEMORY, RunConfig, load_config
 
 
 @dataclass(frozen=True)
 class Run:
-    """A folder that `train` writes into: what was asked, what came out, and how far it is."""
+    """A folder that `train` writes into: its settings, data record, results and progress."""
 
     folder: Path
 
     @classmethod
     def of(cls, source: str | Path) -> "Run":
-        """The run in a folder, or around the pipeline in it. FileNotFoundError if there is none."""
+        """The run in a folder or in its parent. Raises FileNotFoundError if there is none."""
         found = cls.around(source)
         if found is None:
             raise FileNotFoundError(
@@ -42,25 +42,25 @@ class Run:
 
     @classmethod
     def around(cls, source: str | Path) -> "Run | None":
-        """The run in a folder, or around the pipeline in it; None if there is none."""
+        """The run in a folder or, if that is a run's pipeline folder, in its parent; else None."""
         path = Path(source)
         folders = (f for f in (path, path.parent) if (f / "config.yaml").is_file())
         return next((cls(folder) for folder in folders), None)
 
     @property
     def config(self) -> RunConfig:
-        """The settings. ValueError names what is wrong in config.yaml."""
+        """The settings of the run. Raises ValueError for an error in config.yaml."""
         return load_config(self.folder / "config.yaml")
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is known of the data (data.json); empty in a folder that holds settings alone."""
+        """The record of the data (data.json), empty if there is none yet."""
         path = self.folder / "data.json"
         return read_json(path) if path.is_file() else {}
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The metrics of a finished run (metrics.json), else empty."""
+        """The metrics of a finished run (metrics.json), empty if there are none yet."""
         path = self.folder / "metrics.json"
         return read_json(path) if path.is_file() else {}
 
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """The folders of the checkpoints, the newest first."""
+        """The checkpoint folders, newest first."""
         return list_checkpoints(self.folder / "checkpoints")
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def state(self) -> Literal["new", "stopped", "collapsed", "finished"]:
-        """How far the run is; one that is being trained is "new" or "stopped" for now."""
+        """The state of the run; one that is being trained counts as "new" or "stopped"."""
         if self.is_finished:
             return "finished"
         if (self.folder / "collapsed.json").is_file():
@@ -91,20 +91,27 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether there are metrics of the last step."""
+        """Whether the run has metrics that were computed after its last step."""
         metrics, checkpoints = self.folder / "metrics.json", self.checkpoints
         if not metrics.is_file() or not checkpoints:
             return False
         last = checkpoints[0].name == checkpoint_name(self.config.steps)
         return last and metrics.stat().st_mtime >= checkpoints[0].stat().st_mtime
 
+    def source(self, data: Any = None) -> Any:
+        """What to open: `data`, or what the run was trained on. ValueError if that is gone."""
+        return source_of(self.config, data)
+
     @cached_property
     def pipeline(self) -> Any:
-        """The trained pipeline: that of a finished run, else of the newest checkpoint's EMA."""
+        """The pipeline of a finished run, else the EMA weights of the newest checkpoint."""
         return load_pipeline(self.folder)
 
     def from_checkpoint(self, weights: str = "ema") -> UnitePipeline:
-        """The pipeline of the newest sound checkpoint. FileNotFoundError if there is none."""
+        """A pipeline with weights of the newest sound checkpoint: "ema", or "model" for raw ones.
+
+        Raises FileNotFoundError if there is none.
+        """
         loaded, complaints = load_newest(self.folder / "checkpoints")
         if loaded is None:
             why = f" ({'; '.join(complaints)})" if complaints else ""
@@ -113,13 +120,13 @@ class Run:
             )
         encoder, decoder = build_models(self.config)
         parts = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-        # Networks that were only trained along, such as a discriminator, are left out.
+        # Other trained networks, such as a discriminator, are left out.
         saved = loaded.tensors[weights].items()
         parts.load_state_dict({n: t for n, t in saved if n.partition(".")[0] in parts})
         return make_pipeline(encoder, decoder, self.config, self.record)
 
     def _repr_html_(self) -> str:
-        """The metrics and the pictures, as a notebook shows them."""
+        """The pictures and the metrics as HTML, for notebooks."""
         rows = "".join(
             f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>"
             for k, v in self.metrics.items()
@@ -136,10 +143,11 @@ class Run:
 
 
 def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
-    """The pipeline of a finished run, else the newest checkpoint's EMA, a folder, or a hub id.
+    """Load the pipeline of a run, a pipeline folder or a hub id.
 
-    `weights` "raw" are those of a run's newest checkpoint that are not averaged. Raises
-    FileNotFoundError, one sentence, if `source` is none of these.
+    An unfinished run gives the EMA weights of its newest checkpoint. `weights` "raw" gives the
+    weights of a run's newest checkpoint without averaging. Raises FileNotFoundError if there is no
+    model, and ValueError for raw weights of another source than a run.
     """
     path, name = Path(source), str(source)
     is_run = (path / "config.yaml").is_file()
@@ -169,7 +177,7 @@ def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
 
 
 def _open(folder: Path) -> UnitePipeline:
-    read_index(folder)  # names what is no pipeline of ours
+    read_index(folder)  # raises for other pipelines
     modality = read_object(folder / "encoder" / CONFIG).get("modality")
     try:
         kind = pipeline_class(str(modality))
@@ -181,7 +189,7 @@ def _open(folder: Path) -> UnitePipeline:
 def make_pipeline(
     encoder: Encoder, decoder: Decoder, config: RunConfig, record: Mapping[str, Any]
 ) -> UnitePipeline:
-    """A pipeline with the run's sampling settings as defaults; `record` is what data.json keeps."""
+    """A pipeline with the run's sampling settings; `record` is the contents of data.json."""
     sampling = config.sampling
     if not config.num_classes:
         sampling = sampling.change(guidance_scale=NO_GUIDANCE)
@@ -196,7 +204,17 @@ def make_pipeline(
     return pipeline
 
 
+def source_of(config: RunConfig, data: Any = None) -> Any:
+    """What to open: `data`, or the source of the settings. ValueError if that was in memory."""
+    if data is None and config.data.source == MEMORY:
+        raise ValueError(
+            "the data of this run were in the memory of a program; give them again, as `data` from "
+            "Python or as a file with --data"
+        )
+    return config.data.source if data is None else data
+
+
 def weights_checksums(pipeline: UnitePipeline) -> tuple[str, str]:
-    """Checksums of the encoder's and the decoder's weights, 32 characters of sha256 each."""
+    """Checksums of encoder and decoder weights: the first 32 hex digits of a sha256 each."""
     encoder, decoder = (module_checksum(part)[:32] for part in (pipeline.encoder, pipeline.decoder))
     return encoder, decoder

@@ -1,21 +1,27 @@
-"""From plain values, as files and command lines have them, to frozen dataclasses of settings."""
+"""Conversion of plain values from files and command lines into dataclasses of settings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
+from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+_repr = Repr()
+_repr.maxlevel = 2
+short = _repr.repr  # repr() for error messages, shortened
+
 
 def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "field") -> Any:
-    """A dataclass from a mapping of its fields.
+    """Build a dataclass from a mapping of its fields.
 
-    ValueError names a field that is unknown (with the nearest one), missing or of another type;
-    `prefix` leads the names, `what` is the word for a field.
+    Raises ValueError for a field that is unknown (with the nearest one), missing or of another
+    type. In messages, `prefix` is put before names, and `what` is the word for a field.
     """
     hints, known = get_type_hints(cls), {f.name: f for f in fields(cls)}
-    for name in sorted(set(values) - set(known), key=str):
-        raise ValueError(f"unknown {what} {prefix}{name}, {expected(str(name), known)}")
+    for name in sorted(str(name)[:60] for name in set(values) - set(known)):
+        raise ValueError(f"unknown {what} {prefix}{name}, {expected(name, known)}")
     needed = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     if missing := [prefix + name for name in needed if name not in values]:
         raise ValueError(f"{what}s are missing: {', '.join(missing)}")
@@ -23,20 +29,20 @@ def build(cls: type, values: Mapping[str, Any], prefix: str = "", what: str = "f
 
 
 def missing_fields(cls: type, values: Mapping[str, Any]) -> list[str]:
-    """The fields without a default that a mapping lacks."""
+    """The names of required fields that a mapping lacks."""
     required = (f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
     return [f.name for f in required if f.name not in values]
 
 
 def expected(name: str, known: Mapping[str, Any]) -> str:
-    """The end of an error message: all known names, and the one nearest to `name`."""
+    """The end of an error message: all known names, and the nearest one to `name`."""
     nearest = get_close_matches(name, list(known), 1, cutoff=0.0)
     hint = f"; the nearest is {nearest[0]}" if nearest else ""
     return f"expected some of {', '.join(sorted(known))}{hint}"
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the annotated type; int passes for float, list for tuple, nothing else bends."""
+    """Check or convert `value` to type `hint`: an int may be a float, and a list a tuple."""
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         return build(hint, value, f"{name}.")
     if get_origin(hint) in (Union, UnionType):
@@ -46,35 +52,37 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         kinds = get_args(hint)
         if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-            raise ValueError(f"{name} must be {len(kinds)} values, got {value!r}")
+            raise ValueError(f"{name} must be {len(kinds)} values, got {short(value)}")
         return tuple(convert(kinds[0], item, name) for item in value)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
+            raise ValueError(
+                f"{name} must be one of {', '.join(get_args(hint))}, got {short(value)}"
+            )
         return value
     if hint is Any:
         return value
-    if hint is float and type(value) in (int, float):
-        return float(value)
+    if hint is float and type(value) is int:
+        return float(value) if abs(value) < 1 << 1000 else math.inf
     wanted = get_origin(hint) or hint
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise ValueError(f"{name} must be {_words(hint)}, got {value!r}")
+        raise ValueError(f"{name} must be {_words(hint)}, got {short(value)}")
     return value
 
 
 def _words(hint: Any) -> str:
-    """A type as people say it."""
+    """The name of a type in error messages."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(hint, str(getattr(hint, "__name__", hint)))
 
 
 def assign(settings: Any, assignments: Sequence[str], schemas: Mapping[str, type]) -> Any:
-    """A copy of nested dataclasses with fields replaced: "model.depth=6", "seed=1".
+    """A copy of nested dataclasses with fields replaced by assignments such as "model.depth=6".
 
-    Values are read as the type of their field says; "none" stands for None, commas part the values
-    of a tuple. `schemas` gives, by name, the dataclass whose fields a field that holds a mapping
-    may have. ValueError for a name that does not exist, with the nearest one, and for a value of
-    another type.
+    Values are parsed by the type of their field: "none" means None, and commas separate the values
+    of a tuple. For a field that holds a mapping, `schemas` gives by the field's name a dataclass
+    with the possible keys. Raises ValueError for an unknown name, with the nearest known one, and
+    for a value of another type.
     """
     for text in assignments:
         name, separator, value = text.partition("=")
@@ -109,7 +117,7 @@ def _assign(
 
 
 def parse(hint: Any, text: str, name: str) -> Any:
-    """A value from text, as the type says; plain, as YAML would hold it."""
+    """Parse text as a value of type `hint`. Raises a ValueError that begins with `name`."""
     if get_origin(hint) in (Union, UnionType):
         if text.lower() in ("none", "null") and NoneType in get_args(hint):
             return None

@@ -1,21 +1,23 @@
-"""The outer half of a modality: its data, files, pictures and metrics.
+"""The interface between the commands and a modality: data, files, pictures and metrics.
 
-`Modality` (modality.py) is what the network needs; a `Task` is what the commands need. The defaults
-here are for data points that are arrays of one shape, read by the readers of `things`.
+The network uses a `Modality` (modality.py), and the commands use a `Task`. The defaults here are
+for data points that are arrays of one shape, read by the file readers registered for `things`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from openunite.analysis.base import Analyses
 from openunite.catalog import get_spec
 from openunite.data.readers import files_of, read_files
-from openunite.files import whole_file
+from openunite.files import whole_file, write_rows
 from openunite.pipelines.base import UnitePipeline
 from openunite.training.config import RunConfig
 from openunite.training.loader import TrainingData
@@ -26,10 +28,10 @@ Metrics = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class Options:
-    """What can be asked of `train` beside settings and data; None was not asked.
+    """The options of `train` besides settings and data; None means that an option was not given.
 
     `set` holds assignments "section.field=value". `fresh` is True for a recipe, whose sizes may be
-    chosen by a look at the data, and False for settings from a file.
+    adapted to the data, and False for settings from a file.
     """
 
     minutes: float | None = None
@@ -48,12 +50,12 @@ class Options:
     fresh: bool = True
 
 
-Tell = Callable[[str, str], None]  # name of something that is left out, and why
+Tell = Callable[[str, str], None]  # called with the name of a skipped item and the reason
 
 
 @dataclass(frozen=True)
 class Analyzed:
-    """A run that is analyzed by a look at `count` of its data points."""
+    """A run to analyze with `count` of its data points."""
 
     folder: Path
     config: RunConfig
@@ -62,7 +64,7 @@ class Analyzed:
 
 
 class Data(Protocol):
-    """An opened source."""
+    """The opened data of a run: training and held-out samples, and skipped items."""
 
     @property
     def name(self) -> str: ...
@@ -77,83 +79,89 @@ class Data(Protocol):
 
 
 class Task(ABC):
-    """One modality's part of the commands.
+    """The operations that the commands need from a modality.
 
-    `things` are the data points in words, and what readers of them hold; `sources` are what `train`
-    can read them from. `outputs` are the suffixes that `sample` can write ("" is a folder),
-    `pair_outputs` those of `reconstruct`, the first being the default; `train_options` and
-    `sample_options` name the options of these commands that only some modalities have. `parts` are
-    folders in a run that hold a part of its evaluation each: their names lead those of its metrics.
+    `things` is the plural word for the data points, and the key of their file readers; `sources`
+    describes what `train` can read. `outputs` are the suffixes that `sample` can write ("" is a
+    folder of files with the suffix `file_suffix`), `pair_outputs` those of `reconstruct`; the first
+    is the default. `train_options` and `sample_options` name the options of these commands that
+    only some modalities have. `parts` are subfolders of a run with a part of its evaluation each;
+    their names are prefixes of its metrics.
     """
 
     things: ClassVar[str]
     sources: ClassVar[str] = "a file or a folder"
     parts: ClassVar[tuple[str, ...]] = ()
-    outputs: ClassVar[tuple[str, ...]] = (".npz",)
+    outputs: ClassVar[tuple[str, ...]] = (".npz", "")
+    file_suffix: ClassVar[str] = ".npy"
     pair_outputs: ClassVar[tuple[str, ...]] = (".npz",)
     train_options: ClassVar[tuple[str, ...]] = ()
     sample_options: ClassVar[tuple[str, ...]] = ()
-    names_key: ClassVar[str] = "names"  # of the array with names that `encode` writes
+    names_key: ClassVar[str] = "names"  # name of the array with names that `encode` writes
 
     # ---- a run --------------------------------------------------------------------------------
 
     @abstractmethod
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> Data:
-        """The data of this run, from a path or a name, or from what a program has in memory.
+        """Open the data of a run, from a path or a name, or from objects in memory.
 
-        ValueError, FileNotFoundError and ImportError say what is wrong.
+        Raises ValueError, FileNotFoundError or ImportError.
         """
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
-        """The settings with what was asked for, and what that and the data imply.
+        """The settings, changed by the options and adapted to the data.
 
-        Of the options that only some modalities have, those in `train_options` can be given.
+        Options that only some modalities have are None unless `train_options` names them.
         """
         return sized(config, options.size)
 
+    def follow(self, before: RunConfig, after: RunConfig) -> RunConfig:
+        """The settings `after` an assignment to the modality's own, with others adapted to them."""
+        return after
+
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
-        """Settings that follow from the data. ValueError if they do not fit."""
+        """The settings, completed from the opened data. Raises ValueError if they do not fit."""
         return config
 
     def record(self, data: Any) -> dict[str, Any]:
-        """What data.json keeps of the data: plain values, among them arguments of the pipeline."""
+        """Plain values about the data for data.json, including arguments of the pipeline."""
         return {}
 
     def plan_for(self, config: RunConfig) -> RunConfig:
-        """The settings for planning a run, with something assumed where the data decide."""
+        """The settings for planning a run, with assumptions for those that depend on the data."""
         return config
 
     def describe(self, config: RunConfig) -> str:
-        """The data points and their size in a few words: "images of 28 x 28 pixels"."""
+        """The data points and their size in words, such as "images of 28 x 28 pixels"."""
         return self.things
 
     def preview(self, pipeline: Any, config: RunConfig, picture: Path) -> None:  # noqa: B027
-        """A small picture of samples from fixed seeds, for watching them improve over the run."""
+        """Write a small picture of samples from fixed seeds, to compare during the run."""
 
     @abstractmethod
     def evaluate_model(self, command: Any, pipeline: Any, data: Any, extractor: Any) -> Any:
-        """The protocol card of a model, written beside it, as `openunite evaluate` asks.
+        """Evaluate a model; write its protocol card beside it and return the card.
 
-        `command` is an `openunite.commands.Evaluate`; `data` are in memory, or None for what it
-        names.
+        `command` is an `openunite.commands.Evaluate`. `data` is data in memory, or None for the
+        source that `command` names.
         """
 
     @abstractmethod
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: Any) -> Metrics:
-        """Pictures into the run folder; flat metrics of held-out data and of samples."""
+        """Write pictures into the run folder; return metrics of held-out data and of samples."""
 
     def next_commands(self, folder: Path) -> list[str]:
-        """What to try after training."""
+        """Commands to try after training."""
         return [f"openunite sample {folder} --output more{self.outputs[0]}"]
 
     def measuring(self, config: RunConfig, folder: Path) -> dict[str, str]:
-        """Commands that measure more, by the word in the name of the file that each writes."""
+        """Commands for further evaluation, by a word in the name of the file that each writes."""
         return {"card": f"`openunite evaluate {folder}` for a protocol card"}
 
     def analyses(self, run: "Analyzed", other: tuple[str, Any] | None) -> Analyses:
-        """What `analyze` can say of a run beside its training and its weights.
+        """The analyses of a run besides those of its training and weights.
 
-        `other` are the name and the pipeline of a run to compare with.
+        `other` is the name and the pipeline of a run to compare with.
         """
         reason = f"none of them is known for {self.things}"
         return Analyses(missing={"layers, latents and samples": reason})
@@ -163,9 +171,10 @@ class Task(ABC):
     def classes(
         self, pipeline: UnitePipeline, chosen: Sequence[str], count: int, suffix: str
     ) -> list[int | str] | None:
-        """One class per sample: the chosen ones, or all, in turn; None without classes.
+        """One class per sample: the chosen ones, or all, in turn; None for a model without classes.
 
-        A number is a class's name where there is such a class, else its index.
+        A number is taken as the name of a class if there is one, else as an index. Raises
+        ValueError if classes are chosen for a model without classes.
         """
         known, names = pipeline.encoder.config.num_classes, pipeline.config.class_names
         labels: list[int | str] = [
@@ -176,46 +185,74 @@ class Task(ABC):
         return [labels[i % len(labels)] for i in range(count)] if labels else None
 
     def read(self, pipeline: Any, sources: Sequence[str], tell: Tell) -> Iterator[tuple[str, Any]]:
-        """Names and data points in files and folders that the model can take; others are told."""
+        """Yield (name, data point) for suitable files; `tell` is called for the others."""
         yield from read_files(files_of(sources, self.things), self.things, tell)
 
     def item(self, value: Any) -> Any:
-        """A data point as `read` yields it, from what a program has in memory."""
+        """Convert an object in memory to a data point as `read` yields it."""
         return value
 
     def reconstruct(self, pipeline: Any, items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The inputs, as the model takes them, and the outputs."""
+        """The inputs, as the model receives them, and the outputs."""
         inputs = pipeline.preprocess(items)
         return list(inputs.cpu().numpy()), list(pipeline.reconstruct(inputs).cpu().numpy())
 
     def latents(self, pipeline: Any, items: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Arrays that `encode` writes, the first being `latents`."""
+        """The arrays that `encode` writes; the first is `latents`."""
         return {"latents": pipeline.encode(pipeline.preprocess(items)).float().cpu().numpy()}
 
-    def write(self, path: Path, samples: Sequence[Any]) -> int:
-        """Write samples into a file whose suffix is in `outputs`; return how many it holds."""
+    def write(
+        self, path: Path, samples: Collection[Any], labels: Sequence[int] | None = None
+    ) -> int:
+        """Write samples into a file whose suffix is in `outputs`; return their number.
+
+        There may be more samples than fit into memory: iterate over them once.
+        """
+        rows = (np.asarray(sample) for sample in samples)
+        others = {} if labels is None else {"labels": np.array(labels)}
         with whole_file(path) as file:
-            np.savez(file, samples=np.stack([np.asarray(sample) for sample in samples]))
+            write_rows(file, "samples", rows, len(samples), **others)
         return len(samples)
+
+    def write_one(self, path: Path, sample: Any) -> None:
+        """Write one sample into a folder, as a file of its own with the suffix `file_suffix`."""
+        with whole_file(path) as file:
+            np.save(file, np.asarray(sample))
+
+    def is_sound(self, path: Path) -> bool:
+        """Whether a file that `write_one` wrote can be read."""
+        try:
+            np.load(path)
+        except (OSError, ValueError, EOFError):
+            return False
+        return True
+
+    def pack(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        """Samples as tensors with one row each, which `unpack` reads."""
+        return {"samples": torch.stack([torch.as_tensor(sample) for sample in samples])}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Any]:
+        """Samples of which `pack` made these tensors, as `write` takes them."""
+        return list(tensors["samples"])
 
     def write_pairs(
         self, path: Path, names: Sequence[str], inputs: Sequence[Any], outputs: Sequence[Any]
     ) -> None:
-        """Write inputs beside outputs, or the outputs alone under the names of the inputs."""
+        """Write inputs and outputs, or only the outputs, under the names of the inputs."""
         with whole_file(path) as file:
             np.savez(file, inputs=np.stack(inputs), outputs=np.stack(outputs))
 
     def compare(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
-        """How far outputs are from inputs, in words."""
+        """The difference between inputs and outputs, in words."""
         error = np.abs(np.stack(inputs) - np.stack(outputs)).mean()
         return f"mean absolute error {error:.4g}"
 
     def check_output(self, pipeline: Any, suffix: str) -> None:  # noqa: B027
-        """ValueError or ImportError if the model's samples cannot go into a file of this kind."""
+        """Raise ValueError or ImportError if such a file cannot hold the model's samples."""
 
 
 def sized(config: RunConfig, size: str | None) -> RunConfig:
-    """The settings with a model of a named size, its latents as they were."""
+    """The settings with a model of a named size; the latents keep their shape."""
     if size is None:
         return config
     model = get_size(size).model(config.model.num_registers, config.model.latent_channels)
@@ -229,7 +266,7 @@ def get_task(modality: str) -> Task:
 
 
 def pipeline_class(modality: str) -> type[UnitePipeline]:
-    """The pipeline of a modality."""
+    """The pipeline class of a modality; its module is imported on first use."""
     found: type[UnitePipeline] = get_spec(modality).load("pipeline")
     return found
 
@@ -240,7 +277,7 @@ def task_of(pipeline: UnitePipeline) -> Task:
 
 
 def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items; the last one may be shorter."""
     batch: list[Any] = []
     for item in items:
         batch.append(item)

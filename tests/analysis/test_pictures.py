@@ -11,8 +11,8 @@ from openunite.analysis.interpolation import interpolate_latents
 from openunite.analysis.neighbors import Memorization, Nearest, search
 from openunite.analysis.trajectory import follow
 from openunite.drawing.figures import tile
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
+from openunite.sampling import Sampling
 
 TARGET = torch.full((6, 1, 4), 0.75)
 

@@ -20,6 +20,7 @@ from openunite.baselines.adversarial import (
 from openunite.batch import Evidence
 from openunite.flow.random import SlotRandom
 from openunite.objective import LossTerm, UniteObjective
+from openunite.pipelines.base import PLAIN
 from openunite.training.build import build_models, build_objective
 from openunite.training.trainer import Trainer
 
@@ -115,7 +116,9 @@ def trainer_of(folder: Path, **changes: Any) -> Trainer:
 
 
 def pipeline_of(model: Any) -> ImagePipeline:
-    return ImagePipeline(model["encoder"].eval(), model["decoder"].eval(), num_inference_steps=2)
+    return ImagePipeline(
+        model["encoder"].eval(), model["decoder"].eval(), PLAIN.change(num_inference_steps=2)
+    )
 
 
 def test_latents_and_what_is_generated_in_them_stay_bit_for_bit(tmp_path: Path) -> None:

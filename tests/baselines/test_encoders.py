@@ -10,6 +10,7 @@ from tests.training.tiny import tiny_config
 
 from openunite import ImagePipeline
 from openunite.baselines.encoders import PosteriorEncoder, SeparateEncoder
+from openunite.pipelines.base import PLAIN
 from openunite.training.build import build_models
 
 POSTERIOR: dict[str, Any] = {
@@ -29,7 +30,7 @@ def test_a_pipeline_samples_with_the_denoiser_and_encodes_with_the_tokenizer(
     assert type(encoder) is kind
     perturb(encoder)
     perturb(decoder)
-    pipeline = ImagePipeline(encoder.eval(), decoder.eval(), num_inference_steps=2)
+    pipeline = ImagePipeline(encoder.eval(), decoder.eval(), PLAIN.change(num_inference_steps=2))
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     pipeline.save_pretrained(tmp_path)
     loaded = ImagePipeline.from_pretrained(tmp_path)

@@ -10,6 +10,7 @@ from benchmarks.curve import Mean, Point, cheapest, draw, grid, measure
 
 from benchmarks import curve
 from openunite.modalities.image.pipeline import ImagePipeline
+from openunite.pipelines.base import PLAIN
 
 Build = Callable[..., Any]
 FASHION = {"height": 28, "width": 28, "channels": 1, "patch_size": 14}
@@ -18,7 +19,7 @@ FASHION = {"height": 28, "width": 28, "channels": 1, "patch_size": 14}
 @pytest.fixture
 def pipeline(tiny_models: Build) -> ImagePipeline:
     made = tiny_models(image=FASHION)
-    return ImagePipeline(made.encoder.eval(), made.decoder.eval(), guidance_scale=2.0)
+    return ImagePipeline(made.encoder.eval(), made.decoder.eval(), PLAIN.change(guidance_scale=2.0))
 
 
 @pytest.mark.parametrize(
@@ -64,13 +65,17 @@ def test_what_was_measured_is_not_measured_again(
     assert rows[0]["distance"] != rows[1]["distance"]
 
 
+def sample_with(pipeline: ImagePipeline, **changes: Any) -> None:
+    pipeline.register_to_config(sampling=pipeline.sampling.change(**changes).to_dict())
+
+
 @pytest.mark.parametrize(
     ("other", "change"),
     [
         ("encoder", lambda p: p.encoder.norm_out.weight.data.add_(0.1)),
         ("decoder", lambda p: p.decoder.cls_token.data.add_(0.1)),
-        ("guidance_scale", lambda p: p.register_to_config(guidance_scale=3.0)),
-        ("guidance_interval", lambda p: p.register_to_config(guidance_interval=[0.2, 1.0])),
+        ("guidance_scale", lambda p: sample_with(p, guidance_scale=3.0)),
+        ("guidance_interval", lambda p: sample_with(p, guidance_interval=(0.2, 1.0))),
     ],
 )
 def test_another_model_is_not_mixed_in(

@@ -10,6 +10,7 @@ from benchmarks.sample import config_of, passes, speed
 
 from openunite.batch import Evidence
 from openunite.modalities.image.pipeline import ImagePipeline
+from openunite.pipelines.base import PLAIN
 from openunite.planning.cost import flops, num_parameters
 
 Build = Callable[..., Any]
@@ -18,8 +19,8 @@ Build = Callable[..., Any]
 @pytest.fixture
 def pipeline(tiny_models: Build) -> ImagePipeline:
     made = tiny_models(decoder_input_width=20)
-    sampling = {"solver": "heun", "num_inference_steps": 3, "guidance_scale": 2.0}
-    return ImagePipeline(made.encoder.eval(), made.decoder.eval(), **sampling)
+    sampling = PLAIN.change(num_inference_steps=3, guidance_scale=2.0)
+    return ImagePipeline(made.encoder.eval(), made.decoder.eval(), sampling)
 
 
 def test_settings_are_those_of_the_networks(pipeline: ImagePipeline) -> None:

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from openunite.evaluation.feature_metrics import (
     class_accuracy,
+    copies,
     inception_score,
     kernel_distance,
+    mmd_error,
+    nearest,
     precision,
     unbiased_mmd,
 )
@@ -56,7 +59,42 @@ def test_kid_of_subsets_is_seeded_and_sees_a_shift() -> None:
     assert far.value > abs(first.value) + 5 * far.error
     many = kernel_distance(x, y, subsets=400, subset_size=10_000)  # halves of the smaller set
     assert many.error > 0.0
-    assert many.value == pytest.approx(unbiased_mmd(x, y), abs=5 * many.error / 20)
+    assert many.value == pytest.approx(unbiased_mmd(x, y), abs=many.error / 2)
+
+
+def test_the_error_of_kid_is_the_jackknife_of_its_definition() -> None:
+    x, y = normal(6, 3, 0), normal(8, 3, 1, 0.5)
+    variance = 0.0
+    for points, left_out in (
+        (6, [unbiased_mmd(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(6)]),
+        (8, [unbiased_mmd(x, torch.cat([y[:i], y[i + 1 :]])) for i in range(8)]),
+    ):
+        variance += (points - 1) * np.var(left_out)
+    assert mmd_error(x, y) == pytest.approx(math.sqrt(variance))
+
+
+def test_the_error_of_kid_is_the_spread_over_samples() -> None:
+    pairs = [(normal(60, 4, 2 * i), normal(60, 4, 2 * i + 1, 1.0)) for i in range(100)]
+    spread = np.std([unbiased_mmd(x, y) for x, y in pairs])
+    assert np.mean([mmd_error(x, y) for x, y in pairs]) == pytest.approx(spread, rel=0.2)
+
+
+def test_copies_are_nearer_to_training_points_than_held_out_points() -> None:
+    train, held_out = normal(500, 6, 0), normal(200, 6, 1)
+    others = normal(1000, 6, 2)
+    assert copies(others, held_out, train).value < 0.03
+    noise = 1e-3 * normal(50, 6, 3)
+    mixed = torch.cat([train[:50] + noise, others[:150]])
+    found = copies(mixed, held_out, train)
+    assert found.value == pytest.approx(0.25, abs=0.02)
+    assert found.total == 200
+    assert copies(held_out, held_out, train).value == pytest.approx(0.01)  # by definition
+
+
+def test_the_distance_of_a_copy_is_exactly_zero() -> None:
+    points = 100.0 + normal(300, 64, 0).float()
+    assert nearest(points[:40], points).tolist() == [0.0] * 40
+    assert nearest(points[:1] + 3.0, points[:1]).item() == pytest.approx(24.0, rel=1e-5)
 
 
 def test_precision_and_recall_by_hand() -> None:

@@ -28,9 +28,12 @@ def test_every_metric_has_one_row_and_a_form_that_prints_numbers(kind: str) -> N
 
 
 def test_the_flat_names_of_images_are_those_of_metrics_json() -> None:
-    column = {name: Measured(1.0) for name in ("fd", "rfd", "class_accuracy", "psnr_db", "l1")}
+    names = ("fd", "rfd", "class_accuracy", "psnr_db", "l1", "seams", "partly_clear")
+    column = {name: Measured(1.0) for name in names}
     sets = ("unguided", "guided", "reconstructions", "real images", "blurred images", "reference")
     assert set(vocabulary("images").flat(dict.fromkeys(sets, column))) == {
         *("recon_psnr_db", "recon_l1", "fd_samples", "fd_samples_guided", "fd_recon", "fd_blur"),
         *("fd_real", "sample_accuracy", "sample_accuracy_guided", "classifier_test_accuracy"),
+        *("seams_samples", "seams_samples_guided", "seams_recon", "seams_real"),
+        *("partly_clear_samples", "partly_clear_samples_guided", "partly_clear_recon"),
     }

@@ -1,11 +1,14 @@
 """Shards: what is there is kept, what is not or is damaged is made, by one process or several."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from openunite.evaluation import shards
 from openunite.evaluation.shards import ProcessGroup, Shards, identity
 
 
@@ -84,3 +87,33 @@ def test_identity_follows_every_setting() -> None:
     settings = {"model": "abc", "sampling": {"steps": 5, "solver": None}}
     assert identity(settings) == identity(dict(reversed(settings.items())))
     assert identity(settings) != identity({**settings, "sampling": {"steps": 6, "solver": None}})
+
+
+def test_a_folder_that_vanishes_before_a_shard_is_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "work" / "000001.safetensors"
+    write, times = shards.save_file, []
+
+    def overtaken(*given: Any) -> None:
+        if not times:
+            path.parent.rmdir()  # another evaluation has done all of the work
+        times.append(1)
+        write(*given)
+
+    monkeypatch.setattr(shards, "save_file", overtaken)
+    shards.write_tensors(path, Maker()(range(4, 8)))
+    assert len(times) == 2
+    assert load_file(path)["square"].tolist() == [16, 25, 36, 49]
+
+
+def test_a_shard_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        shards.write_tensors(tmp_path / "000001.safetensors", Maker()(range(4)))
+    assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from openunite.flow.guidance import at, guide
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
+from openunite.sampling import Sampling
 
 
 def conditional(z: Tensor, t: Tensor) -> Tensor:
@@ -52,6 +52,18 @@ def test_inside_it_is_the_formula(scale: float, t: float) -> None:
     torch.testing.assert_close(
         guide(conditional, unconditional, scale)(z, time), u + scale * (c - u)
     )
+
+
+def test_several_scales_add_what_each_condition_changes() -> None:
+    """c + sum_i (s_i - 1)(c - c_i), which is the formula of one condition where there is one."""
+    z, time = point(0.5, torch.float64)
+    c, u, v = conditional(z, time), unconditional(z, time), z**2
+    branches = [unconditional, lambda z, t: z**2]
+    found = guide(conditional, branches, [3.0, 0.5])(z, time)
+    torch.testing.assert_close(found, c + 2.0 * (c - u) - 0.5 * (c - v))
+    one, same = guide(conditional, branches[:1], [3.0]), guide(conditional, unconditional, 3.0)
+    assert torch.equal(one(z, time), same(z, time))
+    assert torch.equal(guide(conditional, [forbidden] * 2, [1.0, 1.0])(z, time), c)
 
 
 def test_both_branches_of_one_pass_are_asked_where_guidance_acts() -> None:

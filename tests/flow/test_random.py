@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from openunite.flow import random as random_module
-from openunite.flow.random import SlotRandom, Stream, permutation, philox4x32, seeded_normal
+from openunite import philox as random_module
+from openunite.flow.random import SlotRandom, Stream, permutation, seeded_normal
+from openunite.philox import philox4x32
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = [  # Random123 kat_vectors, philox4x32 10

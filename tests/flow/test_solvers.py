@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from openunite.flow import solvers
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import Callback, NoiseSampler, time_grid, velocity
+from openunite.sampling import Sampling
 
 MEAN, DEVIATION = 0.7, 0.4
 FIXED = ("euler", "heun", "multistep")

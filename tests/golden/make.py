@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from openunite.batch import CLASS, Batch, Evidence, Given
 from openunite.flow.path import interpolate
 from openunite.flow.random import SlotRandom, seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modality import get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.objective import UniteObjective
+from openunite.sampling import Sampling
 
 FOLDER = Path(__file__).parent
 CLASSES, STEP, LABELS = 3, 7, (2, 0)

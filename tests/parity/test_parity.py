@@ -17,11 +17,11 @@ from openunite.batch import Batch, Evidence
 from openunite.convert import convert
 from openunite.convert.released import released_names, reshaped
 from openunite.flow.path import interpolate
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import solve
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modality import get_modality
 from openunite.objective import UniteObjective
+from openunite.sampling import Sampling
 
 FOLDER = Path(os.environ.get("OPENUNITE_PARITY", Path(__file__).parents[3] / "shared" / "parity"))
 WEIGHTS, EXPECTED = FOLDER / "released_tiny_weights.safetensors", "released_tiny_io.safetensors"

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import make_models
 
 from openunite import ImagePipeline, MoleculePipeline
-from openunite.flow.sampling import Sampling
 from openunite.pipelines import folder as folders
 from openunite.pipelines import saving
 from openunite.runs import load_pipeline
+from openunite.sampling import Sampling
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILES = ["model_index.json"] + [

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from openunite.batch import Evidence
 from openunite.catalog import get_recipe
-from openunite.flow.sampling import Sampling
 from openunite.planning.cost import flops, num_parameters, sampling_passes, vgg16_flops
+from openunite.sampling import Sampling
 from openunite.training.build import build_models
 from openunite.training.config import ModelConfig, RunConfig
 

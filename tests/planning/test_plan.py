@@ -82,7 +82,7 @@ def test_advice_fits_when_taken() -> None:
     gpus, small = 8, DEVICES["4090"]
     first, second = advice(XL, gpus, small)
     assert first.startswith("does not fit")
-    assert "--micro-batch-size 8 --sharding full" in second
+    assert "--sharding full --set micro_batch_size=8:" in second
     changed = replace(XL, micro_batch_size=8, sharding="full")
     assert memory(changed, samples_at_once(changed, gpus), gpus).peak < small.memory
     assert next(advice(changed, gpus, small)).startswith("fits")

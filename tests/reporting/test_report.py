@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.evaluation.cards import CARD, changed
 from tests.training.tiny import tiny_config
 
 from openunite.cli import main
-from openunite.evaluation.images.features.base import module_checksum
+from openunite.evaluation.measured import Measured
 from openunite.reporting.build import run_page
 from openunite.reporting.page import Table, shown
-from openunite.runs import load_pipeline
+from openunite.runs import load_pipeline, weights_checksums
 from openunite.training.config import save_config
 
 RUN = Path(__file__).parents[1] / "fixtures" / "format_1" / "run"
@@ -69,22 +70,24 @@ def run(tmp_path: Path) -> Path:
         "recon_psnr_db": 23.456,
         "sample_accuracy": 0.78,
         "classifier_test_accuracy": 0.907,
-        "sample_validity": 0.5,
-        "sample_validity_se": 0.01,
-        "real_validity": 0.97,
         "parameters": 1595681,
         "train_seconds": 90.0,
         "odd": None,
     }
     write(folder / "metrics.json", metrics)
-    card = {
-        "warnings": ["few samples"],
-        "protocol": {"extractor": {"name": EVIL, "sha256": "abc"}, "scale": 2.0},
-        "metrics": {"guided": {"FD": 1.5, "recall": 0.25}, "real": {"FD": 0.125}},
-        "n": 5,
+    columns = {
+        "unguided": {"class_accuracy": Measured(0.78, 0.01, 100)},
+        "reference": {"class_accuracy": Measured(0.907)},
+        "reconstructions": {"psnr_db": Measured(23.456)},
     }
-    write(folder / "card-fashion.json", card)
-    write(folder / "sweep-fashion.json", {"curve": [{"scale": 1.0, "FD": 7.0}]})
+    replace(CARD, metrics=columns).save(folder / "card.json")
+    columns = {
+        "guided": {"fd": Measured(1.5), "odd": Measured(0.25)},
+        "real": {"fd": Measured(0.125)},
+    }
+    card = replace(changed("extractor", name=EVIL, label=EVIL), metrics=columns)
+    replace(card, warnings=("few samples",)).save(folder / "card-fashion.json")
+    replace(CARD, metrics={"scale 1": {"fd": Measured(7.0)}}).save(folder / "sweep-fashion.json")
     entry = {
         "name": "dynamics",
         "title": f"Title {EVIL}",
@@ -165,13 +168,15 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
     text = "".join(page.text)
     for wanted in ("23.5 dB", "78.0%", "real images 90.7%", "1,595,681", "undefined"):
         assert wanted in text, wanted
-    assert "0.5 ± 0.01" in text
-    assert "extractor.sha256" in text
+    assert "0.78 ± 0.01" in text
+    assert "extractor.checksum" in text
     assert "few samples" in text
     guided = '<th scope="col" class="number">guided</th><th scope="col" class="number">real</th>'
     assert guided in html
-    assert '<th scope="row">FD</th><td class="number">1.5</td><td class="number">0.125</td>' in html
-    assert '<th scope="row">1</th><td class="number">7</td>' in html
+    assert ', lower is better</th><td class="number">1.5</td><td class="number">0.125</td>' in html
+    assert ">FD-Fashion, lower is better</th>" in html
+    assert '<th scope="row">odd</th><td class="number">0.25</td>' in html
+    assert text.count("psnr") == 0  # what the card has is not listed again
     assert "How to read it." in text
     assert "Left out, because there are no images: Latents." in text
     tables = html.count("<table")
@@ -180,14 +185,14 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
 
 
 def test_a_joint_run_shows_both_of_its_folders(run: Path) -> None:
-    config = tiny_config(modality="joint", modality_config={}, num_classes=2)
-    save_config(config, run / "config.yaml")
     metrics = {"structures_per_second": 31.5}
     for part in ("molecules", "crystals"):
         (run / part).mkdir()
         Image.new("RGB", (6, 4), "red").save(run / part / "samples.png")
         (run / part / "report.txt").write_text(f"the text of {part}")
         metrics |= {f"{part}_sample_validity": 0.5, f"{part}_real_validity": 0.75}
+        columns = {"samples": {"validity": Measured(0.5)}, "real": {"validity": Measured(0.75)}}
+        replace(CARD, kind=part, metrics=columns, extractor=None).save(run / part / "card.json")
     write(run / "metrics.json", metrics)
     html, page = parsed(run)
     text = "".join(page.text)
@@ -196,8 +201,10 @@ def test_a_joint_run_shows_both_of_its_folders(run: Path) -> None:
     for part in ("molecules", "crystals"):
         assert f"the text of {part}" in text
         assert f"{part} sample" not in text
-    assert html.count('<td class="number">0.5</td><td class="number">0.75</td>') == 2
-    assert '<th scope="row">valid</th>' in html  # as the table of metrics calls it
+    for label in ("valid", "validity (both)"):
+        row = f'<th scope="row">{label}, higher is better</th><td class="number">0.5</td>'
+        assert html.count(f'{row}<td class="number">0.75</td>') == 1
+    assert text.count("real 75.0%") == 2
 
 
 def test_a_collapsed_run_says_so_at_the_top(run: Path) -> None:
@@ -341,11 +348,12 @@ def test_commands_for_what_is_not_there_yet(run: Path, tmp_path: Path) -> None:
 
 
 def test_frechet_distances_and_guidance_are_explained(run: Path) -> None:
+    (run / "card.json").unlink()
     assert "not FID" not in run_page(run)
-    write(run / "metrics.json", {"fd_samples": 1.5, "fd_samples_guided": 1.0, "guidance_scale": 2})
+    CARD.save(run / "card.json")
     text = "".join(parsed(run)[1].text)
-    assert "packaged Fashion-MNIST classifier" in text
-    assert "not FID" in text
+    assert "FD-Fashion uses the features of fashion. It is not FID" in text
+    assert "KID: kernel distance of features; unbiased, so it can be negative (± std over s" in text
     assert "guidance scale 2; 1 is none" in text
 
 
@@ -367,12 +375,24 @@ def test_numbers_below_zero_are_numbers() -> None:
 def test_a_card_of_other_weights_says_so(tmp_path: Path, name: str, weights: str) -> None:
     shutil.copytree(RUN, tmp_path / "run")
     pipeline = load_pipeline(str(RUN), weights)
-    parts = (pipeline.encoder, pipeline.decoder)
-    own = "".join(module_checksum(part)[:32] for part in parts)
-    for checksum in (own, "0" * 64):
-        card = {"model": {"weights": weights, "checksum": checksum}}
-        write(tmp_path / "run" / name, card)
+    encoder, decoder = weights_checksums(pipeline)
+    for checksum in (decoder, "0" * 32):
+        card = changed("model", weights=weights, encoder=encoder, decoder=checksum)
+        card.save(tmp_path / "run" / name)
         warned = f"{name} was measured with other weights" in run_page(tmp_path / "run")
-        assert warned == (checksum != own)
+        assert warned == (checksum != decoder)
     shutil.rmtree(tmp_path / "run" / "checkpoints")  # nothing to compare with
     assert "with other weights" not in run_page(tmp_path / "run")
+
+
+def test_a_card_of_another_version_is_shown_as_it_is(run: Path) -> None:
+    write(run / "card-fashion.json", {"card_version": 1, "metrics": {"guided": {"FD": 1.5}}})
+    assert '<th scope="row">FD</th><td class="number">1.5</td>' in run_page(run)
+
+
+def test_a_damaged_card_is_named(run: Path) -> None:
+    for name in ("card.json", "card-fashion.json"):
+        write(run / name, {"card_version": 2, "metrics": None})
+        with pytest.raises(ValueError, match=f"{name} is no protocol card"):
+            run_page(run)
+        (run / name).unlink()

@@ -13,14 +13,16 @@ import pytest
 import torch
 from tests.evaluation.cards import changed
 
+from openunite import progress
 from openunite.cli import main, parse
-from openunite.commands import Evaluate, Study, Train
+from openunite.commands import Evaluate, Study
 from openunite.evaluation.images.features.base import CallableExtractor
-from openunite.flow.sampling import Sampling
 from openunite.planning.cost import flops, meta_models, num_parameters
+from openunite.sampling import Sampling
 from openunite.study import run as job
 from openunite.study.run import Cell, plan, stage_steps, study
 from openunite.study.variants import SMALL, VARIANTS, ablation_base, grid
+from openunite.task import Options
 from openunite.training.config import RunConfig, differences, save_config
 from openunite.training.optim import partition
 from openunite.verbs.configure import configure
@@ -236,8 +238,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     np.savez(tmp_path / "tiny.npz", **arrays)
     small = {"width": 32, "depth": 2, "num_heads": 2, "decoder_width": 32, "decoder_depth": 1}
 
-    def sizes(command: Train) -> RunConfig:
-        config = configure(command)
+    def sizes(config: RunConfig, options: Options, data: str) -> RunConfig:
+        config = configure(config, options, data)
         return replace(config, batch_size=8, model=replace(config.model, **small))
 
     monkeypatch.setattr(job, "configure", sizes)
@@ -261,14 +263,16 @@ def test_runs_on_other_images_are_measured_by_evaluate(
         else:
             command = parse(given)
             assert isinstance(command, Evaluate)
-            evaluate(replace(command, num_samples=12), extractor)
+            output = {"output": command.output, "num_samples": 12}
+            evaluate(command.source, command.data, extractor=extractor, **output)
         return FakeProcess(0)
 
     monkeypatch.setattr(job, "_start", start)
     monkeypatch.setattr(job, "load_extractor", lambda name: extractor)
     out = tmp_path / "study"
     command = Study("ablations", output=str(out), data=tiny, steps=2, variants=("recon_noise_0",))
-    study(replace(command, seeds=(0, 1)))
+    with progress.showing():
+        study(replace(command, seeds=(0, 1)))
     assert sorted(begun) == ["evaluate"] * 4 + ["train"] * 4
     card = json.loads((out / "default-1" / "card-efficientnet-lite0.json").read_text())
     rows = {row["name"]: row for row in json.loads((out / "table.json").read_text())["rows"]}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from openunite.flow.sampling import Option, Sampling, Solver
 from torch import Tensor, nn
 
 from openunite.batch import Batch
@@ -16,7 +17,6 @@ from openunite.data.holdout import Skipped
 from openunite.data.readers import Reader
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.evaluation.measured import Measured, Vocabulary
-from openunite.flow.sampling import Option, Sampling, Solver
 from openunite.flow.solvers import velocity
 from openunite.modalities.arrays import ArrayMetric, ArrayTask
 from openunite.modality import Embedder, Head, Modality

@@ -1,5 +1,7 @@
 """Run configurations: there and back, and what is wrong is named."""
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from openunite.training.config import (
     save_config,
     to_dict,
 )
+from openunite.training.limits import LIMITS
 
 
 @pytest.fixture
@@ -133,6 +136,20 @@ def test_whole_numbers_pass_for_floats_and_none_for_optional(values: dict[str, A
         ("precision", "fp16", "'no' .*or 'bf16', got 'fp16'"),
         ("objective.flow_draws", 0, "flow_draws must be at least 1, got 0"),
         ("objective.draws_per_pass", 0, "draws_per_pass must be at least 1, got 0"),
+        ("batch_size", 10**14, r"batch_size must be at most 10,000,000, got 1000+$"),
+        ("data.workers", -1, r"data\.workers must be at least 0, got -1"),
+        ("num_classes", 10**11, "num_classes must be at most 10,000,000"),
+        ("model.width", 10**9, r"model\.width must be at most 100,000"),
+        ("model.depth", 10**8, r"model\.depth must be at most 1,000"),
+        ("model.num_heads", 0, r"model\.num_heads must be at least 1, got 0"),
+        ("objective.flow_ramp", 1.5, r"objective\.flow_ramp must be at most 1, got 1\.5"),
+        ("optimizer.adamw_learning_rate", math.nan, "adamw_learning_rate must be finite, got nan"),
+        ("optimizer.muon_learning_rate", math.inf, "muon_learning_rate must be finite, got inf"),
+        ("optimizer.muon_learning_rate", 3e38, "muon_learning_rate must be at most 1,000, got 3e"),
+        ("optimizer.betas", [0.9, -1.0], r"optimizer\.betas must be at least 0, got -1\.0"),
+        ("optimizer.clip_norm", 10**400, r"optimizer\.clip_norm must be finite, got inf"),
+        ("modality_config.l1_weight", math.nan, r"modality_config\.l1_weight must be finite"),
+        ("seed", 10**50, r"seed must be at most 9,223,372,036,854,775,807, got "),
     ],
 )
 def test_impossible_values_are_refused(
@@ -150,8 +167,20 @@ def test_impossible_values_are_refused(
         ("steps: [1,\n", "is not plain YAML"),
         ("x: !!python/object/apply:os.getcwd []\n", "is not plain YAML"),
         ("stepz: 1\n", "unknown field stepz"),
+        ("1: 2\nsteps: 3\nnull: 4\n", "a name must be text, got 1"),
+        ("x" * 900 + ": 1\n", r"unknown field x{60}, expected"),
+        ("steps: 1\nseed: 2\nsteps: 3\n", "'steps' is given twice"),
+        ("data: {source: a, source: b}\n", "'source' is given twice"),
+        ("a: &a [1]\nb: *a\n", "an alias .* is not allowed here, .* line 2"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: " + "[" * 400 + "]" * 400, "nested too deeply|unknown field a"),
+        ("modality_config: " + "{a: " * 400 + "1" + "}" * 400, "nested too deeply|incomplete"),
+        ("steps: " + "9" * 5000, "is not plain YAML: Exceeds the limit"),
+        ("when: 2020-99-99\n", "is not plain YAML: month must be in"),
+        ("# " + "x" * 200_000, "more than 100,000 bytes"),
     ],
 )
+@pytest.mark.timeout(20)
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
@@ -166,6 +195,8 @@ def changed(value: Any) -> Any:
         return value + "x"
     if isinstance(value, list):
         return [*map(changed, value)] or ["tensorboard"]
+    if isinstance(value, float):
+        return value / 2 or 0.5
     return 1 if value is None else value + 1 if not isinstance(value, bool) else not value
 
 
@@ -242,3 +273,56 @@ def test_a_file_from_before_the_baselines_is_the_same_run(values: dict[str, Any]
     for name in ("stop_gradient", "stage", "kl_weight"):
         del old["objective"][name]
     assert differences(from_dict(old), from_dict(values)) == []
+
+
+def in_yaml(folder: Path, values: dict[str, Any], old: str, new: str) -> RunConfig:
+    """The settings with one line of their file changed."""
+    text = yaml.safe_dump(values, sort_keys=False)
+    assert text.count(old) == 1
+    (folder / "config.yaml").write_text(text.replace(old, new))
+    return load_config(folder / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("7e-3", 0.007),
+        ("1e-3", 0.001),
+        ("1.0e2", 100.0),
+        ("1E2", 100.0),
+        ("+.5e1", 5.0),
+        ("5", 5.0),
+    ],
+)
+def test_numbers_may_be_written_as_people_write_them(
+    tmp_path: Path, values: dict[str, Any], written: str, value: float
+) -> None:
+    values["optimizer"]["clip_norm"] = 123.25
+    found = in_yaml(tmp_path, values, "clip_norm: 123.25", f"clip_norm: {written}")
+    assert found.optimizer.clip_norm == value
+
+
+@pytest.mark.parametrize("word", ["e5", "1e", "1e-3x", "2e5e5"])
+def test_text_that_only_looks_like_a_number_stays_text(
+    tmp_path: Path, values: dict[str, Any], word: str
+) -> None:
+    values["recipe"] = "nobody"
+    assert in_yaml(tmp_path, values, "recipe: nobody", f"recipe: {word}").recipe == word
+
+
+def test_a_plain_no_is_the_precision_it_says(tmp_path: Path, values: dict[str, Any]) -> None:
+    assert in_yaml(tmp_path, values, "precision: 'no'", "precision: no").precision == "no"
+
+
+def test_a_message_about_a_large_value_is_short(values: dict[str, Any]) -> None:
+    bomb: list[Any] = ["x"] * 9
+    for _ in range(30):  # 9 ** 31 elements, if anybody wrote them out
+        bomb = [bomb] * 9
+    for name in ("seed", "sampling.solver", "optimizer.betas", "trackers"):
+        with pytest.raises(ValueError, match=f"{name} must be .*got ") as raised:
+            from_dict(put(copy.deepcopy(values), name, bomb))
+        assert len(str(raised.value)) < 1000
+
+
+def test_limits_are_of_settings_that_exist() -> None:
+    assert set(LIMITS) <= set(FIELDS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,13 +15,35 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from tests.verbs.asking import settings
 
 from openunite.cli import main, parse
-from openunite.commands import COMMANDS, Train
+from openunite.commands import COMMANDS, Info, Sample, Score, Train
 from openunite.evaluation.card import load_card
 from openunite.evaluation.measured import vocabulary
+from openunite.help import help_of
 
-TINY = ["--steps", "12", "--batch-size", "8", "--flow-draws", "1", "--preview-every", "0"]
+TINY = ["--steps", "12", "--batch-size", "8", "--set", "objective.flow_draws=1", "preview_every=0"]
+OPTIONS = {
+    "train": "recipe config output data max_bad_share max_atoms minutes size image_size patch_size "
+    "steps batch_size sharding compile seed init_from set dry_run",
+    "sample": "source classes num_samples num_atoms output seed guidance_scale num_inference_steps "
+    "solver batch_size",
+    "reconstruct": "source files num_samples output",
+    "encode": "source files output batch_size",
+    "evaluate": "source data split extractor extractor_weights vgg16 num_samples labels "
+    "guidance_scale num_inference_steps solver weights precision seed batch_size compare output",
+    "sweep": "source scales data extractor extractor_weights num_samples num_inference_steps "
+    "solver batch_size output",
+    "analyze": "source num_images compare output",
+    "report": "source output",
+    "convert": "source output weights context_start decoder_heads",
+    "finetune-decoder": "source output steps adversarial_weight",
+    "study": "kind grid variants output data seeds steps processes",
+    "prepare": "source output size channels jpeg_quality max_bad_share",
+    "info": "source recipe gpus gpu size batch_size flow_draws mfu",
+    "evaluate molecules": "kind samples reference train pairs protocols output",
+}
 
 
 def photos(folder: Path, count: int = 24, classes: int = 2) -> Path:
@@ -57,19 +80,50 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_is_quick_and_imports_neither_torch_nor_diffusers(command: str) -> None:
+@pytest.mark.parametrize("command", ["", *OPTIONS])
+def test_help_is_quick_and_fits_a_terminal_of_80_columns(command: str) -> None:
     code = (
-        "import sys, time; t = time.perf_counter()\n"
+        "import sys, time\n"
         "from openunite.cli import main\n"
-        f"try: main({[*([command] if command else []), '--help']})\n"
+        f"try: main({[*command.split(), '--help']})\n"
         "except SystemExit as e: assert not e.code\n"
         "assert not {'torch', 'diffusers', 'accelerate', 'numpy'} & set(sys.modules), 'heavy'\n"
-        "assert time.perf_counter() - t < 2.0"
+        "assert time.process_time() < 0.5, time.process_time()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    plain = {"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        env={**os.environ, **plain},
+    )
     assert done.returncode == 0, done.stderr
-    assert not command or "Commands to copy" in done.stdout
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    if not command:
+        assert all(any(line.startswith(f"  {name} ") for line in lines) for name in COMMANDS)
+        return
+    examples = lines[lines.index("Commands to copy:") + 1 :]
+    assert examples[0].startswith(f"  openunite {command}")
+    assert all(line.startswith("  ") for line in examples)
+    for name in OPTIONS[command].split():
+        words = f"--{name.replace('_', '-')}", f"[{name.upper()}]", name.upper()
+        assert any(word in done.stdout for word in words) or "positional" in done.stdout
+
+
+def test_examples_of_the_help_are_commands_that_are_understood() -> None:
+    """Also where the help breaks a long one into two lines, as a shell reads them."""
+    shown = [help_of(kind).examples for kind in (*COMMANDS.values(), Score)]
+    examples = [
+        shlex.split(command)
+        for text in shown
+        for command in text.replace("\\\n", "").splitlines()[1:]
+    ]
+    assert len(examples) > 25
+    for program, *arguments in examples:
+        assert program == "openunite"
+        parse(arguments)
 
 
 def test_import_openunite_is_light() -> None:
@@ -77,11 +131,60 @@ def test_import_openunite_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_the_option_list_is_frozen() -> None:
-    """New options are a decision: change this number only with a reason in docs/DESIGN.md."""
-    counts = {name: len(kind.__dataclass_fields__) for name, kind in COMMANDS.items()}
-    assert counts["train"] <= 31
-    assert sum(counts.values()) <= 113
+def test_the_names_of_options_are_frozen() -> None:
+    """New options are a decision: change the list only with a reason in docs/DESIGN.md."""
+    found = COMMANDS | {"evaluate molecules": Score}
+    assert {k: " ".join(kind.__dataclass_fields__) for k, kind in found.items()} == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        (["--channels", "3"], "modality_config.channels=3"),
+        (["--flip"], "modality_config.flip=true"),
+        (["--no-flip"], "modality_config.flip=false"),
+        (["--registers=9"], "model.num_registers=9"),
+        (["--latent_channels", "8"], "model.latent_channels=8"),
+        (["--micro-batch-size", "4"], "micro_batch_size=4"),
+        (["--flow-draws", "1"], "objective.flow_draws=1"),
+        (["--flow-weight", "0.1"], "objective.flow_weight=0.1"),
+        (
+            ["--learning-rate", "1e-3"],
+            "optimizer.muon_learning_rate=1e-3 optimizer.adamw_learning_rate=VALUE",
+        ),
+        (["--precision", "bf16"], "precision=bf16"),
+        (["--workers"], "data.workers=VALUE"),
+        (["--checkpoint-every", "9"], "checkpoint_every=9"),
+        (["--preview-every", "0"], "preview_every=0"),
+        (["--guidance-scale", "1.5"], "sampling.guidance_scale=1.5"),
+        (["--trackers", "wandb", "tensorboard"], "trackers=wandb,tensorboard"),
+    ],
+)
+def test_an_option_that_has_left_names_the_field_that_replaces_it(
+    given: list[str], instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "fashion", *given, "--steps", "3"])
+    assert stop.value.code == 2
+    option = given[0].partition("=")[0].replace("_", "-")
+    expected = f"openunite train: {option} is no option any more; write --set {instead}\n"
+    assert capsys.readouterr() == ("", expected)
+    fields = [text.replace("=VALUE", "=1") for text in instead.split()]
+    assert settings("fashion", set=tuple(fields)) != settings("fashion")
+
+
+def test_other_commands_keep_options_that_train_has_lost() -> None:
+    sample = parse(["sample", "runs/a", "--guidance-scale", "2"])
+    assert sample == Sample("runs/a", guidance_scale=2.0)
+    info = parse(["info", "imagenet256_b", "--gpus", "2", "--flow-draws", "3"])
+    assert info == Info("imagenet256_b", gpus=2, flow_draws=3)
+
+
+def test_assignments_of_several_set_options_are_all_kept() -> None:
+    arguments = ["train", "--set", "seed=1", "steps=2", "--size", "nano", "fashion"]
+    assert parse([*arguments, "--set=log_every=3", "--set", "model.depth=4"]) == Train(
+        "fashion", size="nano", set=("seed=1", "steps=2", "log_every=3", "model.depth=4")
+    )
 
 
 def test_unknown_options_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +196,8 @@ def test_unknown_options_name_the_nearest(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_options_become_a_dataclass() -> None:
-    command = parse(["train", "fashion", "--steps", "7", "--trackers", "tensorboard"])
-    assert command == Train(recipe="fashion", steps=7, trackers=("tensorboard",))
+    command = parse(["train", "fashion", "--steps", "7", "--set", "trackers=tensorboard"])
+    assert command == Train(recipe="fashion", steps=7, set=("trackers=tensorboard",))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +208,7 @@ def test_options_become_a_dataclass() -> None:
         (["train", "images"], "needs --data"),
         (["train", "images", "--data", "/nowhere"], "nowhere"),
         (["train", "fashion", "--patch-size", "40", "--dry-run"], "patch_size must lie between"),
-        (["train", "fashion", "--max-atoms", "9"], "--max-atoms is for molecules and crystals"),
+        (["train", "fashion", "--max-atoms", "9"], "--max-atoms is not for images"),
         (["train", "qm9", "--max-atoms", "0"], "max_atoms must be at least 1, got 0"),
         (["train", "--config", "/nowhere.yaml"], "nowhere.yaml"),
         (["sample", "/nowhere"], "neither a run"),
@@ -244,7 +347,7 @@ def test_a_finished_run_is_judged_again_only_without_its_metrics(
     before = json.loads(metrics.read_text())
     main(arguments)
     printed = capsys.readouterr().out
-    assert f"{folder} is finished; delete {metrics} to judge it again" in printed
+    assert f"{folder} is finished; delete {metrics} to evaluate it again" in printed
     assert printed.split("\nPictures")[0].endswith(table.split("\nPictures")[0])
     assert not (folder / "samples.png").exists()
     metrics.unlink()
@@ -284,7 +387,7 @@ def test_sigterm_saves_exits_with_zero_and_the_same_command_goes_on(
     (data / "broken.jpg").unlink()
     arguments = ["train", "images", "--data", str(data), "--image-size", "24", "--patch-size", "12"]
     arguments += ["--output", str(tmp_path / "run"), "--steps", "200", *TINY[2:]]
-    arguments += ["--workers", workers]
+    arguments += [f"data.workers={workers}"]  # behind --set
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "openunite.cli", *arguments],

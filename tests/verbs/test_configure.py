@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 import torch
 from tests.training.tiny import TinyImages, tiny_config
+from tests.verbs.asking import settings
 
 from openunite.batch import Batch
-from openunite.commands import Train
 from openunite.modalities.image.task import ImageTask
 from openunite.planning.memory import memory
 from openunite.planning.plan import fit_to_memory
+from openunite.progress import showing
+from openunite.task import Options
 from openunite.training.build import build_models
 from openunite.training.sizes import get_size
 from openunite.verbs import configure as module
-from openunite.verbs.configure import configure, fit_to_minutes, step_seconds, trial_rows
+from openunite.verbs.configure import fit_to_minutes, step_seconds, trial_rows
 
 
 def test_a_patch_larger_than_the_image_is_refused_before_data_are_read(tmp_path: Path) -> None:
-    command = Train("fashion", data=str(tmp_path / "nowhere"), image_size=16, patch_size=30)
     with pytest.raises(ValueError, match="shorter side of 16 x 16 images, got 30"):
-        configure(command)
+        settings("fashion", tmp_path / "nowhere", image_size=16, patch_size=30)
 
 
 @pytest.mark.parametrize(("minutes", "steps", "about"), [(2.0, 240, "2.0"), (0.1, 100, "0.8")])
@@ -36,8 +37,9 @@ def test_minutes_become_steps(
     about: str,
 ) -> None:
     monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
-    command = Train("fashion", minutes=minutes)
-    assert fit_to_minutes(configure(command), command, TinyImages(), None).steps == steps
+    config, asked = settings("fashion"), Options(minutes=minutes)
+    with showing():
+        assert fit_to_minutes(config, asked, TinyImages(), None).steps == steps
     sizes = "28 x 28 pixels, patch 7, model 96 wide, 3 deep (866,445 parameters), batch 32"
     expected = f"{sizes}, 32 at a time: {steps} steps, about {about} minutes (0.500 s per step)"
     assert expected in capsys.readouterr().out
@@ -47,8 +49,9 @@ def test_minutes_name_the_size_of_a_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
-    command = Train("fashion", minutes=2.0, size="nano", micro_batch_size=4)
-    fit_to_minutes(configure(command), command, TinyImages(), None, 2)
+    config = settings("fashion", size="nano", set=("micro_batch_size=4",))
+    with showing():
+        fit_to_minutes(config, Options(minutes=2.0), TinyImages(), None, 2)
     assert "model nano (" in (printed := capsys.readouterr().out)
     assert "batch 32, 4 at a time" in printed
 
@@ -58,9 +61,8 @@ def test_on_a_gpu_as_many_samples_at_a_time_as_fit(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "choose_device", lambda: torch.device("cuda"))
     gpu = SimpleNamespace(total_memory=24e9)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    command = Train("imagenet256_b", minutes=2.0)
-    config = dataclasses.replace(configure(command), micro_batch_size=None)
-    fitted = fit_to_minutes(config, command, TinyImages(), None, 4)
+    config = dataclasses.replace(settings("imagenet256_b"), micro_batch_size=None)
+    fitted = fit_to_minutes(config, Options(minutes=2.0), TinyImages(), None, 4)
     size = fitted.micro_batch_size
     assert size is not None
     assert 256 % size == 0
@@ -77,20 +79,21 @@ def test_minutes_are_measured_once_per_run(
         raise AssertionError
 
     monkeypatch.setattr(module, "step_seconds", fail)
-    command = Train("fashion", minutes=2.0)
-    assert fit_to_minutes(configure(command), command, TinyImages(), 77).steps == 77
+    with showing():
+        fitted = fit_to_minutes(settings("fashion"), Options(minutes=2.0), TinyImages(), 77)
+    assert fitted.steps == 77
     assert "this run keeps the 77 steps of its first start" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0])
 def test_no_time_is_refused(minutes: float) -> None:
     with pytest.raises(ValueError, match="--minutes must be more than 0"):
-        configure(Train("fashion", minutes=minutes))
+        settings("fashion", minutes=minutes)
 
 
 def test_minutes_and_steps_are_refused_together() -> None:
     with pytest.raises(ValueError, match="give --minutes or --steps, not both"):
-        configure(Train("fashion", minutes=1.0, steps=5))
+        settings("fashion", minutes=1.0, steps=5)
 
 
 def test_step_seconds_leaves_the_random_generator_alone() -> None:
@@ -146,8 +149,8 @@ def test_other_classes_than_a_recipe_says_are_refused(
     if labels:
         images |= {"y_train": np.arange(24) % labels, "y_test": np.arange(12) % labels}
     np.savez(tmp_path / "own.npz", **images)
-    config, task = configure(Train("fashion", data=str(tmp_path / "own.npz"))), ImageTask()
-    data = task.open(config, progress=False)
+    config, task = settings("fashion", tmp_path / "own.npz"), ImageTask()
+    data = task.open(config, config.data.source, progress=False)
     with pytest.raises(ValueError, match=f"expected 10 classes, .* got {classes} in .*own.npz"):
         task.resolve(config, data)
     free = task.resolve(dataclasses.replace(config, num_classes=None), data)
@@ -155,32 +158,48 @@ def test_other_classes_than_a_recipe_says_are_refused(
     assert task.resolve(free, data) == free
 
 
-def test_options_land_where_they_belong() -> None:
-    options = Train(
+def test_options_and_assignments_land_where_they_belong() -> None:
+    recipe = settings("fashion")
+    config = settings(
         "fashion",
         size="micro",
-        channels=3,
-        flip=True,
-        registers=9,
-        latent_channels=6,
-        micro_batch_size=4,
-        flow_weight=0.2,
-        learning_rate=1e-3,
         sharding="full",
         compile=True,
-        workers=2,
-        checkpoint_every=70,
+        set=(
+            "modality_config.channels=3",
+            "modality_config.flip=yes",
+            "model.num_registers=9",
+            "model.latent_channels=6",
+            "micro_batch_size=4",
+            "objective.flow_weight=0.2",
+            "optimizer.muon_learning_rate=1e-3",
+            "data.workers=2",
+            "checkpoint_every=70",
+        ),
     )
-    recipe, config = configure(Train("fashion")), configure(options)
     assert config.model == get_size("micro").model(num_registers=9, latent_channels=6)
     assert config.modality_config == {**recipe.modality_config, "channels": 3, "flip": True}
     assert config.objective == dataclasses.replace(recipe.objective, flow_weight=0.2)
-    assert config.optimizer.muon_learning_rate == 1e-3
-    ratio = recipe.optimizer.adamw_learning_rate / recipe.optimizer.muon_learning_rate
-    assert config.optimizer.adamw_learning_rate == pytest.approx(1e-3 * ratio)
+    assert config.optimizer == dataclasses.replace(recipe.optimizer, muon_learning_rate=1e-3)
     assert config.data == dataclasses.replace(recipe.data, workers=2)
     touched = ["micro_batch_size", "sharding", "compile", "checkpoint_every"]
     assert [getattr(config, name) for name in touched] == [4, "full", True, 70]
     touched += ["model", "modality_config", "objective", "optimizer", "data"]
     same = {name: getattr(recipe, name) for name in touched}
     assert dataclasses.replace(config, **same) == recipe
+
+
+def test_registers_follow_an_assigned_patch_size() -> None:
+    """There is one register per patch, unless their number is assigned, too."""
+    config = settings("fashion", set=("modality_config.patch_size=4",))
+    assert config.model.num_registers == 49
+    both = ("modality_config.patch_size=4", "model.num_registers=10")
+    assert settings("fashion", set=both).model.num_registers == 10
+
+
+def test_assigned_intervals_outlast_those_of_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
+    asked = Options(minutes=2.0, set=("preview_every=0",))
+    config = settings("fashion", minutes=2.0, set=asked.set)
+    fitted = fit_to_minutes(config, asked, TinyImages(), None)
+    assert (fitted.preview_every, fitted.checkpoint_every) == (0, 50)

@@ -18,9 +18,12 @@ from torch import Tensor
 from openunite import ImagePipeline
 from openunite.cli import main, parse
 from openunite.commands import Evaluate, Score, Sweep
+from openunite.evaluation.card import load_card
 from openunite.evaluation.images.features.base import CallableExtractor
+from openunite.modalities.image.sweep import sweep
+from openunite.pipelines.base import PLAIN
+from openunite.progress import showing
 from openunite.verbs.evaluate import evaluate
-from openunite.verbs.sweep import sweep
 
 CLASSES = ["cat", "dog", "eel"]
 
@@ -48,8 +51,7 @@ def save_pipeline(
     pipeline = ImagePipeline(
         models.encoder,
         models.decoder,
-        num_inference_steps=2,
-        guidance_scale=2.0 if classes else 1.0,
+        PLAIN.change(num_inference_steps=2, guidance_scale=2.0 if classes else 1.0),
         class_names=(CLASSES if classes == 3 else None),
     )
     pipeline.save_pretrained(folder)
@@ -80,7 +82,11 @@ def card(output: Path, *arguments: str, extractor: str = "pool") -> dict[str, An
     few = ["--num-samples", "30", "--batch-size", "8"]
     command = parse(["evaluate", *few, *arguments, *_to(output)])
     assert isinstance(command, Evaluate)
-    evaluate(command, small(extractor))
+    options = {k: v for k, v in vars(command).items() if k not in ("source", "data", "compare")}
+    found = evaluate(command.source, command.data, **options | {"extractor": small(extractor)})
+    assert found == load_card(output)
+    if command.compare:
+        main(["evaluate", str(output), "--compare", command.compare])
     values: dict[str, Any] = json.loads(output.read_text())
     return values
 
@@ -113,6 +119,8 @@ def test_a_card_of_everything(
         assert found["metrics"][column]["nfe"] == {"value": 3.0}  # two steps of heun
     assert found["guidance"] == {"scale": 2.0, "interval": [0.1, 1.0], "swept_on": "nothing"}
     assert found["extractor"]["checksum"] == "sum of pool"
+    assert capsys.readouterr().out == ""
+    main(["evaluate", str(tmp_path / "out" / "card.json")])
     printed = capsys.readouterr().out
     assert "unguided" in printed
     assert "class_counts" in printed
@@ -235,7 +243,8 @@ def test_a_model_without_classes(tmp_path: Path, images: str) -> None:
 def swept(folder: Path, model: str, images: str) -> dict[str, Any]:
     """What a sweep over three scales writes into a folder."""
     output, scales = str(folder / "sweep-pool.json"), (1.0, 1.5, 3.0)
-    sweep(Sweep(model, scales, images, num_samples=20, batch_size=8, output=output), small())
+    with showing():
+        sweep(Sweep(model, scales, images, num_samples=20, batch_size=8, output=output), small())
     values: dict[str, Any] = json.loads(Path(output).read_text())
     return values
 
@@ -254,8 +263,7 @@ def test_a_sweep_prints_every_scale_and_is_known_to_the_card(
         "solver": "heun",
         "steps": 2,
         "time_shift": 1.0,
-        "eta": 0.0,
-        "temperature": 1.0,
+        "options": {},
         "weights": "unknown",
         "precision": "float32",
         "batch_size": None,

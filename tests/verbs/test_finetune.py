@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Path:
     config["sampling"]["num_inference_steps"] = 1
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     load_pipeline(str(tmp_path / "run")).save_pretrained(tmp_path / "run" / "pipeline")
-    (tmp_path / "run" / "metrics.json").write_text("{}")
+    (tmp_path / "run" / "metrics.json").write_text('{"steps": 12}')
     return tmp_path / "run"
 
 
@@ -101,4 +101,4 @@ def test_a_folder_without_a_run_is_named(
     with pytest.raises(SystemExit) as stop:
         main(["finetune-decoder", str(tmp_path / "nothing")])
     assert stop.value.code == 2
-    assert "nothing/config.yaml" in capsys.readouterr().err
+    assert "nothing is no run: it has no config.yaml" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_metrics_are_of_at_most_1000_test_images(
     np.savez(tmp_path / "own.npz", **images, x_test=pixels, y_test=labels)
     config = replace(get_recipe("fashion")(), data=DataConfig(str(tmp_path / "own.npz")))
     task = ImageTask()
-    data: ImageData = task.open(config, progress=False)
+    data: ImageData = task.open(config, config.data.source, progress=False)
     seen: dict[str, Any] = {}
 
     def evaluate(**given: Any) -> None:

@@ -2,24 +2,20 @@
 
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.verbs.asking import settings
 from tests.verbs.test_atoms import crystals, molecules, train
 
 from openunite.cli import main
-from openunite.commands import Train
 from openunite.data.atoms.cif import write_cif
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz, write_xyz
 from openunite.evaluation.card import load_card
 from openunite.evaluation.measured import vocabulary
-from openunite.modalities.atoms import use as use_atoms
-from openunite.modalities.joint.pipeline import JointPipeline
 from openunite.modalities.joint.task import JointTask
-from openunite.verbs.configure import configure
 
 pytest.importorskip("rdkit")
 pytest.importorskip("smact")
@@ -71,21 +67,18 @@ def test_settings_of_a_run_admit_the_same_structures(tmp_path: Path) -> None:
     long = Structure(np.full(22, 6), chain[:22], np.diag([31.0, 4.0, 4.0]))
     write_cif(tmp_path / "c.cif", [*crystals(), long])
     data = f"{tmp_path / 'm.xyz'},{tmp_path / 'c.cif'}"
-    command = Train("joint", data=data, max_bad_share=0.1)
     task = JointTask()
     for limit, count in ((None, 40), (22, 41)):
-        config = configure(replace(command, max_atoms=limit))
-        opened = task.open(config, progress=False)
+        config = settings("joint", data, max_bad_share=0.1, max_atoms=limit)
+        opened = task.open(config, config.data.source, progress=False)
         assert len(opened.crystals.train) + len(opened.crystals.test) == count
         config = task.resolve(config, opened)
-        again = task.open(config, progress=False)
+        again = task.open(config, config.data.source, progress=False)
         assert again.fingerprint == opened.fingerprint
         assert task.resolve(config, again) == config
 
 
-def test_either_kind_is_read_wherever_it_lies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_either_kind_is_read_wherever_it_lies(tmp_path: Path) -> None:
     """In one xyz file, below a folder, and compressed."""
     (tmp_path / "below" / "more").mkdir(parents=True)
     write_xyz(tmp_path / "both.xyz", [molecules()[0], crystals()[0], molecules()[1]])
@@ -94,8 +87,7 @@ def test_either_kind_is_read_wherever_it_lies(
     (tmp_path / "c.cif.gz").write_bytes(packed)
     write_xyz(tmp_path / "below" / "more" / "m.xyz", molecules()[:3])
     (tmp_path / "below" / "properties.csv").write_text("name,gap")
-    pipeline = JointPipeline.__new__(JointPipeline)
     for name, kinds in (("both.xyz", "mcm"), ("c.cif.gz", "cc"), ("below", "ccmmm")):
-        found = use_atoms._read(pipeline, [str(tmp_path / name)])
+        found = list(JointTask().records(str(tmp_path / name)))
+        assert all(isinstance(item, Structure) for item in found)
         assert "".join("m" if item.cell is None else "c" for item in found) == kinds
-    assert capsys.readouterr().err == ""

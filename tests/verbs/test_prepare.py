@@ -32,3 +32,11 @@ def test_training_on_the_copy_is_training_on_the_source(
             + ["--max-bad-share", "0.1", "--output", str(tmp_path / f"run-{data.name}"), *TINY]
         )
     assert losses(tmp_path / "run-photos") == losses(tmp_path / "run-photos24")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = photos(tmp_path / "photos")
+    (source / "photo.HEIC").write_bytes(b"x")
+    main(["prepare", str(source), str(tmp_path / "copy"), "--size", "8", "--max-bad-share", "0.1"])
+    told = "note: 1 .heic file left out (photo.HEIC): convert to PNG or JPEG"
+    assert told in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The interface of an analysis: numbers, one figure, one sentence on how to read them."""
+"""The interface of an analysis: numbers, one figure, and a text on how to read them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ class Analysis(ABC):
 
     name: ClassVar[str]  # names the file of the figure and the entry in analysis.json
     title: ClassVar[str]
-    reading: ClassVar[str]  # one sentence on what to look for
+    reading: ClassVar[str]  # explains what to look for
     chart: ClassVar[bool] = True  # the figure has lines or bars; False for pictures
 
     @abstractmethod
@@ -28,7 +28,7 @@ class Analysis(ABC):
 
 @dataclass(frozen=True)
 class Found:
-    """An analysis under the name of its files; `of` names the run where that is the other one."""
+    """A result and the suffix of its file names; `of` names a run other than the analyzed one."""
 
     result: Analysis
     suffix: str = ""
@@ -37,7 +37,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Analyses:
-    """Stages by name, in their order, and the titles of what is left out, with reasons."""
+    """Functions that compute results, by stage name, and reasons for missing ones, by title."""
 
     stages: Mapping[str, Callable[[], Iterable[Found]]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)

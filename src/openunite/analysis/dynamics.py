@@ -1,4 +1,4 @@
-"""Both losses in the course of training, and its phases."""
+"""Both losses over the course of training, and the phases of training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -51,7 +51,7 @@ class Dynamics(Analysis):
 
     @property
     def verdict(self) -> str:
-        """ "healthy" or "collapsed", judged by the latent spread at the end."""
+        """ "collapsed" if the latent spread at the end is below `MIN_SPREAD`, else "healthy"."""
         return "collapsed" if self.phases[-1].spread < MIN_SPREAD else "healthy"
 
     def numbers(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def training_dynamics(rows: Sequence[Row]) -> Dynamics:
 
     Phases: `warm-up` while the learning rate rises, `reconstruction leads` while the flow weight
     rises, `both` at full flow weight, `settling` once the learning rate is below half its peak.
-    ValueError if no losses are logged.
+    Raises ValueError if no losses are logged.
     """
     kept = [row for row in rows if "loss_reconstruction" in row and "loss_flow" in row]
     if not kept:

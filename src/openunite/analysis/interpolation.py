@@ -36,7 +36,7 @@ class Interpolation(Analysis):
 
     @property
     def steps(self) -> Float[Tensor, "pairs steps"]:
-        """Root mean square change of the image from one point to the next."""
+        """Root mean square difference between the images of neighboring points."""
         return self.latent.diff(dim=1).square().flatten(2).mean(2).sqrt()
 
     def numbers(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class LatentStatistics(Analysis):
 
 
 def latent_statistics(latents: Float[Tensor, "n k c"]) -> LatentStatistics:
-    """Statistics of the latents of at least two samples."""
+    """Statistics of latents (N, K, C). Raises ValueError for fewer than two samples."""
     if len(latents) < 2:
         raise ValueError(f"expected the latents of at least 2 data points, got {len(latents)}")
     latents = latents.cpu().double()
@@ -108,7 +108,7 @@ def principal_variances(samples: Float[Tensor, "n d"]) -> Float[Tensor, " min(n,
 
 
 def gaussian_distance(unit: Float[Tensor, "c n"]) -> Float[Tensor, " c"]:
-    """Wasserstein-1 distance of each row to N(0, 1), from quantiles; 0.02 or less is invisible."""
+    """Wasserstein-1 distance of each row to N(0, 1), from quantiles; 0.02 is not visible."""
     count = unit.shape[1]
     ranks = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return (unit.sort(dim=1).values - torch.special.ndtri(ranks)).abs().mean(1)

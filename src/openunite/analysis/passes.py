@@ -75,7 +75,7 @@ class LayerSimilarity(Analysis):
 class LatentAgreement(Analysis):
     """Cosine similarity (T,) of denoised and tokenized latents, averaged over registers.
 
-    `chance` is the same for latents of different images.
+    `chance` (T,) is the cosine similarity between latents of different images.
     """
 
     name: ClassVar[str] = "latent_agreement"
@@ -167,7 +167,7 @@ class ResidualNorms(Analysis):
 
 @dataclass(frozen=True)
 class PassComparison:
-    """The three results of one pass over the data."""
+    """The three analyses that `compare_passes` computes in one pass over the data."""
 
     similarity: LayerSimilarity
     agreement: LatentAgreement
@@ -183,8 +183,9 @@ def compare_passes(
 ) -> PassComparison:
     """Tokenize each batch of (data, eps), and denoise z_t = t z0 + (1 - t) eps at several t.
 
-    Only one batch is in memory. CKA sums HSIC over the batches; the other numbers are means over
-    batches, weighted by size. Batches of at most `neighbors` samples are left out.
+    Only one batch is in memory at a time. CKA sums HSIC over the batches; the other numbers are
+    means over batches, weighted by size. Batches of at most `neighbors` samples are left out.
+    Raises ValueError if no batch is left.
     """
     totals: dict[str, Tensor] = {}
     layers: tuple[str, ...] = ()
@@ -222,7 +223,7 @@ def _denoise(tokenized: Activations, noise: Tensor, t: float, denoise: Denoise) 
 
 
 def _compare(first: Activations, second: Activations, neighbors: int) -> dict[str, Tensor]:
-    """The terms of one batch at one t that are summed over batches."""
+    """The quantities of one batch at one t that `compare_passes` sums over batches."""
     pairs = [(first[name].float().cpu(), second[name].float().cpu()) for name in first]
     flat = [(a.flatten(1), b.flatten(1)) for a, b in pairs]
     z0, denoised = pairs[-1]

@@ -29,7 +29,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Probe(Analysis):
-    """Test accuracies for each feature set and for each register alone (K,)."""
+    """Test accuracies of both classifiers by feature set, and for each register alone (K,)."""
 
     name: ClassVar[str] = "probe"
     title: ClassVar[str] = "What the latents know about the class"
@@ -87,7 +87,7 @@ def probe_latents(
     pixels: tuple[Float[Tensor, "n ..."], Float[Tensor, "m ..."]],
     labels: tuple[Int[Tensor, " n"], Int[Tensor, " m"]],
 ) -> Probe:
-    """Probe latents, their mean, each register and pixels, all given as (train, test)."""
+    """Probe latents, their mean over registers, each register and pixels; pairs: (train, test)."""
     sets = {
         "pixels": (pixels[0].flatten(1), pixels[1].flatten(1)),
         "latents": (latents[0].flatten(1), latents[1].flatten(1)),
@@ -137,7 +137,7 @@ def linear_probe(split: Split, decay: float = DECAY) -> float:
 
 
 def nearest_neighbors(split: Split, neighbors: int = NEIGHBORS) -> float:
-    """Test accuracy of a vote of the nearest (Euclidean) training samples; ties: lowest class."""
+    """Test accuracy of a vote of the nearest training samples (Euclidean); ties: lowest class."""
     distances = torch.cdist(split.test.float(), split.train.float())
     nearest = distances.topk(min(neighbors, len(split.train)), largest=False).indices
     votes = nn.functional.one_hot(split.train_labels[nearest]).sum(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 def hsic_terms(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> Float[Tensor, "3"]:
     """Unbiased HSIC of (x, y), (x, x) and (y, y) with linear kernels, float64.
 
-    Add the terms of all minibatches, then take `ratio`. ValueError below four samples.
+    Add the terms of all minibatches, then take `ratio`. Raises ValueError below four samples.
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError(
@@ -26,7 +26,7 @@ def hsic_terms(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> Float[Tensor
 
 
 def ratio(terms: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
-    """xy / sqrt(xx yy); NaN if an activation is constant, which leaves the ratio undefined."""
+    """xy / sqrt(xx yy) of `hsic_terms`; NaN if an activation is constant."""
     joint, first, second = terms.unbind(-1)
     product = first * second
     defined = (first > 0.0) & (second > 0.0)

@@ -1,4 +1,4 @@
-"""The state and the prediction of the network at each step of sampling."""
+"""The sampling trajectory: state and prediction of the network at each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _FRAME, _LAST_FRAME = 160, 1600  # milliseconds
 
 @dataclass(frozen=True)
 class Trajectory(Analysis):
-    """Decoded states z_t and predictions z0^ (T, B, C, H, W) at the times (T,) of one sampling."""
+    """Decoded states z_t and predictions z0^ (T, B, C, H, W) at the times (T,)."""
 
     name: ClassVar[str] = "trajectory"
     title: ClassVar[str] = "From noise to image"

@@ -1,8 +1,8 @@
-"""Sharper decoding afterwards: the decoder against a discriminator, the encoder frozen.
+"""Adversarial fine-tuning of the decoder of a trained run, with the encoder frozen.
 
-The discriminator starts from the Generative Encoder and looks at images as the encoder does. The
-decoder's term does not train it, and its own term sees outputs detached: both go into one optimizer
-step, and the trainer knows nothing of it.
+The discriminator starts as a copy of the Generative Encoder and reads images as the encoder does.
+The decoder's term does not train it, and its own term uses detached outputs; both are terms of one
+optimizer step, so the trainer needs no code for it.
 """
 
 import copy
@@ -21,7 +21,7 @@ from openunite.objective import LossTerm, UniteObjective, sum_of
 
 
 class Discriminator(nn.Module):
-    """A copy of the tokenizing network with one score per latent, from fixed register noise."""
+    """A copy of the tokenizing network, with fixed register noise and one score per latent."""
 
     noise: Tensor
 
@@ -33,14 +33,14 @@ class Discriminator(nn.Module):
         size = tokenizer.config
         self.head = nn.Linear(size.latent_channels, 1)
         noise = seeded_normal(torch.tensor([1]), size.latent_channels)
-        with torch.no_grad():  # not from torch's generator: a run is a function of its seed
+        with torch.no_grad():  # seeded, so that runs repeat
             self.head.weight.copy_(noise / size.latent_channels**0.5)
             self.head.bias.zero_()
         noise = seeded_normal(torch.tensor([0]), size.num_registers, size.latent_channels)
         self.register_buffer("noise", noise, persistent=False)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Positive for real images, negative for outputs of the decoder."""
+        """Scores (B, K): trained to be positive for real images, negative for decoder outputs."""
         batch = len(images)
         t = images.new_zeros(batch)
         latents = self.backbone(self.noise.expand(batch, -1, -1), t, Evidence(observation=images))
@@ -51,10 +51,11 @@ class Discriminator(nn.Module):
 class AdversarialDecoderObjective(BaselineObjective):
     """Reconstruction, the discriminator's score of the output, and the discriminator's hinge loss.
 
-    Per image the gradient of the score with respect to pixels gets the norm of that of the
-    reconstruction, times w: the adaptive weight of Esser et al. ("Taming Transformers", 2021), for
-    one image at a time, so that batches can be cut anywhere. Until step `flow_ramp_steps` w is 0:
-    the discriminator learns first. Hinge loss: Lim and Ye, "Geometric GAN", 2017.
+    For each image, the gradient of the score by pixels is scaled to w times the norm of the
+    gradient of the reconstruction loss. This is the adaptive weight of Esser et al. ("Taming
+    Transformers", 2021) per image, so that results do not depend on micro-batches. Until step
+    `flow_ramp_steps` w is 0: the discriminator learns first. Hinge loss: Lim and Ye, "Geometric
+    GAN", 2017.
     """
 
     discriminator: Discriminator
@@ -62,11 +63,11 @@ class AdversarialDecoderObjective(BaselineObjective):
 
     @property
     def companions(self) -> dict[str, nn.Module]:
-        """What is trained along with encoder and decoder."""
+        """Further modules to train and to save in checkpoints."""
         return {"discriminator": self.discriminator}
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """The decoder's term, then the discriminator's; they share no graph."""
+        """Yield the decoder's term, then the discriminator's; they share no graph."""
         unite = self.unite
         batch = unite.modality.prepare(batch, random)
         with torch.no_grad():
@@ -76,7 +77,7 @@ class AdversarialDecoderObjective(BaselineObjective):
         parts = unite.modality.reconstruction_losses(output, batch)
         reconstruction = sum_of(parts)
         score, against, uphill = self._score(output, reconstruction)
-        # The gradient of this product by the output is what trains; its value means nothing.
+        # The gradient of this product with respect to `output` trains; its value has no meaning.
         pull = (output * (against - self.weight_at(step) * uphill)).sum()
         total = reconstruction.detach() + pull - pull.detach()
         shown = {"reconstruction": reconstruction, "score": score, **parts}
@@ -88,7 +89,7 @@ class AdversarialDecoderObjective(BaselineObjective):
     def _score(
         self, output: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-        """Mean score; gradients by pixels of the reconstruction, and of the score at its norm."""
+        """Mean score; pixel gradients of reconstruction and (scaled to its norm) of the score."""
         pixels = output.detach().requires_grad_()
         score = self.discriminator(pixels).mean(dim=1)
         (uphill,) = torch.autograd.grad(score.sum(), pixels)
@@ -97,16 +98,16 @@ class AdversarialDecoderObjective(BaselineObjective):
         return score.detach().mean(), against, uphill * wanted / size.clamp_min(1e-12)
 
     def weight_at(self, step: int) -> float:
-        """The weight w of the score, 0 at first."""
+        """The weight w of the score at a step."""
         return self.adversarial_weight if step >= self.unite.flow_ramp_steps else 0.0
 
     def weights(self, step: int) -> dict[str, float]:
-        """Only w changes during a run."""
+        """The weight w, the only one that changes during a run."""
         return {"adversarial_weight": self.weight_at(step)}
 
 
 def adversarial_decoder(
     unite: UniteObjective, adversarial_weight: float
 ) -> AdversarialDecoderObjective:
-    """The objective with a new discriminator."""
+    """Build the objective with a new discriminator."""
     return AdversarialDecoderObjective(unite, Discriminator(unite.encoder), adversarial_weight)

@@ -1,7 +1,7 @@
 """Encoders of the baselines: a second network for tokenizing, plain or with a posterior (KL-VAE).
 
-Both hold two Generative Encoders, one that tokenizes and one that denoises. They are called as
-the shared encoder is, so objectives, trainer and pipelines need not know which they have.
+Both hold two Generative Encoders, one that tokenizes and one that denoises. They have the call
+signature of the shared encoder, so objectives, trainer and pipelines work with any of them.
 """
 
 from functools import wraps
@@ -17,7 +17,7 @@ from openunite.models.generative_encoder import Encoder, GenerativeEncoder
 
 
 class TwoNetworks(Encoder):
-    """Holds a `tokenizer` and a `denoiser`; the denoiser sees no observation and embeds none."""
+    """An encoder with a `tokenizer` and a `denoiser`; the denoiser has no embedder."""
 
     tokenizer: GenerativeEncoder
     denoiser: GenerativeEncoder
@@ -35,7 +35,7 @@ class SeparateEncoder(TwoNetworks):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.denoiser = _without_embedder(GenerativeEncoder(*args, **kwargs))
-        self.tokenizer = GenerativeEncoder(*args, **kwargs)
+        self.tokenizer = GenerativeEncoder.from_config(self.config, conditions=None)
 
     def forward(
         self,
@@ -51,10 +51,10 @@ class SeparateEncoder(TwoNetworks):
 
 
 class PosteriorEncoder(TwoNetworks):
-    """The tokenizer of a KL-VAE: a mean and a log variance per latent, no norm over the channels.
+    """The encoder of a KL-VAE, with a mean and a log variance per latent, and a denoiser.
 
-    Called with an observation it returns the mean; `posterior` gives both. Built with
-    `latent_norm_kind` "none": the KL term, not a norm, bounds the latents.
+    Called with an observation it returns the mean; `posterior` returns both. It needs
+    `latent_norm_kind` "none", because the KL term bounds the latents instead of a norm.
     """
 
     @register_to_config
@@ -62,7 +62,7 @@ class PosteriorEncoder(TwoNetworks):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.denoiser = _without_embedder(GenerativeEncoder(*args, **kwargs))
-        twice = {"latent_channels": 2 * self.config.latent_channels}
+        twice = {"latent_channels": 2 * self.config.latent_channels, "conditions": None}
         self.tokenizer = GenerativeEncoder.from_config(self.config, **twice)
 
     def forward(
@@ -75,7 +75,7 @@ class PosteriorEncoder(TwoNetworks):
     ) -> Float[Tensor, "b k c"]:
         """The posterior's mean, or equation (4) by the denoiser.
 
-        The tokenizer's intermediates have 2 C channels and are not handed out.
+        `intermediates` are those of the denoiser only; the tokenizer's have 2 C channels.
         """
         if evidence.observation is None:
             return self.denoiser(z_t, t, evidence, mask, intermediates)
@@ -89,13 +89,13 @@ class PosteriorEncoder(TwoNetworks):
         mask: Bool[Tensor, "b k"] | None = None,
     ) -> tuple[Float[Tensor, "b k c"], Float[Tensor, "b k c"]]:
         """Mean and log variance, the latter in [-30, 20] (Rombach et al., 2022)."""
-        twice = torch.cat([z_t, z_t], dim=2)  # the tokenizer has 2 C channels on both ends
+        twice = torch.cat([z_t, z_t], dim=2)  # the tokenizer has 2 C channels in and out
         mean, log_variance = self.tokenizer(twice, t, evidence, mask).chunk(2, dim=2)
         return mean, log_variance.clamp(-30.0, 20.0)
 
 
 def _without_embedder(network: GenerativeEncoder) -> GenerativeEncoder:
-    """The same network for registers alone."""
+    """The network after its embedder was removed: it can then only denoise."""
     del network.embedder
     return network
 

@@ -1,8 +1,8 @@
-"""Objectives of the baselines: what UNITE is compared with, in its own terms.
+"""Objectives of the baselines that UNITE is compared with.
 
-Each holds a `UniteObjective` for its networks, draws and settings. Separate weights in one stage
-need no objective of their own: that is `UniteObjective` with a `SeparateEncoder`. Two stages are
-two runs, an autoencoder and then a denoiser on its latents.
+Each uses the networks, draws and settings of a `UniteObjective`. Separate weights trained in one
+stage need no objective of their own: they are `UniteObjective` with a `SeparateEncoder`. Two stages
+are two runs, an autoencoder and then a denoiser on its latents.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ from openunite.objective import LossTerm, UniteObjective, sum_of
 
 @dataclass(frozen=True)
 class BaselineObjective(ABC):
-    """A loss of its own on the networks of `unite`."""
+    """Another loss for the networks of `unite`."""
 
     unite: UniteObjective
 
@@ -33,7 +33,7 @@ class BaselineObjective(ABC):
         """Yield the terms of the loss; no two of them share a graph."""
 
     def weights(self, step: int) -> dict[str, float]:
-        """The weights that change during a run, under the names they are logged by."""
+        """The loss weights that change during a run, by the names used in the log."""
         return {}
 
     @property
@@ -54,7 +54,7 @@ class ThroughLatentsObjective(BaselineObjective):
     """Equation (5) without the stop-gradient: the flow loss also trains the tokenizing pass."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """One term, for all draws share the graph of z0."""
+        """Yield one term, because all draws share the graph of z0."""
         unite = self.unite
         batch = unite.modality.prepare(batch, random)
         z0 = unite.tokenize(batch, random)
@@ -67,7 +67,7 @@ class ThroughLatentsObjective(BaselineObjective):
         yield LossTerm("total", total, 1.0, shown, z0.detach())
 
     def weights(self, step: int) -> dict[str, float]:
-        """Those of UNITE."""
+        """The weights of `UniteObjective`."""
         return self.unite.weights(step)
 
 
@@ -76,7 +76,7 @@ class AutoencoderObjective(BaselineObjective):
     """The first of two stages: reconstruction alone."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """The first term of UNITE."""
+        """Yield the reconstruction term of UNITE."""
         yield next(self.unite.terms(batch, step, random))
 
 
@@ -85,7 +85,7 @@ class DenoiserObjective(BaselineObjective):
     """The second of two stages: the flow loss alone, on latents of a frozen tokenizer."""
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """The flow terms of UNITE at full weight: nothing competes with them."""
+        """Yield the flow terms of UNITE with weight 1: no other loss competes with them."""
         unite = replace(self.unite, flow_weight=1.0, flow_ramp_steps=0)
         batch = unite.modality.prepare(batch, random)
         with torch.no_grad():
@@ -96,15 +96,15 @@ class DenoiserObjective(BaselineObjective):
 
 @dataclass(frozen=True)
 class PosteriorAutoencoderObjective(BaselineObjective):
-    """The first stage of a KL-VAE: reconstruction of a posterior sample, and w KL(q || N(0, I)).
+    """The first stage of a KL-VAE: reconstruction from a posterior sample + w KL(q || N(0, I)).
 
-    The KL divergence is a mean over valid latents and channels, as the reconstruction loss is one.
+    The KL divergence is a mean over valid latents and channels, like the reconstruction loss.
     """
 
     kl_weight: float = 1e-3
 
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
-        """One term; no reconstruction noise besides the posterior's own."""
+        """Yield one term; the posterior sample replaces the reconstruction noise."""
         unite = self.unite
         batch = unite.modality.prepare(batch, random)
         mask = batch.mask
@@ -120,7 +120,7 @@ class PosteriorAutoencoderObjective(BaselineObjective):
 
 
 def draw_latents(unite: UniteObjective, batch: Batch, random: SlotRandom) -> Float[Tensor, "b k c"]:
-    """Latents to denoise: those of the tokenizer, or samples of its posterior if it has one."""
+    """Target latents (B, K, C) of the denoiser: the tokenizer's, or samples of its posterior."""
     if isinstance(unite.encoder, PosteriorEncoder):
         return _sample(unite, *_posterior(unite, batch, random), batch, random)
     return unite.tokenize(batch, random)
@@ -129,7 +129,7 @@ def draw_latents(unite: UniteObjective, batch: Batch, random: SlotRandom) -> Flo
 def _posterior(
     unite: UniteObjective, batch: Batch, random: SlotRandom
 ) -> tuple[Float[Tensor, "b k c"], Float[Tensor, "b k c"]]:
-    """Equation (1) up to the sampling: mean and log variance."""
+    """Mean and log variance (B, K, C) of the posterior, with the inputs of equation (1)."""
     encoder = unite.encoder
     assert isinstance(encoder, PosteriorEncoder)
     noise = unite.noise(Stream.REGISTERS, random, batch)

@@ -1,4 +1,4 @@
-"""Between the two stages: bring latents to mean 0 and deviation 1."""
+"""Standardization of latents between two stages: mean 0 and std 1."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from openunite.flow.random import SlotRandom
 
 @torch.no_grad()
 def standardize(objective: BaselineObjective, batch: Batch, random: SlotRandom) -> None:
-    """Give every channel of the latents of `batch` mean 0 and deviation 1; change nothing else.
+    """Change the weights so that every channel of the latents of `batch` has mean 0 and std 1.
 
-    Latent diffusion divides latents by their deviation before the second stage (Rombach et al.,
-    2022). Here shift and scale are folded into the last layer of the tokenizer and the first of the
-    decoder, so that reconstructions stay what they were. A norm without a bias (rmsnorm) keeps the
-    mean; one without parameters (layernorm_plain) keeps both.
+    Latent diffusion divides latents by their std before the second stage (Rombach et al., 2022).
+    Here shift and scale are folded into the last layer of the tokenizer and the first layer of the
+    decoder, so that reconstructions do not change. If the latent norm has no bias (rmsnorm), the
+    mean stays as it is; if it has no parameters (layernorm_plain), nothing changes.
     """
     encoder, decoder = objective.encoder, objective.decoder
     z0 = draw_latents(objective.unite, objective.modality.prepare(batch, None), random)
@@ -37,7 +37,7 @@ def standardize(objective: BaselineObjective, batch: Batch, random: SlotRandom) 
     else:
         bias[:channels] = (bias[:channels] - mean) / deviation
     if isinstance(encoder, PosteriorEncoder):
-        bias[channels:] -= 2.0 * deviation.log()  # of the log variances, which follow the means
+        bias[channels:] -= 2.0 * deviation.log()  # log variances come after the means
     last.weight[:channels] /= deviation.reshape(-1, *[1] * (last.weight.ndim - 1))
     first: Any = decoder.latent_input if isinstance(decoder.widen, nn.Identity) else decoder.widen
     first.bias += first.weight @ mean

@@ -1,4 +1,4 @@
-"""The table of objectives: what each needs, trains and is called. It imports no torch."""
+"""The table of objectives: title, requirements and trained networks of each. No torch here."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -7,13 +7,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ObjectiveKind:
-    """One objective: a run has it whose stage, tokenizer and stop_gradient are those of the row.
+    """A row of the table: an objective, selected by `stage`, `tokenizers` and `stop_gradient`.
 
-    `trains` names the networks that learn; the others are frozen. `factory` is "module:name" of
-    what builds it from UNITE's own objective and from `settings` of the run, "" for UNITE itself.
-    `origin` is what `init_from` has to name, "" if a run may start from nothing. `modality` is ""
-    where any will do. `shares_graph` says that all terms are kept for one backward pass, and
-    `decodes_first` that the decoder's gradients are complete before the flow draws.
+    `trains` names the networks that learn; the others are frozen. `factory` is "module:name" of the
+    function that builds the objective from a `UniteObjective` and from the settings named in
+    `settings`; it is "" for UNITE itself. `origin` describes the run that `init_from` has to name,
+    "" if none is needed. `modality` is the only one supported, "" for all. `generates` tells if the
+    trained model can sample. With `shares_graph`, all terms need one common backward pass; with
+    `decodes_first`, the decoder's gradients are complete before the flow draws.
     """
 
     title: str
@@ -30,7 +31,7 @@ class ObjectiveKind:
     decodes_first: bool = False
 
     def build(self, unite: Any, settings: Any) -> Any:
-        """The objective on the networks and settings of a `UniteObjective`."""
+        """Build the objective from a `UniteObjective` and the `ObjectiveConfig` of a run."""
         if not self.factory:
             return unite
         module, name = self.factory.split(":")
@@ -84,7 +85,7 @@ OBJECTIVES = (
         origin="the run of the autoencoder",
     ),
     ObjectiveKind(
-        "A decoder trained on against a discriminator, the rest as it was",
+        "A decoder trained further against a discriminator, with all else unchanged",
         "decoder",
         ("shared", "separate", "posterior"),
         ("decoder",),
@@ -97,7 +98,7 @@ OBJECTIVES = (
 
 
 def find_objective(stage: str, tokenizer: str, *, stop_gradient: bool) -> ObjectiveKind:
-    """The row of these settings. ValueError says what there is for the stage."""
+    """The row for these settings. Raises a ValueError that lists the rows of the stage."""
     rows = [row for row in OBJECTIVES if row.stage == stage]
     for row in rows:
         if tokenizer in row.tokenizers and stop_gradient == row.stop_gradient:

@@ -1,8 +1,7 @@
-"""Released checkpoints to pipeline folders.
+"""Conversion of released checkpoints to pipeline folders.
 
-Every tensor of the file is mapped, or listed with the reason it is not needed, or listed as
-unexpected; nothing disappears in silence. Pickles are read with `weights_only`: no code in them
-runs.
+Every tensor of the file is mapped, or listed with the reason why it is not needed, or listed as
+unexpected; none is dropped silently. Pickles are read with `weights_only`, so no code in them runs.
 """
 
 import json
@@ -46,7 +45,7 @@ _PROTOCOL = (
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What was taken from a checkpoint, what was left out and why, and what was built."""
+    """The tensors used from a checkpoint, those left out and why, and the models built."""
 
     source: str
     weights: str  # where in the file the weights were found
@@ -59,7 +58,7 @@ class ConversionReport:
     notes: list[str]
 
     def summary(self) -> str:
-        """The report for people: one fact per line, unused names grouped by their reason."""
+        """The report as text: one fact per line, with unused names grouped by reason."""
         lines = [f"{self.source}: {self.mapped} tensors mapped from {self.weights}"]
         for part, sizes in self.sizes.items():
             listed = ", ".join(f"{k} {v}" for k, v in sizes.items() if not isinstance(v, dict))
@@ -82,11 +81,11 @@ def convert(
 ) -> ConversionReport:
     """Write the checkpoint `source` (.safetensors, .pt, .pth) as the pipeline folder `output`.
 
-    `weights` picks the averaged or the raw set where the file has both. `context_start` (block
-    before which the in-context tokens enter) and `decoder_heads` are not in a checkpoint; for
-    size B they are known. The folder appears whole or not at all, with a `conversion.json`.
-    Raises ValueError for an unsafe or unknown file, missing or misshapen tensors, and an output
-    folder that is not empty.
+    `weights` picks the averaged or the raw weights if the file has both. `context_start` (the block
+    before which the in-context tokens enter) and `decoder_heads` are not in a checkpoint; they are
+    known for size B only. The folder is written atomically, with a `conversion.json`. Raises
+    FileNotFoundError if there is no such file; ValueError for an unsafe or unknown file, for
+    missing or misshapen tensors, and for an output folder that is not empty.
     """
     output = output.resolve()
     _check_free(output)
@@ -129,7 +128,7 @@ def _load(
     encoder: GenerativeEncoder,
     decoder: Decoder,
 ) -> list[str]:
-    """Copy the mapped tensors into the models, shapes checked; returns what deserves a note."""
+    """Check shapes and copy the mapped tensors into the models; return notes for the report."""
     targets = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     targets |= {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
     assert targets.keys() == set(names.values()), "the table of names does not fit the models"
@@ -155,7 +154,7 @@ def _load(
 
 
 def _write(pipeline: ImagePipeline, report: ConversionReport, output: Path) -> None:
-    """The pipeline and what was converted, whole or not at all."""
+    """Write the pipeline and conversion.json atomically."""
     with whole_folder(output) as folder:
         pipeline.save_pretrained(folder)
         (folder / "conversion.json").write_text(json.dumps(asdict(report), indent=1))

@@ -1,7 +1,7 @@
-"""Weight files of others: read without running anything in them, sets of weights found by content.
+"""Safe reading of other programs' weight files, and the sets of weights in them.
 
 A training checkpoint nests several sets of one model's weights (raw, averaged) between optimizer
-and scheduler state, under names nobody fixed. A set is recognized by two tensor names, the marks.
+and scheduler state, under arbitrary names. A set is recognized by two tensor names, the marks.
 """
 
 import re
@@ -18,21 +18,22 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 WeightSet = Literal["ema", "raw"]
-_WRAPPERS = ("module", "_orig_mod")  # put into names by DistributedDataParallel, torch.compile
+_WRAPPERS = ("module", "_orig_mod")  # name parts of DistributedDataParallel and torch.compile
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Sets of weights by the prefix of their names, and what else there is: path -> what it is."""
+    """The sets of weights by prefix of their names, and all other entries: path -> description."""
 
     sets: dict[str, dict[str, Tensor]]
     rest: dict[str, str]
 
 
 def read_weights(source: Path, marks: tuple[str, str]) -> WeightsFile:
-    """All sets of weights in a .safetensors, .pt or .pth file that hold tensors named as `marks`.
+    """All sets of weights in a .safetensors, .pt or .pth file that contain both `marks`.
 
-    Raises ValueError for any other file, a damaged one, and a pickle of more than plain tensors.
+    Raises FileNotFoundError if there is no such file, and ValueError for one that is damaged, of
+    another type, or a pickle that holds more than plain tensors.
     """
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
@@ -51,7 +52,10 @@ def read_weights(source: Path, marks: tuple[str, str]) -> WeightsFile:
 
 
 def choose_set(file: WeightsFile, weights: WeightSet) -> str:
-    """Prefix of the wanted set; a file that is nothing but one set offers no choice."""
+    """Prefix of the wanted set; a file that is one unnamed set is taken for either kind.
+
+    Raises ValueError unless exactly one set fits.
+    """
     nameless = [k for k, what in file.rest.items() if "list" in what and re.search("ema|shadow", k)]
     averaged = [prefix for prefix in file.sets if averaging_of(prefix) == "ema"]
     wanted = averaged if weights == "ema" else [p for p in file.sets if p not in averaged]
@@ -74,14 +78,14 @@ def choose_set(file: WeightsFile, weights: WeightSet) -> str:
 
 
 def averaging_of(prefix: str) -> str:
-    """ "ema" or "raw" by the name of a set of weights; "unknown" for one without a name."""
+    """ "ema" or "raw", from the prefix of a set of weights; "unknown" if the prefix is empty."""
     if not prefix:
         return "unknown"
     return "ema" if "ema" in prefix.lower() else "raw"
 
 
 def leftovers(file: WeightsFile, chosen: str) -> dict[str, str]:
-    """What the file holds beside the chosen set, with the reason it is not used."""
+    """The other entries of the file, by name, with the reason why they are not used."""
     others = (prefix for prefix in file.sets if prefix != chosen)
     reasons = {prefix.rstrip(".") or "top level": "another set of weights" for prefix in others}
     for path in file.rest:
@@ -90,7 +94,7 @@ def leftovers(file: WeightsFile, chosen: str) -> dict[str, str]:
 
 
 def label_of(prefix: str) -> str:
-    """A prefix as people read it."""
+    """A prefix as text for messages."""
     return repr(prefix.rstrip(".")) if prefix else "the top level"
 
 
@@ -100,7 +104,7 @@ def _unpickle(source: Path) -> Any:
             f"reading a pickle needs torch >= 2.10, got {torch.__version__}: older versions can "
             "run code hidden in the file (CVE-2025-32434, CVE-2026-24747); upgrade torch"
         )
-    mapped = zipfile.is_zipfile(source)  # the older form cannot be mapped into memory
+    mapped = zipfile.is_zipfile(source)  # the older format cannot be memory-mapped
     try:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (OSError, MemoryError):
@@ -115,7 +119,7 @@ def _unpickle(source: Path) -> Any:
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor], rest: dict[str, str]) -> None:
-    """Sort the leaves of nested dictionaries by dotted path into tensors and the rest."""
+    """Sort the leaves of nested dictionaries into `tensors` and `rest`, by dotted path."""
     if isinstance(value, Tensor):
         tensors[path] = value
     elif isinstance(value, Mapping):
@@ -137,7 +141,7 @@ def _find_sets(
         plain[name] = tensor
     first, second = marks
     prefixes = [n.removesuffix(first) for n in plain if f".{n}".endswith(f".{first}")]
-    # Optimizers may keep moments by parameter name: those look like weights and are none.
+    # Optimizers may keep moments by parameter name; these look like weights but are not.
     prefixes = [p for p in prefixes if f"{p}{second}" in plain and "optim" not in p.lower()]
     if not prefixes:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""The released format: its names, and the sizes of a model read off its shapes.
+"""The released checkpoint format: tensor names, and model sizes from tensor shapes.
 
-The only home of the released names. Section 5 of docs/METHOD.md describes the format.
+No other module knows the released names.
 """
 
 import re
@@ -20,7 +20,7 @@ Sizes = dict[str, dict[str, Any]]
 MARKS = ("latent_tokens", "encoder.blocks.0.attn.qkv.weight")  # a set of weights has both
 PATCH_POSITIONS = "patch_embed.position_embeddings"
 
-# Released name: name here. "#" is the index of a block, "*" stands for weight and for bias.
+# Released name -> name here. "#" is the index of a block, "*" stands for "weight" and "bias".
 _TABLE = {
     "latent_tokens": "encoder.register_positions",
     "patch_embed.position_embeddings": "encoder.embedder.positions",
@@ -74,7 +74,7 @@ _UNUSED = {
     "decoder.decoder_pos_embed": "fixed 2-D sin-cos table, recomputed",
     "lpips_loss.*": "frozen perceptual network, not part of the model",
 }
-# Sizes are read off these tensors, so their number of axes is checked first.
+# Sizes are read from these tensors, so their number of axes is checked first.
 _AXES = {
     "latent_tokens": 3,
     "patch_embed.position_embeddings": 3,
@@ -86,11 +86,11 @@ _AXES = {
     "decoder.decoder_embed.weight": 2,
     "decoder.decoder_layers.0.ffn_up.weight": 2,
 }
-_BASE = (12, 768)  # depth and width of size B, of its encoder and of its decoder
+_BASE = (12, 768)  # depth and width of size B, for encoder and decoder alike
 
 
 def released_names(depth: int, decoder_depth: int) -> dict[str, str]:
-    """Released name -> "encoder." or "decoder." name, for every tensor a model needs."""
+    """Released name -> name here ("encoder..." or "decoder..."), for all tensors of a model."""
     names: dict[str, str] = {}
     for old, new in _TABLE.items():
         count = decoder_depth if old.startswith("decoder.") else depth
@@ -102,7 +102,7 @@ def released_names(depth: int, decoder_depth: int) -> dict[str, str]:
 
 
 def reshaped(name: str, tensor: Tensor) -> Tensor:
-    """A released tensor, or its gradient, in the shape it has here."""
+    """A released tensor (or its gradient) in the shape of this library."""
     return _RESHAPED[name](tensor) if name in _RESHAPED else tensor
 
 
@@ -112,7 +112,7 @@ def reason_unused(name: str) -> str | None:
 
 
 def needed_names(found: Mapping[str, Tensor]) -> dict[str, str]:
-    """`released_names` for the depths of this set of weights; ValueError names what is missing."""
+    """`released_names` for the depths of these weights. Raises ValueError if one is missing."""
     names = released_names(*_depths(found))
     if missing := [name for name in names if name not in found]:
         more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
@@ -126,7 +126,10 @@ def needed_names(found: Mapping[str, Tensor]) -> dict[str, str]:
 def sizes_of(
     found: Mapping[str, Tensor], context_start: int | None, decoder_heads: int | None
 ) -> Sizes:
-    """Constructor arguments of encoder and decoder, by shapes and the two numbers given."""
+    """Constructor arguments of encoder and decoder, from tensor shapes and two given numbers.
+
+    Raises ValueError for a wrong number of axes or layout, and if a number is needed but None.
+    """
     for name, axes in _AXES.items():
         if found[name].ndim != axes:
             raise ValueError(f"{name}: expected {axes} axes, got shape {tuple(found[name].shape)}")
@@ -165,7 +168,7 @@ def sizes_of(
 def check_fixed_tables(
     found: Mapping[str, Tensor], encoder: GenerativeEncoder, decoder: Decoder
 ) -> None:
-    """ValueError if a table that is recomputed is not that of the file."""
+    """Raise ValueError if a fixed table in the file differs from the one computed here."""
     angles = encoder.angles.repeat_interleave(2, dim=1)
     later = angles[encoder.config.num_context_tokens :]
     ours = {  # the rotary tables of the file carry up to 1e-4 of float32 error

@@ -23,7 +23,7 @@ Tell = Callable[[str, str], None]
 class ArrayDataset:
     """Arrays by position: `items` float32 (N, ...), `labels` int64 (N,) if there are classes."""
 
-    sizes = None  # all alike
+    sizes = None  # all items have the same shape
 
     def __init__(self, items: Floats, labels: Ints | None = None) -> None:
         self.items, self.labels = items, labels
@@ -55,11 +55,11 @@ class ArrayData:
 def open_arrays(
     source: str | Path | Iterable[Any], things: str, holdout: Holdout, max_bad_share: float
 ) -> ArrayData:
-    """Read a file, a folder or a list; hold some out by content.
+    """Read a file, a folder or a list, and hold out some items by a hash of their content.
 
-    Items whose shape is not that of the first, or that are not finite, are skipped. Classes are
-    those of `Labeled` items, sorted by name. ValueError if too many items are skipped, if less than
-    two remain, or if only some have a class.
+    Items that are not finite, or whose shape differs from that of the first, are skipped. Classes
+    are those of `Labeled` items, sorted by name. ValueError if too many items are skipped, if fewer
+    than two remain, or if only some have a class.
     """
     skipped: list[Skipped] = []
 
@@ -93,7 +93,7 @@ def open_arrays(
 
 
 def _usable(found: Iterable[tuple[str, Any]], tell: Tell) -> Iterator[tuple[Floats, str | None]]:
-    """Arrays of the shape of the first one, and their classes; `tell` hears of the rest."""
+    """Arrays of the same shape as the first, and their classes; `tell` is called for the others."""
     shape: tuple[int, ...] | None = None
     for name, item in found:
         label = item.label if isinstance(item, Labeled) else None
@@ -115,7 +115,7 @@ def unlabeled(item: Any) -> Any:
 def _classes(
     given: Sequence[str | None], name: str, things: str
 ) -> tuple[tuple[str, ...], Ints | None]:
-    """Names of the classes and the label of each item; nothing where no item has one."""
+    """Names of the classes and labels (N,) of the items; () and None if no item has a class."""
     named = [label for label in given if label is not None]
     if not named:
         return (), None

@@ -1,8 +1,8 @@
-"""What every kind of data does alike: hold some of it out by content, and skip what is broken.
+"""Hold out items by content and refuse too many broken ones, for every kind of data.
 
-Where a source has no test split, the items with the smallest sha256 of their content are held out:
-the choice depends neither on names nor on the order or the machine, and identical items fall on one
-side together.
+If a source has no test split, the items with the smallest sha256 of their content are held out:
+the choice depends neither on names nor on the order or the machine, and identical items end up on
+the same side.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Holdout:
-    """How many items a source without a split loses: round(`share` * N), 1 to `maximum`."""
+    """Size of the test split of a source that has none: round(`share` * N), 1 to `maximum`."""
 
     share: float = 0.05
     maximum: int = 1000
@@ -39,8 +39,8 @@ class Holdout:
 def choose_held_out(digests: Sequence[str], holdout: Holdout) -> NDArray[np.bool_]:
     """Mark the items (N,) with the smallest digests.
 
-    Identical items count together: a group that no longer fits is passed over. Only if not one
-    group fits is the limit exceeded, by the smallest group.
+    Identical items stay together: a group that no longer fits is passed over. If no group fits,
+    the smallest one is held out although it exceeds the limit.
     """
     room = min(max(1, round(holdout.share * len(digests))), holdout.maximum)
     unique, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)
@@ -64,13 +64,13 @@ def refuse_many(
     what: str,
     remedy: str = "",
 ) -> None:
-    """Raise ValueError if more of `what` in the source called `name` is bad than the share allows.
+    """Raise ValueError if more than a fraction `max_bad_share` of the `total` items is bad.
 
-    `remedy` is what else than removing them may help.
+    `name` (the source), `what` (the items) and `remedy` (a further advice) are for the message.
     """
     if not 0.0 <= max_bad_share <= 1.0:
         raise ValueError(f"max_bad_share must lie in [0, 1], got {max_bad_share}")
-    share = len(bad) / max(1, total)  # the quotient: 0.29 * 100 is less than 29
+    share = len(bad) / max(1, total)  # quotients are compared: 0.29 * 100 is less than 29
     if share > max_bad_share:
         first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
         raise ValueError(

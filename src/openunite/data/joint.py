@@ -1,4 +1,4 @@
-"""Molecules and crystals side by side: two opened sources as one, labeled by where from."""
+"""Molecules and crystals together: two opened sources as one, with the source as the class."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ _WIDTH = 10
 
 
 class JointDataset:
-    """Structures of several datasets by position; the label is the number of the dataset.
+    """Structures of several datasets by position; their class is the index of the dataset.
 
-    `order` (S, 2) gives the dataset and the position in it of each structure; by default one
-    dataset follows the other.
+    Each row of `order` (S, 2) is the dataset of a structure and its position there; by default
+    one dataset follows the other.
     """
 
     def __init__(self, parts: Sequence[AtomDataset], order: Ints | None = None) -> None:
@@ -42,7 +42,7 @@ class JointDataset:
         return len(self.order)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """As `AtomDataset.batch`, with `data` (B, N, 10) and the dataset as the class."""
+        """Like `AtomDataset.batch`; `data` is (B, N, 10), the class the index of the dataset."""
         at = np.asarray(indices, dtype=np.int64).reshape(-1)
         chosen = self.order[at]
         most = int(self.sizes[at].max(initial=0))
@@ -58,7 +58,7 @@ class JointDataset:
         return Batch(data, index, mask, {CLASS: Given.of_all(labels)})
 
     def structures(self, indices: Sequence[int]) -> list[Structure]:
-        """The structures as they were read (crystals: as they were reduced)."""
+        """The structures at `indices` as they were read; crystals in their reduced cells."""
         return [self.parts[i].structures([j])[0] for i, j in self.order[list(indices)].tolist()]
 
 
@@ -66,7 +66,7 @@ class JointDataset:
 class JointData:
     """Two opened sources; `size_histogram` has one row for molecules and one for crystals.
 
-    In `train` the smaller set is repeated until it makes `least_share`.
+    In `train` the smaller set is repeated until it is a fraction `least_share` of all.
     """
 
     molecules: AtomData
@@ -117,11 +117,11 @@ def open_joint(
     max_bad_share: float = 0.001,
     progress: bool = True,
 ) -> JointData:
-    """Open "MOLECULES,CRYSTALS", two sources as `open_molecules` and `open_crystals` take them.
+    """Open "MOLECULES,CRYSTALS", a source of `open_molecules` and one of `open_crystals`.
 
-    The elements are those of both; `max_atoms` is of either kind, 20 for crystals and any number
-    for molecules if it is None; `max_e_above_hull` is of crystals. ValueError if `source` does not
-    name two, `least_share` lies outside [0, 0.5], and as those two say.
+    The elements are those of both. `max_atoms` limits both kinds; None means 20 for crystals and
+    no limit for molecules. `max_e_above_hull` (eV per atom) limits crystals. ValueError if `source`
+    does not name two sources or `least_share` is outside [0, 0.5]; other errors as in those two.
     """
     if not 0.0 <= least_share <= 0.5:
         raise ValueError(f"least_share must lie between 0 and 0.5, got {least_share}")
@@ -142,9 +142,9 @@ def open_joint(
 
 
 def repeated(order: Ints, least_share: float) -> Ints:
-    """An order (S, 2) of two datasets, rows of the smaller one repeated until it has its share.
+    """Repeat rows of the smaller of two datasets until they are a fraction `least_share` of all.
 
-    All of its rows occur equally often, or once more than others.
+    `order` (S, 2) is as in `JointDataset`. The counts of any two repeated rows differ by at most 1.
     """
     parts = [order[order[:, 0] == label] for label in (0, 1)]
     small = int(len(parts[1]) < len(parts[0]))
@@ -155,7 +155,7 @@ def repeated(order: Ints, least_share: float) -> Ints:
 
 
 def joint_dataset(structures: Sequence[Structure], elements: Sequence[int]) -> JointDataset:
-    """Structures as the model takes them, in their order: those with a cell are crystals."""
+    """A dataset of the structures in their order; those with a cell are crystals."""
     labels = np.array([structure.cell is not None for structure in structures], dtype=np.int64)
     molecules = pack([item for item in structures if item.cell is None])
     crystals = pack([item for item in structures if item.cell is not None])

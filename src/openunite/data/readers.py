@@ -16,7 +16,7 @@ from openunite.registry import Registry
 
 @dataclass(frozen=True)
 class Labeled:
-    """A data point and the name of its class, as readers of another modality's things may yield."""
+    """A data point with the name of its class, which readers for added modalities may yield."""
 
     value: Any
     label: str
@@ -58,7 +58,7 @@ def reader_of(path: str | Path, things: str) -> Reader | None:
 
 
 def files_of(sources: Sequence[str], things: str) -> list[Path]:
-    """The files themselves, and those in and below folders that some reader knows, sorted.
+    """The given files, and those that some reader knows in and below given folders, in order.
 
     FileNotFoundError for a source that does not exist or has no such file.
     """
@@ -81,7 +81,7 @@ def files_of(sources: Sequence[str], things: str) -> list[Path]:
 def read_files(
     files: Sequence[Path], things: str, tell: Callable[[str, str], None]
 ) -> Iterator[tuple[str, Any]]:
-    """Names and data points of all files; `tell` hears of the rest. ValueError if nothing is."""
+    """Names and data points of all files. Calls `tell` for unusable ones; ValueError if all are."""
     found = False
     for file in files:
         reader = reader_of(file, things)

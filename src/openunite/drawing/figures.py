@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GRAY = "#2f6fb3", "#e07b28", "#3f9a5c", "#8a8a8a"
 DPI = 100
 
-_SMOOTHED_FRACTION = 0.02  # of a run: the window of the running mean
+_SMOOTHED_FRACTION = 0.02  # window of the running mean, relative to the run
 _BACKGROUND = 0.5  # shown behind transparent pixels
 _GAP = 2
 
@@ -35,14 +35,14 @@ def panels(count: int, width: float = 9.0, height: float = 3.4) -> "tuple[Figure
 
 
 def shades(count: int, map_name: str = "viridis") -> list[tuple[float, ...]]:
-    """Colors from dark to light."""
+    """`count` RGBA colors of a color map, from dark to light."""
     from matplotlib import colormaps
 
     return [colormaps[map_name](x) for x in np.linspace(0.05, 0.88, count)]
 
 
 def running_mean(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centered mean over the part of the window that lies inside the run."""
+    """Centered running mean (N,); windows end at the ends of the run."""
     reach = int(len(values) * _SMOOTHED_FRACTION / 2)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
@@ -52,7 +52,7 @@ def running_mean(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.fl
 
 
 def tile(images: Float[Tensor, "rows columns c h w"], scale: int = 1) -> NDArray[np.uint8]:
-    """One picture (H, W, 3) of images in [0, 1], enlarged `scale` times by repetition."""
+    """One uint8 picture (H, W, 3) of images in [0, 1], enlarged `scale` times by repetition."""
     rows, columns = images.shape[:2]
     color = _to_rgb(images.flatten(0, 1)).clamp(0.0, 1.0)
     color = color.repeat_interleave(scale, 2).repeat_interleave(scale, 3)

@@ -38,14 +38,15 @@ _CLASS_TOLERANCE = 0.02  # of class fractions, in total variation
 class ProtocolCard:
     """A model, the protocol it was evaluated by, and a column of metrics for each set.
 
-    `kind` ("images", "molecules", "crystals") names the table of metrics.
+    `kind` ("images", "molecules", "crystals") names the table of metrics. `sampling` is None for
+    samples that are files.
     """
 
     kind: str
     model: ModelSection
     reference: ReferenceSection
     samples: SamplesSection
-    sampling: SamplingSection
+    sampling: SamplingSection | None
     guidance: GuidanceSection
     software: SoftwareSection
     metrics: Mapping[str, Mapping[str, Measured]]
@@ -77,7 +78,7 @@ class ProtocolCard:
             name: dict(_rows(getattr(self, name))) for name in ("model", *PROTOCOL, "software")
         }
         return {
-            name: {key: _short(value) for key, value in rows.items()}
+            name: {key: _short(value) for key, value in rows.items() if value != ""}
             for name, rows in found.items()
             if rows
         }

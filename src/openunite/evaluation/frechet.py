@@ -114,7 +114,7 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     cross = eigenvalues.clamp_min(0.0).sqrt().sum()
     traces = a.covariance.trace() + b.covariance.trace()
     distance = (a.mean - b.mean).square().sum() + traces - 2.0 * cross
-    # Rounding can leave equal Gaussians a hair below zero.
+    # Rounding can make the distance of equal Gaussians slightly negative.
     return max(0.0, float(distance))
 
 

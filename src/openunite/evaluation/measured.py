@@ -15,7 +15,7 @@ Flat = dict[str, float | int]
 
 @dataclass(frozen=True)
 class Measured:
-    """A value, its error (the metric says which kind) and the number of things it is taken over."""
+    """A value, its error (the metric says which kind) and the number of items that it covers."""
 
     value: float
     error: float | None = None
@@ -26,9 +26,9 @@ class Measured:
 class Metric:
     """One row of a table of metrics.
 
-    `label` stands in tables; where it has a {distance} or {score}, the extractor decides its name.
-    `words` explain the metric to somebody who sees it for the first time, `form` prints a value in
-    a sentence, `error` says what the error of a value is.
+    `label` is its name in tables; the extractor fills in {distance} and {score}. `words` explain
+    the metric to somebody who sees it for the first time, `form` formats a value in a sentence, and
+    `error` names the kind of error that values have.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Vocabulary:
     flat: Callable[[Columns], Flat] = lambda _: {}
 
     def __getitem__(self, name: str) -> Metric:
-        """The row of a metric; one that only repeats the name if there is none."""
+        """The row of a metric; for an unknown name, a row that only repeats it."""
         known = {row.name: row for row in self.metrics}
         return known.get(name) or Metric(name, name.replace("_", " "), "neither")
 
@@ -79,7 +79,7 @@ def vocabulary(kind: str) -> Vocabulary:
 
 
 def flatten(columns: Columns, prefixes: Mapping[str, str], plain: Collection[str] = ()) -> Flat:
-    """All values under one name each, as metrics.json has them; errors as `_se`, totals as `_of`.
+    """Columns as one dictionary for metrics.json; errors end in `_se`, totals in `_of`.
 
     A name starts with the prefix of its column, except for the metrics in `plain`.
     """

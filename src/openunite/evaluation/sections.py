@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 class ModelSection:
     """Which model: `encoder` and `decoder` are checksums of their weights.
 
-    `weights` is "ema", "raw" or, where nothing tells, "unknown".
+    `weights` is "ema", "raw" or, where nothing tells, "unknown". The model behind samples that are
+    files is not known: `files` is a checksum of them.
     """
 
     source: str = field(compare=False)
@@ -17,6 +18,7 @@ class ModelSection:
     decoder: str
     parameters: int
     class_names: tuple[str, ...] = ()
+    files: str = ""
 
     def has_weights_of(self, other: "ModelSection") -> bool:
         """True if both are the same network with the same weights."""
@@ -48,11 +50,14 @@ class ReferenceSection:
 
 @dataclass(frozen=True)
 class SamplesSection:
-    """Which samples: sample i has seed `first_seed` + i. `labels`: balanced, random or none."""
+    """Which samples: sample i has seed `first_seed` + i. `labels`: balanced, random or none.
+
+    Samples that are files have no seeds.
+    """
 
     count: int
     labels: str
-    first_seed: int
+    first_seed: int | None
     class_counts: tuple[int, ...] = ()
 
 

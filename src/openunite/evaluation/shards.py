@@ -7,6 +7,7 @@ number of processes nor on earlier interruptions. Processes share a folder and n
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -48,10 +49,8 @@ class Shards:
 
     def make(self, make: Make, group: ProcessGroup, words: str) -> "Shards":
         """Write the missing shards, a part in each process, and wait until all are written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         mine = range(group.rank, len(self), group.size)
-        steps = bar(mine, desc=words, unit="batch", disable=None if group.is_main else True)
-        for number in steps:
+        for number in bar(mine, desc=words, unit="batch", disable=None if group.is_main else True):
             if not self._is_complete(number):
                 write_tensors(self.path(number), make(self.positions(number)))
         group.wait()
@@ -73,7 +72,7 @@ class Shards:
         """Delete the files, and the folder if it is empty then."""
         for number in range(len(self)):
             self.path(number).unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        with suppress(OSError):  # not empty, or another evaluation was faster
             self.folder.rmdir()
 
     def path(self, number: int) -> Path:
@@ -92,7 +91,7 @@ class Shards:
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Twelve characters that change with any of the settings; they name a folder of work."""
+    """A hash of the settings (12 hex characters), which names a folder of shards."""
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -102,5 +101,19 @@ def write_tensors(
     """Write a file atomically, by way of a temporary file of this process."""
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, unfinished, metadata)
-    os.replace(unfinished, path)
+    try:
+        _save(plain, unfinished, metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+    """Write the file, again if another evaluation that has finished removes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(tensors, path, metadata)
+    except (SafetensorError, FileNotFoundError):
+        if path.parent.exists():
+            raise
+        _save(tensors, path, metadata)

@@ -1,4 +1,4 @@
-"""The straight path between noise (t = 0) and clean latents (t = 1), and how t is drawn."""
+"""The straight path from noise (t = 0) to clean latents (t = 1), and the distribution of t."""
 
 import torch
 from jaxtyping import Float
@@ -21,10 +21,10 @@ def shift_time(t: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
 
 
 def logit_normal_time(normal: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
-    """Flow times: t = sigmoid(n) with n ~ N(0, 1), then shifted."""
+    """Flow times of training: sigmoid(n) for n ~ N(0, 1), then `shift_time`."""
     return shift_time(torch.sigmoid(normal), shift)
 
 
 def gap(t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:
-    """max(1 - t, 0.05), shaped to divide latents."""
+    """The clamped remaining time max(1 - t, 0.05), shaped to divide latents (B, K, C)."""
     return (1.0 - t).clamp_min(MIN_GAP)[:, None, None]

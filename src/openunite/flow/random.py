@@ -2,8 +2,7 @@
 
 A draw is addressed by (seed, stream, step, slot, draw). Nothing is remembered between calls, so a
 run gives the same numbers however its batch is cut into micro-batches, spread over processes, or
-interrupted and resumed. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers:
-as easy as 1, 2, 3", 2011), written in int64 tensor arithmetic; its bits are equal on every device.
+interrupted and resumed. The generator is Philox (philox.py), whose bits are equal on every device.
 """
 
 import math
@@ -11,19 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
-W = TypeVar("W", Tensor, NDArray[np.int64])
-
-_MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+from openunite.philox import MASK, random_words
 
 
 class Stream(IntEnum):
@@ -40,22 +33,10 @@ class Stream(IntEnum):
     AUGMENT = 8
     SAMPLE = 9
     POSTERIOR = 10
-
-
-def philox4x32(counter: tuple[W, W, W, W], key: tuple[W | int, W | int]) -> tuple[W, W, W, W]:
-    """Ten rounds on broadcastable int64 tensors or arrays (or ints as key) of 32-bit words."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
-            p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
-            p0 & _MASK,
-        )
-        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
-    return c0, c1, c2, c3
+    CONDITION_DROPOUT = 11  # a number for each condition, in the order of their names
+    COMMON_DROPOUT = 12
+    CONDITION_BLUR = 13  # as above, with as many numbers as each kind takes
+    PARTIAL = 14
 
 
 @dataclass(frozen=True)
@@ -85,9 +66,9 @@ class SlotRandom:
     def _draw(
         self, finish: Callable[[Tensor], Tensor], stream: Stream, draw: int, count: int
     ) -> Float[Tensor, "b n"]:
-        key = (self.seed & _MASK, (int(stream) << 24) ^ ((self.seed >> 32) & 0xFFFFFF))
+        key = (self.seed & MASK, (int(stream) << 24) ^ ((self.seed >> 32) & 0xFFFFFF))
         if not self.fused:
-            return finish(_words(draw, self.slots[:, None], self.step, key, count))
+            return finish(random_words(draw, self.slots[:, None], self.step, key, count))
         # As a tensor: a number would be compiled in, and every step anew.
         address = torch.from_numpy(np.array((draw, self.step, *key)))
         address = address.to(self.slots.device, non_blocking=self.slots.is_cuda)
@@ -103,14 +84,14 @@ def _at_address(
     slots: Tensor, address: Int[Tensor, " 4"], count: int, finish: Callable[[Tensor], Tensor]
 ) -> Tensor:
     draw, step, *key = address.unbind()
-    return finish(_words(draw, slots, step, (key[0], key[1]), count))
+    return finish(random_words(draw, slots, step, (key[0], key[1]), count))
 
 
 def seeded_normal(seeds: Int[Tensor, " b"], *shape: int, draw: int = 0) -> Float[Tensor, "b ..."]:
     """Standard normal noise for sampling: row i depends on `seeds[i]` (64 bits) and `draw`."""
     count, slot = math.prod(shape), torch.zeros_like(seeds)[:, None]
-    key = (seeds[:, None] & _MASK, int(Stream.SAMPLE) << 24)
-    words = _words(draw, slot, (seeds[:, None] >> 32) & _MASK, key, 2 * ((count + 1) // 2))
+    key = (seeds[:, None] & MASK, int(Stream.SAMPLE) << 24)
+    words = random_words(draw, slot, (seeds[:, None] >> 32) & MASK, key, 2 * ((count + 1) // 2))
     return _box_muller(words)[:, :count].reshape(len(seeds), *shape)
 
 
@@ -118,28 +99,6 @@ def permutation(size: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     """A shuffling of range(size) that depends on (seed, epoch) alone."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) & 0x7FFFFFFFFFFFFFFF)
     return torch.randperm(size, generator=generator)
-
-
-def _words(
-    draw: Tensor | int,
-    slots: Tensor,
-    step: Tensor | int,
-    key: tuple[Tensor | int, Tensor | int],
-    count: int,
-) -> Int[Tensor, "b n"]:
-    """(B, count) random 32-bit words in int64; counter = (block, draw, slot, step)."""
-    blocks = torch.arange((count + 3) // 4, device=slots.device)[None, :]
-    zero = torch.zeros_like(blocks)
-    counter = (blocks, zero + (draw & _MASK), slots & _MASK, zero + (step & _MASK))
-    # NumPy starts a small operation in a quarter of the time.
-    if slots.is_cpu and not torch.compiler.is_compiling():
-        c0, c1, c2, c3 = (words.numpy() for words in counter)
-        k0, k1 = (k.numpy() if isinstance(k, Tensor) else k for k in key)
-        drawn = philox4x32((c0, c1, c2, c3), (k0, k1))
-        out = torch.from_numpy(np.stack(np.broadcast_arrays(*drawn), axis=-1))
-    else:
-        out = torch.stack(torch.broadcast_tensors(*philox4x32(counter, key)), dim=-1)
-    return out.flatten(1)[:, :count]
 
 
 def _box_muller(words: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:

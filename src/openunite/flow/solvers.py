@@ -1,13 +1,14 @@
 """Solvers of the sampling flow dz/dt = (z0^(z, t) - z) / max(1 - t, 0.05), t from 0 to 1.
 
-Pure functions of a denoiser: no network, no global state. With a fixed-step solver a sample never
-depends on its batch mates; the adaptive one shares its step size over the batch.
+Solvers are pure functions of a denoiser. With a fixed-step solver a sample does not depend on the
+others in its batch; the adaptive solver uses one step size for the whole batch.
 """
 
 import math
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,21 +16,20 @@ from torch import Tensor
 
 from openunite.flow.guidance import Denoiser, at
 from openunite.flow.path import gap, shift_time
-from openunite.flow.sampling import SOLVERS, Sampling
+from openunite.sampling import SOLVERS, Sampling
 
-NoiseSampler = Callable[[int], Tensor]  # number of a step, from 1 -> N(0, I) (B, K, C)
+NoiseSampler = Callable[[int], Tensor]  # step number (from 1) -> N(0, I) (B, K, C)
+Grid = list[float]  # the times of a fixed-step solver, from 0 to 1
 Callback = Callable[[int, float, Tensor], None]  # (evaluations so far, t, z_t)
 
 
 def velocity(denoiser: Denoiser, z: Tensor, t: Tensor) -> Tensor:
-    """Equation (6)."""
+    """The right-hand side of equation (6)."""
     return (denoiser(z, t) - z) / gap(t)
 
 
 def time_grid(num_steps: int, shift: float = 1.0) -> Float[Tensor, " n"]:
-    """num_steps + 1 times from 0 to 1; shift < 1 spends more steps near noise."""
-    if num_steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}")
+    """num_steps + 1 times from 0 to 1, in float64; shift < 1 spends more steps near noise."""
     return shift_time(torch.linspace(0.0, 1.0, num_steps + 1, dtype=torch.float64), shift)
 
 
@@ -41,47 +41,34 @@ def solve(
     noise_sampler: NoiseSampler | None = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "b k c"]:
-    """Carry noise (B, K, C) at t = 0 to latents at t = 1, as `sampling` says.
+    """Integrate from noise at t = 0 to latents at t = 1, as `sampling` says.
 
-    Guidance is the denoiser's business: see `guide`. Solvers with a fixed number of steps never ask
-    the denoiser about t = 1, which training hardly ever shows it. `noise_sampler` is needed by
-    solvers that renew noise. ValueError for settings that do not fit.
+    Guidance is part of the denoiser, see `guide`. Solvers with a fixed number of steps never call
+    the denoiser at t = 1, where training has hardly any samples. Solvers that renew noise need
+    `noise_sampler`. Raises ValueError for settings that do not fit.
     """
     row = sampling.row
     grid = time_grid(sampling.num_inference_steps, sampling.time_shift).tolist()
     options = {name: sampling.option(name) for name in row.options}
     solver = EntryPoint(sampling.solver, row.function, SOLVERS.group).load()
-    latents: Tensor = solver(
-        denoiser, noise, grid, noise_sampler=noise_sampler, callback=callback, **options
-    )
+    watch = {"noise_sampler": noise_sampler, "callback": callback or (lambda *_: None)}
+    latents: Tensor = solver(denoiser, noise, grid, **watch, **options)
     return latents
 
 
-def euler(
-    denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
-    """One evaluation of equation (6) per step."""
+# Solvers: (denoiser, latents at t = 0, the times) -> latents at t = 1.
+
+
+def euler(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
+    """Euler's method: one evaluation of equation (6) per step."""
     for number, (now, then) in enumerate(pairwise(grid), start=1):
         z = z + (then - now) * velocity(at(denoiser, now), z, z.new_full((len(z),), now))
-        if callback is not None:
-            callback(number, then, z)
+        callback(number, then, z)
     return z
 
 
-def heun(
-    denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
-    """The mean of the slopes at both ends of a step; the last step, to t = 1, is Euler's."""
+def heun(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
+    """Heun's method: the mean slope of both ends of a step; the last step is one of Euler's."""
     evaluations = 0
     for now, then in pairwise(grid):
         step = then - now
@@ -93,24 +80,16 @@ def heun(
             slope = (slope + end) / 2
             evaluations += 1
         z = z + step * slope
-        if callback is not None:
-            callback(evaluations, then, z)
+        callback(evaluations, then, z)
     return z
 
 
-def multistep(
-    denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
-    """Equation (9): (6) solved exactly where the prediction is a straight line in t.
+def multistep(denoiser: Denoiser, z: Tensor, grid: Grid, *, callback: Callback, **_: Any) -> Tensor:
+    """Equation (9): an exact solution of (6) if the prediction is a straight line in t.
 
-    The line goes through the last two predictions, as in Adams and Bashforth's method of order 2.
-    The first step has one prediction, and so has the last, which ends on it: a line drawn beyond
-    the data leaves what the latent norm allows.
+    The line goes through the last two predictions, as in the Adams-Bashforth method of order 2.
+    The first step has only one prediction. The last step ends on its prediction, because an
+    extrapolation to t = 1 would violate the latent norm.
     """
     before: Tensor | None = None
     earlier = 0.0
@@ -122,26 +101,25 @@ def multistep(
             along = then - now + (1.0 - then) * math.log(remaining)
             z = z + along / (now - earlier) * (predicted - before)
         before, earlier = predicted, now
-        if callback is not None:
-            callback(number, then, z)
+        callback(number, then, z)
     return z
 
 
 def sde(
     denoiser: Denoiser,
-    z: Float[Tensor, "b k c"],
-    grid: list[float],
+    z: Tensor,
+    grid: Grid,
     *,
     noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
+    callback: Callback,
     eta: float = 0.0,
     temperature: float = 1.0,
-) -> Float[Tensor, "b k c"]:
+) -> Tensor:
     """Equation (8): z_s = s z0^ + (1 - s) (sqrt(1 - r) eps^ + sqrt(r) eps), eps^ from z_t and z0^.
 
-    Fresh noise in place of a part of the predicted one lets later steps mend earlier errors. With
-    r = eta^2 (1 - (t (1 - s) / (s (1 - t)))^2), eta = 1 is ancestral sampling, and eta = 0 Euler's
-    method. `temperature` scales the new noise. The step to s = 1 ends on the prediction itself.
+    Replacing a part of the predicted noise by new noise lets later steps correct earlier errors.
+    With r = eta^2 (1 - (t (1 - s) / (s (1 - t)))^2), eta = 1 is ancestral sampling, and eta = 0 is
+    Euler's method. `temperature` scales the new noise. The last step ends on the prediction itself.
     """
     if noise_sampler is None:
         raise ValueError("solver 'sde' renews noise: give a noise_sampler")
@@ -153,20 +131,14 @@ def sde(
             new = (temperature * noise_sampler(number)).to(noise)
             noise = (1.0 - renewed) ** 0.5 * noise + renewed**0.5 * new
         z = then * predicted + (1.0 - then) * noise
-        if callback is not None:
-            callback(number, then, z)
+        callback(number, then, z)
     return z
 
 
 def dopri5(
-    denoiser: Denoiser,
-    noise: Float[Tensor, "b k c"],
-    grid: list[float],
-    *,
-    noise_sampler: NoiseSampler | None,
-    callback: Callback | None,
-) -> Float[Tensor, "b k c"]:
-    """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`); it has no grid."""
+    denoiser: Denoiser, noise: Tensor, grid: Grid, *, callback: Callback, **_: Any
+) -> Tensor:
+    """Adaptive Dormand-Prince, rtol 1e-3, atol 1e-6 (needs the extra `paper`); ignores `grid`."""
     try:
         from torchdiffeq import odeint
     except ImportError as error:
@@ -180,11 +152,10 @@ def dopri5(
         nonlocal evaluations
         evaluations += 1
         time = t.to(noise.dtype).expand(len(z))
-        # The state stays in float64: the first step sizes hang on differences near float32's
-        # rounding, and with them the whole sequence of steps.
+        # The state stays in float64: the first step sizes, and with them all later steps, depend on
+        # differences close to the rounding error of float32.
         slope = (denoiser(z.to(noise.dtype), time).double() - z) / gap(t.expand(len(z)))
-        if callback is not None:
-            callback(evaluations, float(t), z)
+        callback(evaluations, float(t), z)
         return slope
 
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=noise.device)

@@ -1,4 +1,4 @@
-"""The task of a modality whose data points are arrays of one shape: what a new one starts with."""
+"""The task of modalities whose data points are arrays of one shape, as a base for new ones."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,16 +31,17 @@ _PREFIXES = {"samples": "sample_", "real": "real_", "reconstructions": "recon_"}
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayMetric(Metric):
-    """A metric of samples (N, ...) against real data (M, ...)."""
+    """A metric; `compute` takes samples (N, ...) and real data (M, ...)."""
 
     compute: Callable[[np.ndarray, np.ndarray], Measured]
 
 
 class ArrayTask(Task):
-    """Everything that commands need, for arrays of one shape.
+    """Everything that commands need to handle arrays of one shape.
 
-    A subclass names `things` and its `metrics`, and has `fit` choose what follows from the shape.
-    Data are stored as the model takes them: `prepare` of the modality augments and does no more.
+    A subclass sets `things` (the plural of a data point) and `metrics`, and overrides `fit` to
+    derive settings from the shape. Data are stored in the model's form, so that the modality's
+    `prepare` only has to augment them.
     """
 
     metrics: ClassVar[tuple[ArrayMetric, ...]] = ()
@@ -81,7 +82,7 @@ class ArrayTask(Task):
         if extractor is not None or command.extractor != "auto":
             raise ValueError(f"an extractor is for images, not for {self.things}; leave it out")
         run = Run.of(command.source)
-        source = command.data or run.config.data.source if data is None else data
+        source = command.data or run.source(data)
         opened = self.open(run.config, source, progress=False)
         card, _ = self._measure(replace(command, source=str(run.folder)), pipeline, opened)
         card.save(Path(command.output or run.folder / "card-evaluate.json"))
@@ -90,7 +91,7 @@ class ArrayTask(Task):
     def _measure(
         self, command: Evaluate, pipeline: TensorPipeline, data: ArrayData
     ) -> tuple[ProtocolCard, np.ndarray]:
-        """The card of samples against one split; the other one stands beside them."""
+        """The card and the samples, against one split; the other is the column "real"."""
         test, train = data.test.items[:_MOST], data.train.items[:_MOST]
         real, other = (test, train) if command.split == "test" else (train, test)
         drawn, classes = self._draw(command, pipeline), len(data.class_names)
@@ -110,12 +111,12 @@ class ArrayTask(Task):
             num_steps=command.num_inference_steps,
         )
         scale = guidance_scale(pipeline, command.guidance_scale)
-        guidance = replace(card.guidance, scale=scale)
+        guidance = None if card.guidance is None else replace(card.guidance, scale=scale)
         held_out = PartSection("test", len(test))
         return replace(card, guidance=guidance, reconstruction=held_out), drawn
 
     def _draw(self, command: Evaluate, pipeline: TensorPipeline) -> np.ndarray:
-        """Samples of all classes in turn, with the options of the command."""
+        """Samples (N, ...) of all classes in turn, with the options of the command."""
         count = command.num_samples
         labels = self.classes(pipeline, (), count, "")
         parts: list[Tensor] = []

@@ -22,7 +22,7 @@ def guidance_scale(pipeline: UnitePipeline, chosen: float | None = None) -> floa
 
 
 def model_section(pipeline: UnitePipeline, source: str, weights: str) -> ModelSection:
-    """The model in a pipeline. Its checksums are those of the weights as they are now."""
+    """The section on the model of a pipeline, with the checksums of its current weights."""
     encoder, decoder = weights_checksums(pipeline)
     parts = (pipeline.encoder, pipeline.decoder)
     parameters = sum(p.numel() for part in parts for p in part.parameters())

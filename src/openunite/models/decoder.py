@@ -1,4 +1,4 @@
-"""The decoder: latents to data, a plain ViT without time or class."""
+"""The decoder from latents to data: a plain ViT without time or class input."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,14 @@ from openunite.nn.embeddings import sincos_table
 
 
 class Decoder(ModelMixin, ConfigMixin):
-    """Latents (B, K, C) -> data point; for images (B, channels, H, W), not clamped.
+    """Latents (B, K, C) -> data; for images (B, channels, H, W), not clamped.
 
     With K = N the latents take the places of the data tokens. With K != N, N learned query tokens
-    stand next to the K latents and are read out instead.
+    are appended to the K latents, and the output is read from them.
+
+    The arguments are the saved config. `modality`, `modality_config`, `num_registers` (K) and
+    `latent_channels` (C) equal those of the encoder. `width`, `depth`, `num_heads` and `mlp_width`
+    are the transformer's. `input_width`: width of an extra Linear in front, as in the release.
     """
 
     positions: Tensor
@@ -40,7 +44,7 @@ class Decoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.head = get_modality(modality, modality_config).head(width)
         outputs = self.head.num_tokens
-        # As released: a second Linear follows the first, with nothing between them.
+        # As in the release, a second Linear follows directly on this one.
         self.widen = nn.Linear(latent_channels, input_width) if input_width else nn.Identity()
         self.latent_input = nn.Linear(input_width or latent_channels, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -58,7 +62,7 @@ class Decoder(ModelMixin, ConfigMixin):
     def forward(
         self, z0: Float[Tensor, "b k c"], mask: Bool[Tensor, "b k"] | None = None
     ) -> Tensor:
-        """Equation (2). `mask` marks valid latents (K = N only)."""
+        """Equation (2). `mask` is True for valid latents, False for padding (only with K = N)."""
         batch, latents = z0.shape[:2]
         x = self.latent_input(self.widen(z0))
         if self.query_tokens is not None:

@@ -2,6 +2,7 @@
 
 Tokenizing is noise plus an observation; denoising is z_t plus conditions. Shapes: B batch,
 K registers, C latent channels, N observation tokens, P in-context tokens, D model width.
+Sequence: [in-context | tokens of conditions | registers | observation], each where it is needed.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import CLASS, NOTHING, Evidence
+from openunite.conditions.tokens import ConditionTokens, Tokens, see_before, seen_mask
 from openunite.modality import get_modality
 from openunite.models.initialization import initialize
 from openunite.nn.block import AdaptiveBlock
@@ -33,7 +35,17 @@ class Encoder(ModelMixin, ConfigMixin):
 
 
 class GenerativeEncoder(Encoder):
-    """(z_t, t, evidence) -> clean normalized latents z0 (B, K, C)."""
+    """(z_t, t, evidence) -> clean normalized latents z0 (B, K, C).
+
+    The arguments are the saved config. `modality` and `modality_config`: its name and settings,
+    which decide how a data point becomes N tokens. `num_registers`: K, the latents of a data point.
+    `latent_channels`: C, the numbers in a latent. `width`, `depth`, `num_heads`: those of the
+    transformer. `num_classes`: rows of the class table, without the one for no class.
+    `num_context_tokens`: P copies of the class in the sequence, from block `context_start` on.
+    `latent_norm_kind`: the norm that bounds latents, see `build_latent_norm`. `block_norm`: a third
+    norm in each block, on the residual stream. `conditions`: kind and settings of each condition
+    beside the class, by name (see `openunite.conditions`).
+    """
 
     angles: Tensor
 
@@ -52,12 +64,11 @@ class GenerativeEncoder(Encoder):
         context_start: int = 4,
         latent_norm_kind: str = "layernorm",
         block_norm: bool = True,
+        conditions: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if num_context_tokens and not 0 <= context_start < depth:
-            raise ValueError(
-                f"context_start must name one of the {depth} blocks, got {context_start}"
-            )
+            raise ValueError(f"context_start must be one of {depth} blocks, got {context_start}")
         self.embedder = get_modality(modality, modality_config).embedder(width)
         self.register_input = nn.Linear(latent_channels, width)
         self.register_positions = nn.Parameter(
@@ -78,6 +89,7 @@ class GenerativeEncoder(Encoder):
         unrotated = table.new_zeros(num_context_tokens, table.shape[1])
         angles = torch.cat([unrotated, table[:num_registers], table[first : first + tokens]])
         self.register_buffer("angles", angles.float(), persistent=False)
+        self.condition_tokens = ConditionTokens(conditions or {}, width)
         initialize(self)
 
     def networks(self) -> tuple["GenerativeEncoder", "GenerativeEncoder"]:
@@ -106,16 +118,17 @@ class GenerativeEncoder(Encoder):
         x = self.register_input(z_t) + self.register_positions[:, :registers]
         if evidence.observation is not None:
             x = torch.cat([x, self.embedder(evidence.observation)], dim=1)
-            mask = None if mask is None else torch.cat([mask, mask], dim=1)
-        context = self.config.num_context_tokens
-        angles, place = self._angles(registers, x.shape[1] - registers), slice(0, registers)
+            mask = seen_mask(mask, evidence, registers)
+        sequence = Tokens(x, mask, self._angles(registers, x.shape[1] - registers))
+        x, mask, angles, first = self.condition_tokens(evidence.conditions, sequence)
+        context, place = self.config.num_context_tokens, slice(first, first + registers)
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             if i == self.config.context_start and context:
                 x = torch.cat([label[:, None] + self.context_positions, x], dim=1)
-                mask = None if mask is None else nn.functional.pad(mask, (context, 0), value=True)
+                mask = None if mask is None else see_before(mask, context)
                 angles = torch.cat([self.angles[:context], angles])
-                place = slice(context, context + registers)
+                place = slice(context + first, context + first + registers)
             x = block(x, c, angles, mask, place if i == last else slice(None))
             if intermediates is not None:
                 intermediates[f"block.{i}"] = x if i == last else x[:, place]

@@ -1,4 +1,4 @@
-"""Initialization, in one place.
+"""Initialization of all parameters.
 
 | what                                   | how                              |
 |----------------------------------------|----------------------------------|
@@ -16,7 +16,7 @@ _SMALL = ("class_embedding.weight", "context_positions", "cls_token", "query_tok
 
 
 def initialize(model: nn.Module) -> None:
-    """Fill the parameters of a model by the table above, from torch's current generator."""
+    """Initialize a model in place by the table above, with torch's default generator."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             assert module.bias is not None

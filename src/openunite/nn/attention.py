@@ -45,10 +45,13 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "b s d"],
         angles: Float[Tensor, "s half"] | None = None,
-        mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b s"] | Float[Tensor, "b s"] | None = None,
         queries: slice = slice(None),
     ) -> Float[Tensor, "b q d"]:
-        """Attend from the positions in `queries` (all by default) to all unmasked positions."""
+        """Attend from the positions in `queries` (all by default) to all unmasked positions.
+
+        A mask of numbers is added to the logits of its positions; -inf hides one.
+        """
         qk, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).split([2, 1], dim=2)
         if angles is not None:
             weight = torch.stack([self.q_norm, self.k_norm])[:, None, :]
@@ -57,5 +60,6 @@ class Attention(nn.Module):
         q, k = qk.unbind(dim=2)
         q, k, v = (part.transpose(1, 2) for part in (q[:, queries], k, v.squeeze(2)))
         keep = None if mask is None else mask[:, None, None, :]
+        keep = keep.to(q.dtype) if keep is not None and keep.is_floating_point() else keep
         attended = scaled_dot_product_attention(q, k, v, attn_mask=keep)
         return self.out(attended.transpose(1, 2).flatten(2))

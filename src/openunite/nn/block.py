@@ -41,7 +41,7 @@ class AdaptiveBlock(nn.Module):
         x: Float[Tensor, "b s d"],
         condition: Float[Tensor, "b d"],
         angles: Float[Tensor, "s half"],
-        mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b s"] | Float[Tensor, "b s"] | None = None,
         queries: slice = slice(None),
     ) -> Float[Tensor, "b q d"]:
         """`condition` is SiLU(c). Positions outside `queries` serve as keys only, then drop out."""

@@ -33,6 +33,13 @@ def rotary_angles(length: int, head_width: int) -> Float[Tensor, "n half"]:
     return torch.arange(length, dtype=torch.float64)[:, None] * rates[None, :]
 
 
+def fourier_features(x: Float[Tensor, "*b 1"], count: int) -> Float[Tensor, "*b f"]:
+    """[sin(2 pi x w), cos(2 pi x w)] with `count` rates w from 1/16 to 8, each a factor apart."""
+    rates = 2.0 ** torch.linspace(-4.0, 3.0, count, device=x.device)
+    angles = 2.0 * math.pi * x * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
 class TimeEmbedding(nn.Module):
     """[sin(2 pi t w), cos(2 pi t w)] with 256 fixed w ~ N(0, 1), then an MLP to the width."""
 

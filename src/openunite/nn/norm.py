@@ -1,4 +1,4 @@
-"""RMSNorm, adaptive modulation folded into it, and the norms a latent can have."""
+"""RMSNorm with optional adaptive modulation, and the choice of norms for latents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ class Modulation:
 
 
 class _UnitRMS(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) with the backward written out: a third of the memory passes."""
+    """x / sqrt(mean(x^2) + eps) with a hand-written backward: a third of the passes over memory."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
@@ -40,7 +40,7 @@ def unit_rms(x: Float[Tensor, "... d"], eps: float = 1e-6) -> Float[Tensor, "...
 
 
 class RMSNorm(nn.Module):
-    """unit_rms(x) * weight, then, where a modulation is given, h (1 + scale) + shift."""
+    """h = unit_rms(x) * weight; if a modulation is given, h (1 + scale) + shift."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

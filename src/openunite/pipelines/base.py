@@ -1,6 +1,7 @@
 """What all pipelines share: settings, seeds, labels, guidance, solving and precision."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
@@ -11,16 +12,24 @@ from torch import Tensor, nn
 from openunite.batch import NOTHING, Evidence
 from openunite.flow.guidance import NO_GUIDANCE, guide
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import Callback, solve
 from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
+from openunite.pipelines.asked import Asked, check_scales, conditions_of
+from openunite.pipelines.inputs import (
+    Generators,
+    Labels,
+    class_indices,
+    read_latents,
+    refuse_unknown,
+    seeds_of,
+)
 from openunite.pipelines.saving import SavedPipeline
 from openunite.pipelines.settings import check_settings
+from openunite.sampling import SOLVERS, Sampling
 
-Labels = Sequence[int | str] | Tensor | None
-Generators = torch.Generator | Sequence[torch.Generator]
+Scale = float | Mapping[str, float]  # of guidance: for all that is given, or by condition
 FORMAT_VERSION = 2
 _ENCODE_SEED = 0  # tokenizing draws its register noise from this seed, the same at every place
 # Numbers in a layer of a guided batch up to which one pass for both branches is faster, by device:
@@ -41,6 +50,8 @@ class UnitePipeline(SavedPipeline):
     A pipeline in bfloat16 (`dtype=torch.bfloat16`, or `.to(torch.bfloat16)`) computes its matrix
     products in it; norms, tables of positions, the solver's state and all results are float32.
     """
+
+    model_cpu_offload_seq = "encoder->decoder"
 
     def __init__(
         self,
@@ -105,24 +116,28 @@ class UnitePipeline(SavedPipeline):
         mask: Bool[Tensor, "b k"] | None = None,
         *,
         callback: Callback | None = None,
+        guidance_scale: Scale | None = None,
         **options: Any,
     ) -> Float[Tensor, "b k c"]:
         """Equation (6) from one seed per sample; latent i is a function of seed i and evidence i.
 
-        `options` change `self.sampling` for this call: solver, num_inference_steps, time_shift,
-        guidance_scale, guidance_interval, and the options of the solver by name. ValueError for
-        what no sampler can do.
+        `guidance_scale` is a number, or one for some of the conditions by name. `options` change
+        `self.sampling` for this call: solver, num_inference_steps, time_shift, guidance_interval,
+        and the options of the solver by name. ValueError for what no sampler can do.
         """
-        sampling, registers = self.sampling.change(**options), self._registers(mask)
+        number = None if isinstance(guidance_scale, Mapping) else guidance_scale
+        sampling = self.sampling.change(**options, guidance_scale=number)
+        scale = sampling.guidance_scale if guidance_scale is None else guidance_scale
+        registers = self._registers(mask)
 
         def noise(seeds: Tensor, draw: int) -> Tensor:
             drawn = seeded_normal(seeds, *self.latent_shape, draw=draw)[:, :registers]
-            return drawn.to(self.device, self._state_dtype)
+            return drawn.to(self._execution_device, self._state_dtype)
 
-        there = seeds.to(self.device)  # noise of every step is drawn where it is used
+        there = seeds.to(self._execution_device)  # noise of every step is drawn where it is used
         low, high = sampling.guidance_interval
         return solve(
-            self.denoiser(evidence, sampling.guidance_scale, (low, high), mask),
+            self.denoiser(evidence, scale, (low, high), mask),
             noise(seeds, 0),
             sampling,
             noise_sampler=lambda step: noise(there, step),
@@ -132,20 +147,18 @@ class UnitePipeline(SavedPipeline):
     def denoiser(
         self,
         evidence: Evidence,
-        scale: float,
+        scale: Scale,
         interval: tuple[float, float],
         mask: Bool[Tensor, "b k"] | None = None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Equation (4) as a function of (z_t, t), with guidance where `scale` is not 1.
 
-        Without any condition there is nothing to guide by, and the scale does not matter.
+        Without any condition there is nothing to guide by, and the scale does not matter. Scales
+        by name take one pass more for each condition. ValueError for a name that is not given.
         """
 
-        def conditional(z_t: Tensor, t: Tensor) -> Tensor:
-            return self._encode(z_t, t, evidence, mask)
-
-        def unconditional(z_t: Tensor, t: Tensor) -> Tensor:
-            return self._encode(z_t, t, NOTHING, mask)
+        def showing(evidence: Evidence) -> Callable[[Tensor, Tensor], Tensor]:
+            return lambda z_t, t: self._encode(z_t, t, evidence, mask)
 
         def both(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             second = torch.arange(2 * len(t), device=t.device) >= len(t)
@@ -154,15 +167,19 @@ class UnitePipeline(SavedPipeline):
             conditional, unconditional = self._encode(*pair, masks).chunk(2)
             return conditional, unconditional
 
+        if isinstance(scale, Mapping):
+            branches = [showing(evidence.without(name)) for name in scale]
+            return guide(showing(evidence), branches, check_scales(scale, evidence), interval)
         scale = scale if evidence.conditions else NO_GUIDANCE
         batch = max((len(given.known) for given in evidence.conditions.values()), default=0)
-        together = self.takes_one_pass(batch, self._registers(mask))
-        return guide(conditional, unconditional, scale, interval, both if together else None)
+        together = self.takes_one_pass(batch, self._registers(mask)) and not evidence.observed
+        given, nothing = showing(evidence), showing(NOTHING)
+        return guide(given, nothing, scale, interval, both if together else None)
 
     def takes_one_pass(self, batch: int, registers: int) -> bool:
         """Whether both branches of guidance go through the network together, as `ONE_PASS` says."""
         numbers = batch * registers * self.encoder.config.width
-        return numbers <= ONE_PASS.get(self.device.type, numbers)
+        return numbers <= ONE_PASS.get(self._execution_device.type, numbers)
 
     def _registers(self, mask: Tensor | None) -> int:
         """Of a batch; padded to its largest sample where there is a mask."""
@@ -185,21 +202,22 @@ class UnitePipeline(SavedPipeline):
             noise = seeded_normal(torch.tensor([_ENCODE_SEED]), *self.latent_shape)
             noise = noise.expand(batch, -1, -1)
         else:
-            noise = seeded_normal(self._seeds(batch, generator, None), *self.latent_shape)
+            noise = seeded_normal(seeds_of(batch, generator, None), *self.latent_shape)
         noise = noise if mask is None else noise[:, : mask.shape[1]]
         state = self._state_dtype
-        t = torch.zeros(batch, device=self.device)
+        t = torch.zeros(batch, device=self._execution_device)
         return self._encode(
-            noise.to(self.device, state), t, Evidence(observation=data.to(state)), mask
+            noise.to(self._execution_device, state), t, Evidence(observation=data.to(state)), mask
         )
 
     @torch.no_grad()
     def detokenize(
         self, latents: Float[Tensor, "b k c"], mask: Bool[Tensor, "b k"] | None = None
     ) -> Tensor:
-        """Equation (2): what the decoder says, float32."""
+        """Equation (2): what the decoder says, float32. ValueError for latents of another shape."""
+        found = read_latents(latents, self.latent_shape, mask)
         with self._autocast():
-            output: Tensor = self.decoder(latents.to(self.device, self._state_dtype), mask)
+            output: Tensor = self.decoder(found.to(self._execution_device, self._state_dtype), mask)
         return output.float()
 
     # ---- precision ------------------------------------------------------------------------
@@ -207,7 +225,7 @@ class UnitePipeline(SavedPipeline):
     @property
     def _state_dtype(self) -> torch.dtype:
         """Latents and data on their way in: never shorter than float32."""
-        return torch.promote_types(self._weight_dtype, torch.float32)
+        return torch.float64 if self._weight_dtype == torch.float64 else torch.float32
 
     @property
     def _weight_dtype(self) -> torch.dtype:
@@ -217,7 +235,7 @@ class UnitePipeline(SavedPipeline):
     def _autocast(self) -> torch.autocast:
         dtype = self._weight_dtype
         half = dtype in _HALF
-        return torch.autocast(self.device.type, dtype if half else None, enabled=half)
+        return torch.autocast(self._execution_device.type, dtype if half else None, enabled=half)
 
     def _encode(
         self,
@@ -239,37 +257,28 @@ class UnitePipeline(SavedPipeline):
 
     # ---- inputs ---------------------------------------------------------------------------
 
-    def _evidence(self, labels: Labels) -> Evidence:
-        """The classes that a user asks for. ValueError for one that this model does not know."""
-        num_classes, names = self.encoder.config.num_classes, list(self.config.class_names)
+    def refuse_unknown(self, options: Mapping[str, Any], call: Callable, *others: str) -> None:
+        """ValueError for an option that neither sampling nor this function has, nor `others`."""
+        solver = SOLVERS.get(options.get("solver") or self.sampling.solver)
+        settings = [f.name for f in fields(Sampling) if f.name != "options"]
+        refuse_unknown(options, call, [*settings, *solver.options, "callback", *others])
+
+    def _evidence(self, labels: Labels, count: int, asked: Asked = None) -> Evidence:
+        """The classes and conditions that a user asks for, of `count` samples.
+
+        ValueError for one that this model does not know.
+        """
+        found = self._classes(labels, count)
+        if not asked:
+            return found
+        known: Any = self.encoder.config.conditions or {}
+        given = conditions_of(known, asked, count)
+        there = {name: values.to(self._execution_device) for name, values in given.items()}
+        return Evidence({**found.conditions, **there})
+
+    def _classes(self, labels: Labels, count: int) -> Evidence:
         if labels is None:
             return NOTHING
-        if isinstance(labels, Tensor):
-            labels = labels.tolist()
-        if unknown := [x for x in labels if isinstance(x, str) and x not in names]:
-            raise ValueError(f"unknown class {unknown[0]!r}, expected one of {names}")
-        indices = [names.index(x) if isinstance(x, str) else int(x) for x in labels]
-        if bad := [i for i in indices if not 0 <= i < num_classes]:
-            raise ValueError(
-                f"class label {bad[0]} is out of range: this model has {num_classes} classes"
-                + ("; leave class_labels out" if num_classes == 0 else "")
-            )
-        chosen = torch.tensor(indices, dtype=torch.int64, device=self.device)
-        return Evidence.of_classes(chosen)
-
-    @staticmethod
-    def _seeds(
-        count: int, generator: Generators | None, seeds: Sequence[int] | None
-    ) -> Int[Tensor, " b"]:
-        """One 63-bit seed per sample."""
-        if seeds is not None:
-            if len(seeds) != count:
-                raise ValueError(f"expected one seed per sample, got {len(seeds)} for {count}")
-            return torch.as_tensor(seeds, dtype=torch.int64)
-        if generator is None or isinstance(generator, torch.Generator):
-            device = generator.device if generator is not None else "cpu"
-            return torch.randint(2**63 - 1, (count,), generator=generator, device=device).cpu()
-        if len(generator) != count:
-            raise ValueError(f"expected one generator per sample, got {len(generator)} for {count}")
-        drawn = (torch.randint(2**63 - 1, (), generator=g, device=g.device) for g in generator)
-        return torch.tensor([int(seed) for seed in drawn])
+        num_classes, names = self.encoder.config.num_classes, list(self.config.class_names)
+        chosen = torch.tensor(class_indices(labels, count, num_classes, names))
+        return Evidence.of_classes(chosen.to(self._execution_device))

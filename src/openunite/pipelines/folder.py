@@ -1,7 +1,7 @@
-"""A pipeline's folder, read without running anything: JSON, safetensors, and nothing else.
+"""Reading of pipeline folders without running code: only JSON and safetensors files are read.
 
-Class names in its files are compared with the classes below and never looked up. Sizes are
-compared with what the weights files hold before a model is built.
+Class names in these files are compared with the classes below, and never imported. Sizes are
+compared with the contents of the weights files before a model is built.
 """
 
 import json
@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 
 from openunite.baselines.encoders import ENCODERS
 from openunite.files import sha256_of, write_json
+from openunite.hub import hub_or_cache
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 
@@ -28,22 +29,23 @@ _WHOLE = "diffusion_pytorch_model.safetensors"
 _SHARD = re.compile(r"diffusion_pytorch_model-\d{5}-of-\d{5}\.safetensors")
 _PATTERNS = (CONFIG, _WHOLE, "diffusion_pytorch_model-?????-of-?????.safetensors")
 _WANTED = [INDEX, MANIFEST, *(f"{part}/{name}" for part in PARTS for name in _PATTERNS)]
-_LONGEST = 2**24  # bytes of a JSON file; the longest are class names
+_LONGEST = 2**24  # bytes of a JSON file; lists of class names are the longest
 
 
 def find_folder(source: str | Path, **download: Any) -> Path:
-    """The folder itself, or the files of a pipeline, and only those, from the hub.
+    """The folder `source`, or a folder with the files of a pipeline downloaded from the hub.
 
     `download`: revision, token, cache_dir, local_files_only, force_download, as for
-    `huggingface_hub.snapshot_download`. OSError or ValueError if neither can be had.
+    `huggingface_hub.snapshot_download`. Raises OSError or ValueError if both fail.
     """
     if Path(source).is_dir():
         return Path(source)
-    return Path(snapshot_download(str(source), allow_patterns=_WANTED, **download))
+    with hub_or_cache():
+        return Path(snapshot_download(str(source), allow_patterns=_WANTED, **download))
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. FileNotFoundError or ValueError, one sentence, otherwise."""
+    """The JSON object in a file. Raises FileNotFoundError, or ValueError if it is damaged."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; a pipeline folder needs it")
     if path.stat().st_size > _LONGEST:
@@ -58,7 +60,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """model_index.json, once its components are known ones. ValueError names what is not."""
+    """The contents of model_index.json. Raises ValueError if it names unknown components."""
     path = folder / INDEX
     index = read_object(path)
     for part, known in PARTS.items():
@@ -72,7 +74,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def part_named(part: str, pair: Any) -> Part:
-    """The class of a component of an index that `read_index` let pass."""
+    """The class of a component of an index that `read_index` returned."""
     found = _pair(pair)
     assert found is not None
     return PARTS[part][found]
@@ -86,7 +88,7 @@ def _pair(value: Any) -> tuple[str, str] | None:
 
 
 def weights_of(folder: Path) -> list[Path]:
-    """The safetensors files of a component: one, or shards. FileNotFoundError if none."""
+    """The safetensors files of a component: one file, or shards. Raises FileNotFoundError."""
     whole = folder / _WHOLE
     shards = sorted(p for p in folder.glob("*") if _SHARD.fullmatch(p.name))
     if found := [p for p in ([whole] if whole.is_file() else shards) if p.is_file()]:
@@ -97,13 +99,13 @@ def weights_of(folder: Path) -> list[Path]:
 
 
 def write_manifest(folder: Path) -> None:
-    """manifest.json: the sha256 of every file that loading reads."""
+    """Write manifest.json, with the sha256 of every file that loading reads."""
     sums = {name: sha256_of(folder / name) for name in _files(folder)}
     write_json(folder / MANIFEST, {"format_version": MANIFEST_VERSION, "sha256": sums})
 
 
 def check_manifest(folder: Path) -> None:
-    """ValueError if a file is not as it was saved; a folder without manifest.json passes."""
+    """Raise ValueError if a file has changed since it was saved; no manifest.json is no error."""
     if not (folder / MANIFEST).exists():
         return
     manifest = read_object(folder / MANIFEST)

@@ -1,7 +1,7 @@
-"""Encoder or decoder from its folder: settings and tensors must fit each other before memory goes.
+"""Loading of an encoder or decoder whose settings match its weights.
 
-The header of a safetensors file says what it holds. Settings are compared with it on the meta
-device, where tensors have shapes and no contents.
+Before memory is allocated, a model with the saved settings is built on the meta device, where
+tensors have shapes but no contents, and compared with the headers of the safetensors files.
 """
 
 import inspect
@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import torch
 from safetensors import SafetensorError
@@ -23,16 +23,16 @@ from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines.folder import CONFIG, Part, read_object, weights_of
 
 Shapes = dict[str, tuple[int, ...]]
-_HEADER = 2**22  # bytes; a tensor takes about 120, and the largest model has 1,000
+_HEADER = 2**22  # bytes; an entry takes about 120, and the largest model has 1,000 tensors
 _TYPES = ("F64", "F32", "F16", "BF16")
-_SMALL = 2**20  # sizes and tables of that many numbers are no danger, whatever the weights hold
+_SMALL = 2**20  # sizes and tables up to this number are always allowed
 
 
 def load_part(folder: Path, kind: Part) -> GenerativeEncoder | Decoder:
-    """The model, in evaluation mode, its parameters in the types they were saved in.
+    """Load the model in a folder, in evaluation mode and with the saved dtypes.
 
-    ValueError or FileNotFoundError, one sentence, if settings or weights are missing, damaged, or
-    do not fit each other.
+    Raises ValueError or FileNotFoundError if settings or weights are missing or damaged, or if they
+    do not match.
     """
     settings, files = _read_settings(folder / CONFIG, kind), weights_of(folder)
     shapes: Shapes = {}
@@ -52,7 +52,7 @@ def load_part(folder: Path, kind: Part) -> GenerativeEncoder | Decoder:
 
 
 def read_shapes(file: Path) -> Shapes:
-    """The shape of each tensor, from the header alone. ValueError if there is none."""
+    """The shape of each tensor, read from the header only. Raises ValueError if it is damaged."""
     damaged = f"{file} is no safetensors file, or damaged; copy the pipeline again"
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -72,7 +72,7 @@ def read_shapes(file: Path) -> Shapes:
 
 
 def _read_settings(path: Path, kind: Part) -> dict[str, Any]:
-    """The arguments of the model, each of its declared type."""
+    """The constructor arguments of the model. Raises ValueError for unknown or wrong ones."""
     config = read_object(path)
     if config.get("_class_name", kind.__name__) != kind.__name__:
         raise ValueError(
@@ -94,17 +94,18 @@ def _read_settings(path: Path, kind: Part) -> dict[str, Any]:
 
 
 def _is_of(value: Any, annotation: Any) -> bool:
-    """Whether a setting is of its declared type; numbers are not negative, True is no number."""
+    """Whether a setting has its declared type; negative ints are not allowed, True is no int."""
     if isinstance(value, bool):
         return annotation is bool
     if isinstance(value, int) and value < 0:
         return False
-    origin = get_origin(annotation)
-    return isinstance(value, annotation if origin in (None, UnionType) else origin)
+    if get_origin(annotation) is UnionType:
+        return any(_is_of(value, kind) for kind in get_args(annotation))
+    return isinstance(value, get_origin(annotation) or annotation)
 
 
 def _compare(folder: Path, kind: Part, settings: Mapping[str, Any], shapes: Shapes) -> None:
-    """ValueError unless a model with these settings has exactly these tensors."""
+    """Raise ValueError unless a model with these settings has tensors of exactly these shapes."""
     held = max(_SMALL, sum(map(math.prod, shapes.values())))
     wrong = f"{folder / CONFIG} does not fit the weights beside it"
     depth, sizes = settings["depth"], [*settings.values(), *settings["modality_config"].values()]
@@ -129,7 +130,7 @@ def _compare(folder: Path, kind: Part, settings: Mapping[str, Any], shapes: Shap
 
 
 class _Unfilled(TorchFunctionMode):
-    """Within it, parameters of layers take no memory and no time; tables are computed."""
+    """A context in which parameters take no memory or time, while tables are still computed."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Saving and loading pipelines: settings and weights, never code."""
+"""Saving and loading of pipelines: only settings and weights, never code."""
 
 import inspect
 from dataclasses import fields
@@ -10,7 +10,6 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from openunite.files import whole_folder
-from openunite.flow.sampling import Sampling
 from openunite.pipelines.folder import (
     INDEX,
     PARTS,
@@ -21,15 +20,16 @@ from openunite.pipelines.folder import (
     write_manifest,
 )
 from openunite.pipelines.parts import load_part
+from openunite.sampling import Sampling
 
 _DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _SAMPLING = [f.name for f in fields(Sampling)]
 _FORMAT_1 = [*_SAMPLING, "eta", "temperature"]
-_ALIKE = ("modality", "num_registers", "latent_channels")  # what both parts must agree on
+_ALIKE = ("modality", "num_registers", "latent_channels")  # settings that both parts must share
 
 
 class SavedPipeline(DiffusionPipeline):
-    """A diffusers pipeline whose folder is read by `folder.py` and `parts.py`, not by diffusers."""
+    """A diffusers pipeline that is loaded by `folder.py` and `parts.py` instead of diffusers."""
 
     @classmethod
     def from_pretrained(
@@ -40,12 +40,12 @@ class SavedPipeline(DiffusionPipeline):
         torch_dtype: torch.dtype | None = None,
         **options: Any,
     ) -> Self:
-        """The pipeline in a folder, or of a hub id.
+        """Load the pipeline in a folder or of a hub id, with parameters in `dtype` if given.
 
         `options`: revision, token, cache_dir, local_files_only and force_download for the hub;
-        settings of the pipeline and of its sampling (`guidance_scale=2.0`) in place of the saved
-        ones. ValueError or OSError, one sentence,
-        for other options and for a folder that is incomplete, damaged, or names unknown classes.
+        settings of the pipeline and of its sampling (`guidance_scale=2.0`) replace the saved ones.
+        Raises ValueError or OSError for other options, and for a folder that is incomplete,
+        damaged, or names unknown classes.
         """
         settings = {n: options.pop(n) for n in _settings_of(cls) if n in options}
         changes = {n: options.pop(n) for n in _SAMPLING if n in options}
@@ -79,10 +79,11 @@ class SavedPipeline(DiffusionPipeline):
         push_to_hub: bool = False,
         **hub: Any,
     ) -> None:
-        """Write the folder, whole or not at all, with a manifest.json that loading compares.
+        """Write the folder atomically, with a manifest.json that loading checks.
 
-        `push_to_hub` uploads it afterwards; `hub` holds the arguments of the method of that name.
-        OSError if the disk is full or cannot be written; an earlier pipeline is then untouched.
+        `push_to_hub` uploads it afterwards, with `hub` as arguments of the method of that name.
+        Raises OSError if the disk is full or cannot be written; an earlier pipeline is then
+        untouched.
         """
         if not safe_serialization or variant is not None:
             raise ValueError("a pipeline is saved as safetensors without a variant; leave both out")
@@ -101,9 +102,16 @@ class SavedPipeline(DiffusionPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str | Path, **options: Any) -> str:
-        """The folder with the files of a hub id, without any code that lies beside them."""
+        """Download the files of a hub id, without any code beside them; return the folder."""
         _refuse(options.keys() - {*_DOWNLOAD})
         return str(find_folder(pretrained_model_name, **options))
+
+    def enable_sequential_cpu_offload(self, *given: Any, **options: Any) -> None:
+        """Raise ValueError: layers here share weights, so they cannot be moved one by one."""
+        raise ValueError(
+            "the layers of this pipeline cannot move one by one; call enable_model_cpu_offload, "
+            "which moves the encoder and the decoder"
+        )
 
 
 def _refuse(unknown: set[str]) -> None:
@@ -115,17 +123,17 @@ def _refuse(unknown: set[str]) -> None:
 
 
 def _settings_of(cls: type) -> list[str]:
-    """The names of the settings, as the constructor takes them."""
+    """The names of the constructor's arguments, without the components."""
     return [n for n in inspect.signature(cls).parameters if n not in PARTS]
 
 
 def _read_settings(cls: type, folder: Path, index: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's settings from an index. ValueError for another pipeline's."""
+    """The constructor's settings in an index. Raises ValueError if it is another pipeline's."""
     name, known = index.get("_class_name"), [kind.__name__ for kind in cls.__mro__]
     if name not in known:
         raise ValueError(f"{folder / INDEX} is of a {name!r:.100}; it cannot be a {cls.__name__}")
     found = {n: value for n, value in index.items() if n[:1] != "_" and n not in PARTS}
-    if "sampling" not in found:  # format 1 has its settings one by one
+    if "sampling" not in found:  # format 1 has no section for sampling
         found["sampling"] = {n: found.pop(n) for n in _FORMAT_1 if n in found}
     if unknown := found.keys() - {*_settings_of(cls)}:
         raise ValueError(

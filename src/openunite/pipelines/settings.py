@@ -1,10 +1,10 @@
-"""What a pipeline remembers of its data, beside how it samples."""
+"""Settings of a pipeline that describe its data: class names and sizes."""
 
 from typing import Any
 
 
 def check_settings(class_names: Any, size_histogram: Any) -> tuple[list[str], list[Any]]:
-    """Both settings as lists. ValueError names the one that no pipeline can have."""
+    """Both settings as lists. Raises ValueError if one of them is impossible."""
     names, sizes = class_names or (), size_histogram or ()
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"class_names must be a list of names, got {names!r:.100}")
@@ -14,5 +14,5 @@ def check_settings(class_names: Any, size_histogram: Any) -> tuple[list[str], li
 
 
 def _is_counts(row: Any) -> bool:
-    """Whether this is a count, or the counts of one class."""
+    """Whether `row` is a count, or a list of counts for one class."""
     return all(type(n) is int and n >= 0 for n in (row if isinstance(row, list | tuple) else [row]))

@@ -3,7 +3,7 @@
 Operations are counted in closed form from the sizes of the matrices: matrix products only, 2 per
 multiply-add, forward plus backward, where the backward pass costs twice the forward pass. Model
 FLOPs utilization (MFU) is throughput x `Flops.step` / peak. It counts the architecture of the
-paper, even where an implementation saves operations, so that numbers of different programs compare.
+paper, even where an implementation saves operations, so that different programs can be compared.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from openunite.models.generative_encoder import Encoder, GenerativeEncoder
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 
-# VGG16's 3 x 3 convolutions: (channels out, times the resolution was halved before it).
+# VGG16's 3 x 3 convolutions: (output channels, number of poolings before it).
 _VGG16 = (
     *((64, 0), (64, 0), (128, 1), (128, 1), (256, 2), (256, 2), (256, 2)),
     *((512, 3), (512, 3), (512, 3), (512, 4), (512, 4), (512, 4)),
@@ -31,8 +31,8 @@ _VGG16 = (
 class Flops:
     """Operations per sample, forward and backward, of the parts of one optimizer step.
 
-    `perceptual` is a VGG16 on output and target (LPIPS), the target without a backward; 0 where
-    the loss has none.
+    `perceptual` counts VGG16 (LPIPS) on output and target, the target without a backward pass; it
+    is 0 if the loss does not use VGG16.
     """
 
     tokenize: float
@@ -46,7 +46,7 @@ class Flops:
         return self.tokenize + self.decode + extra + flow_draws * self.flow_draw
 
     def sample(self, passes: int) -> float:
-        """Operations to generate a sample: `passes` of the encoder and one of the decoder."""
+        """Operations to generate one sample: `passes` of the encoder and one of the decoder."""
         return (passes * self.flow_draw + self.decode) / 3.0
 
 
@@ -69,9 +69,9 @@ def flops(config: RunConfig, *, as_released: bool = True) -> Flops:
 
 
 def sampling_passes(config: RunConfig) -> int | None:
-    """Number of network passes per sample by the settings of the run, two where guidance acts.
+    """Number of network passes per sample with the run's sampling settings; guidance needs two.
 
-    Counted on the solver itself; None for the adaptive one, whose passes depend on the network.
+    They are counted by running the solver. The result is None for an adaptive solver.
     """
     passes, start = 0, torch.zeros(1, 1, 1)
     sampling = config.sampling
@@ -90,7 +90,7 @@ def sampling_passes(config: RunConfig) -> int | None:
 
 
 def meta_models(config: RunConfig) -> tuple[Encoder, Decoder]:
-    """Encoder and decoder without memory behind them."""
+    """Encoder and decoder on the meta device: shapes without memory."""
     with torch.device("meta"):
         encoder, decoder = build_models(config)
     return encoder.to("meta"), decoder.to("meta")

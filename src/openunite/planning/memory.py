@@ -23,15 +23,15 @@ from openunite.training.config import RunConfig
 from openunite.training.optim import partition
 
 _FLOAT = 4
-# Peak memory of a step per saved byte: 0.98 was measured on a CPU (docs/LOG.md), because the
-# backward pass frees memory as it goes. The rest is an assumed margin for the GPU allocator.
+# Peak memory of a step per saved byte: 0.98 was measured on a CPU (docs/LOG.md); the backward pass
+# frees memory while it runs. The rest is an assumed margin for the GPU allocator.
 _WORKING = 1.1
 _CONTEXT = 1.5e9  # CUDA context, libraries, workspaces; assumed
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device, which has to hold `peak`."""
+    """Bytes of the parts of a run on one device; their peak must fit into its memory."""
 
     states: float  # weights, gradients, momenta, EMA
     update: float  # temporary tensors of the optimizer step
@@ -46,7 +46,7 @@ class Memory:
         return _CONTEXT + self.states + max(self.update, self.copies + activations)
 
     def most(self, room: float) -> int:
-        """The largest number of samples at a time that fits into `room` bytes."""
+        """The largest number of samples per pass that fits into `room` bytes."""
         left = room - _CONTEXT - self.states
         if left < self.update:
             return 0
@@ -54,7 +54,7 @@ class Memory:
 
 
 def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
-    """Memory with `samples` at a time on each of `world` devices."""
+    """Memory with `samples` per pass on each of `world` devices."""
     encoder, decoder = meta_models(config)
     groups = partition(nn.ModuleDict({"encoder": encoder, "decoder": decoder}))
     muon, adamw = (sum(p.numel() for _, p in groups[name]) for name in ("muon", "adamw"))
@@ -66,7 +66,7 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     tokenize = _encoder_bytes(config, encoder.networks()[0].embedder.num_tokens)
     draw, decode = _encoder_bytes(config, 0), _decoder_bytes(config, decoder)
     copied = 2.0 * muon if config.precision == "bf16" else 0.0
-    if message:  # the decoder's gradients travel while flow draws are computed
+    if message:  # the decoder's gradients are sent while flow draws are computed
         copied += _FLOAT * sum(p.numel() for p in decoder.parameters())
     if config.sharding == "full":
         copied += 2 * _FLOAT * (muon + adamw) / max(1, config.model.depth)
@@ -76,7 +76,7 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
 
 
 def draws_at_once(config: RunConfig) -> int:
-    """Flow draws that are in memory together: without the stop-gradient they share the graph."""
+    """Flow draws in memory at the same time: all of them without the stop-gradient."""
     settings = config.objective
     together = settings.flow_draws if config.kind.shares_graph else settings.draws_per_pass
     return min(together, settings.flow_draws)
@@ -121,7 +121,7 @@ def _decoder_bytes(config: RunConfig, decoder: Decoder) -> int:
 
 
 def _lpips_bytes(config: RunConfig) -> int:
-    """What the perceptual distance of one more image keeps; the target's features among it."""
+    """Bytes per image that LPIPS saves, including the features of the target."""
     seen = get_modality(config.modality, config.modality_config).vgg_input()
     return 0 if seen is None else _lpips(*seen, config.precision == "bf16")
 

@@ -10,11 +10,11 @@ from openunite.planning.scaling import DEVICES, Device, step_time
 from openunite.training.config import RunConfig
 
 RELEASE_MFU = 0.105  # 102.7 images/s per H200, UNITE-B with k = 3, as published
-_ROOM = 0.95  # of a device's memory that can be used
+_ROOM = 0.95  # usable fraction of a device's memory
 
 
 def plan(config: RunConfig, gpus: int, gpu: str, mfu: float) -> str:
-    """Parameters, FLOPs, memory, time and advice as text. ValueError for impossible numbers."""
+    """Parameters, FLOPs, memory, time and advice as text. Raises ValueError for bad numbers."""
     if gpus < 1 or not 0.0 < mfu <= 1.0:
         raise ValueError(f"expected at least 1 GPU and an MFU in (0, 1], got {gpus} and {mfu}")
     if config.batch_size % gpus:
@@ -32,7 +32,7 @@ def plan(config: RunConfig, gpus: int, gpu: str, mfu: float) -> str:
 
 
 def samples_at_once(config: RunConfig, gpus: int) -> int:
-    """Number of samples that each device holds at a time."""
+    """Number of samples that each device processes in one pass."""
     per_gpu = config.batch_size // gpus
     return min(per_gpu, config.micro_batch_size or per_gpu)
 
@@ -46,13 +46,13 @@ def fit_to_memory(config: RunConfig, gpus: int, device_bytes: float) -> RunConfi
 
 
 def _fitting(config: RunConfig, gpus: int, room: float) -> int:
-    """The largest divisor of the samples at a time that fits into memory; 0 if none fits."""
+    """The largest divisor of the samples per pass that fits into memory; 0 if none does."""
     samples, limit = samples_at_once(config, gpus), memory(config, 1, gpus).most(room)
     return next((n for n in range(min(samples, limit), 0, -1) if not samples % n), 0)
 
 
 def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
-    """Whether the run fits into memory, and if not the cheapest change that helps."""
+    """Yield lines: whether the run fits into memory; if not, the cheapest change that helps."""
     samples, room = samples_at_once(config, gpus), _ROOM * device.memory
     need = memory(config, samples, gpus)
     if need.peak <= room:
@@ -64,9 +64,10 @@ def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
         changed = replace(config, precision=precision, sharding=sharding)
         size = _fitting(changed, gpus, room)
         if size and (sharding != "full" or gpus > 1):
-            options = f"--micro-batch-size {size}" if size != samples else ""
-            options += f" --precision {precision}" if precision != config.precision else ""
-            options += f" --sharding {sharding}" if sharding != config.sharding else ""
+            options = f"--sharding {sharding} " if sharding != config.sharding else ""
+            fields = [f"micro_batch_size={size}"] if size != samples else []
+            fields += [f"precision={precision}"] if precision != config.precision else []
+            options += f"--set {' '.join(fields)}" if fields else ""
             yield f"  {options.strip()}: {memory(changed, size, gpus).peak / 1e9:.1f} GB"
             return
     yield "  a smaller --size, or GPUs with more memory: not even one sample fits"
@@ -98,7 +99,7 @@ def _cost(config: RunConfig, device: Device, mfu: float) -> Iterator[str]:
 
 
 def _memory_table(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
-    """Peak memory by number of samples at a time, precision and sharding."""
+    """Yield a table of peak memory by samples per pass, precision and sharding."""
     kinds = [("no", "none"), ("no", "full"), ("bf16", "none"), ("bf16", "full")]
     needs = [
         memory(replace(config, precision=precision, sharding=sharding), 1, gpus)

@@ -5,9 +5,9 @@
 compute: samples per device x FLOPs / (MFU x peak), with the same MFU for every batch size (this is
 too optimistic below about 16 images per device). communication: to average one byte, a ring moves
 2 (W - 1) / W bytes at the rate of the slowest link, plus a latency per hop. The gradients of the
-decoder travel while the flow draws of the last micro-batch are computed; only the part that takes
-longer than those counts. Nothing else overlaps. Sharded weights instead move three times
-(W - 1) / W bytes per loss term. benchmarks/scaling.py checks the model on two processes.
+decoder are sent while the flow draws of the last micro-batch are computed; only the time beyond
+those counts. Nothing else overlaps. Sharded weights instead move three times (W - 1) / W bytes per
+loss term. benchmarks/scaling.py checks the model on two processes.
 """
 
 from dataclasses import dataclass

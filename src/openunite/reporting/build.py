@@ -10,11 +10,20 @@ from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
-from openunite.evaluation.measured import vocabulary
+from openunite.evaluation.card import CARD_VERSION, load_card
 from openunite.files import write_text
 from openunite.progress import say
 from openunite.reporting.page import Card, Page, Part, Picture, Result, Table, Values, shown
-from openunite.reporting.tables import by_reason, card_of, defined, headlines, metric_tables
+from openunite.reporting.tables import (
+    by_reason,
+    card_of,
+    defined,
+    headlines,
+    metric_table,
+    notes,
+    other_metrics,
+    protocol_of,
+)
 from openunite.runs import Run, load_pipeline, weights_checksums
 from openunite.task import Task, get_task
 from openunite.training.config import RunConfig, load_config
@@ -35,11 +44,15 @@ _CURVES_CAPTION = (
     "latents have collapsed."
 )
 _MAX_PREVIEWS = 4
+_RUN_CARD = "card.json"  # written by `train`; its metrics are those of the run
 _REMEDY = "remove it or write it again"
 
 
 def report(source: str | Path | Run, *, output: str | Path | None = None) -> Path:
-    """Gather a run into one HTML page; return its path (default RUN/report.html)."""
+    """Write one HTML page about a run; return its path (default RUN/report.html).
+
+    Raises ValueError for another suffix than .html or .htm and for a damaged file of the run.
+    """
     run = source.folder if isinstance(source, Run) else Run.of(source).folder
     path = Path(output or run / "report.html")
     if path.suffix.lower() not in (".html", ".htm"):
@@ -51,7 +64,7 @@ def report(source: str | Path | Run, *, output: str | Path | None = None) -> Pat
 
 
 def run(command: Report) -> None:
-    """Do what the command says."""
+    """Run `openunite report`."""
     report(command.source, output=command.output)
 
 
@@ -62,7 +75,7 @@ def run_page(run: Path) -> str:
     task = get_task(config.modality)
     data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
     paths = [path for kind in ("*card*.json", "sweep*.json") for path in sorted(run.glob(kind))]
-    cards = {path.name: _json(path) for path in paths}
+    cards = {path.name: _json(path) for path in paths if path.name != _RUN_CARD}
     results, left_out = _results(run / "analysis" / "analysis.json")
     other_pictures = [x for x in sorted(run.glob("*.png")) if x.name not in (*_PICTURES, _CURVES)]
     curves = [run / _CURVES] if (run / _CURVES).is_file() else []
@@ -73,7 +86,6 @@ def run_page(run: Path) -> str:
         warnings=list(_warnings(metrics, results)),
         parts=_parts(run, task, metrics),
         other_pictures=[Picture.load(path, path.name) for path in other_pictures],
-        metrics=metrics,
         cards=_cards(run, cards),
         commands=_commands(task.measuring(config, run), cards),
         curves=[Picture.load(path, _CURVES_CAPTION, chart=True) for path in curves],
@@ -87,7 +99,7 @@ def run_page(run: Path) -> str:
 
 
 def _summary(config: RunConfig, task: Task, data: Values, metrics: Values) -> str:
-    """What was trained on what, in one sentence."""
+    """One sentence about the model, its data and its training."""
     text = config.kind.title
     text += f", started from {config.init_from}" if config.init_from else ""
     if "parameters" in metrics:
@@ -110,58 +122,71 @@ def _warnings(metrics: Values, results: Sequence[Result]) -> Iterator[str]:
 
 
 def _parts(run: Path, task: Task, metrics: Values) -> list[Part]:
-    """The run, and its parts, whose names lead the names of their metrics."""
+    """The run itself, then its parts; the metrics of a part are prefixed by its name."""
     folders = {f"{name}_": run / name for name in task.parts if (run / name).is_dir()}
     own = {name: x for name, x in metrics.items() if not name.startswith(tuple(folders))}
-    parts = [_part("", run, own, task.things)]
+    parts = [_part("", run, own)]
     for lead, folder in folders.items():
         found = {k.removeprefix(lead): x for k, x in metrics.items() if k.startswith(lead)}
-        parts.append(_part(folder.name.capitalize(), folder, found, folder.name))
+        parts.append(_part(folder.name.capitalize(), folder, found))
     return parts
 
 
-def _part(name: str, folder: Path, metrics: Values, things: str) -> Part:
-    """Pictures, metrics and text of a folder that evaluates things of one kind."""
+def _part(name: str, folder: Path, metrics: Values) -> Part:
     paths = {folder / file: caption for file, caption in _PICTURES.items()}
     pictures = [Picture.load(path, caption) for path, caption in paths.items() if path.is_file()]
     text = folder / "report.txt"
     text_report = _read(text) if text.is_file() else ""
-    tables = metric_tables(metrics, vocabulary(things))
-    return Part(name, pictures, headlines(metrics), tables, text_report)
+    path = folder / _RUN_CARD
+    card = load_card(path) if path.is_file() else None
+    tables, rest = [], other_metrics(card, metrics)
+    if card is not None:
+        tables = [metric_table(card, "Metrics with their errors")]
+    return Part(
+        name=name,
+        pictures=pictures,
+        tiles=headlines(card) if card else [],
+        tables=[*tables, rest],
+        notes=list(notes(card)) if card else [],
+        text=text_report,
+    )
 
 
 def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
-    """Cards and sweeps, with a warning on those whose model has other weights than the run now."""
+    """Cards and sweeps; a warning marks cards of other weights than the run has now."""
     cards = []
-    own: dict[str, str | None] = {}
+    own: dict[str, tuple[str, str] | None] = {}
     for name, value in values.items():
-        card, model = card_of(name, value), value.get("model")
-        if isinstance(model, dict) and "checksum" in model:
-            kind = "raw" if model.get("weights") == "raw" else "ema"
-            own.setdefault(kind, _checksum(run, kind))
-            if own[kind] not in (None, model["checksum"]):
-                text = f"{name} was measured with other weights than this run has now."
-                card = replace(card, warnings=[text, *card.warnings])
+        if value.get("card_version") != CARD_VERSION:
+            cards.append(card_of(name, value))
+            continue
+        found = load_card(run / name)
+        card, model = protocol_of(name, found), found.model
+        kind = "raw" if model is not None and model.weights == "raw" else "ema"
+        own.setdefault(kind, _checksums(run, kind))
+        if model is not None and own[kind] not in (None, (model.encoder, model.decoder)):
+            text = f"{name} was measured with other weights than this run has now."
+            card = replace(card, warnings=[text, *card.warnings])
         cards.append(card)
     return cards
 
 
-def _checksum(run: Path, weights: str) -> str | None:
-    """The checksum of the run's model as a card has it, None if the model cannot be loaded."""
+def _checksums(run: Path, weights: str) -> tuple[str, str] | None:
+    """Checksums of the run's encoder and decoder; None if the model cannot be loaded."""
     try:
         pipeline = load_pipeline(str(run), weights)
     except (OSError, ValueError, RuntimeError, SafetensorError):  # missing or damaged
         return None
-    return "".join(weights_checksums(pipeline))
+    return weights_checksums(pipeline)
 
 
 def _commands(commands: Mapping[str, str], cards: Collection[str]) -> list[str]:
-    """The commands that measure what no card holds yet."""
+    """The commands whose measurements are in no card yet."""
     return [text for kind, text in commands.items() if not any(kind in name for name in cards)]
 
 
 def _previews(folder: Path) -> list[Picture]:
-    """A few previews, evenly spread over the training."""
+    """Up to `_MAX_PREVIEWS` previews, evenly spread over the training."""
     paths = sorted(folder.glob("step-*.png"))
     spread = [round(i * (len(paths) - 1) / (_MAX_PREVIEWS - 1)) for i in range(_MAX_PREVIEWS)]
     chosen = sorted(set(spread)) if paths else []
@@ -169,7 +194,7 @@ def _previews(folder: Path) -> list[Picture]:
 
 
 def _results(path: Path) -> tuple[list[Result], dict[str, list[str]]]:
-    """The results that `analyze` wrote, and titles of those that are missing, by reason."""
+    """The results that `analyze` wrote, and the titles of missing ones by reason."""
     if not (record := _json(path)):
         return [], {}
     try:
@@ -194,7 +219,7 @@ def _result(folder: Path, entry: Values) -> Result:
 
 
 def _read(path: Path) -> str:
-    """The text of a file. ValueError names one that is not UTF-8."""
+    """The text of a file. Raises ValueError if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -202,7 +227,7 @@ def _read(path: Path) -> str:
 
 
 def _json(path: Path) -> Values:
-    """A JSON object, empty if there is no such file. ValueError names one that is damaged."""
+    """The JSON object in a file, empty without the file. Raises ValueError if it is damaged."""
     text = _read(path) if path.is_file() else "{}"
     try:
         values = json.loads(text)

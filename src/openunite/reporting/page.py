@@ -1,4 +1,4 @@
-"""A report as data. `report.html.j2` makes of it one HTML file without scripts or requests."""
+"""The contents of a report; `report.html.j2` renders them as HTML without scripts or requests."""
 
 import base64
 import io
@@ -18,12 +18,12 @@ Values = Mapping[str, Any]
 
 UNDEFINED = "undefined"  # shown for a number that could not be computed
 _FORMATS = ("PNG", "GIF", "JPEG")
-_MAX_ITEMS = 12  # of a list in a table
+_MAX_ITEMS = 12  # shown of a list in a table
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URL, empty if the file is damaged; dark pages invert a chart."""
+    """A picture as a data URL, empty if the file is damaged; dark mode inverts charts."""
 
     name: str
     source: str
@@ -37,7 +37,7 @@ class Picture:
         try:
             data = path.read_bytes()
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                image.load()  # a truncated file fails here, not when it is opened
+                image.load()  # a truncated file fails here, not in open()
                 mime, size = Image.MIME[str(image.format)], image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return cls(path.name, "", (0, 0), caption, chart)
@@ -47,7 +47,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows whose first cell names them; screen readers announce the label."""
+    """A table whose first column names the rows; `label` is for screen readers."""
 
     label: str
     rows: Sequence[Sequence[Any]]
@@ -55,7 +55,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[tuple[str, bool]]]:
-        """Texts, those of the head first, each with whether its column holds only numbers."""
+        """Rows of (text, whether the column is numeric), the head first."""
         rows = [[shown(value) for value in row] for row in self.rows]
         columns = list(zip(*rows, strict=True))
         numeric = [False, *(all(map(_is_number, column)) for column in columns[1:])]
@@ -69,9 +69,10 @@ class Part:
 
     name: str
     pictures: Sequence[Picture]
-    tiles: Sequence[tuple[str, str, str]]  # each a label, a number and a note
+    tiles: Sequence[tuple[str, str, str]]  # (label, number, note) each
     tables: Sequence[Table]
-    text: str  # the tables as a text file has them
+    notes: Sequence[str]  # sentences that explain the metrics
+    text: str  # contents of report.txt
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Page:
-    """What the template shows. What a run does not have is empty."""
+    """All values that the template shows; parts that a run lacks are empty."""
 
     title: str
     summary: str
     warnings: Sequence[str]
     parts: Sequence[Part]  # the run itself comes first and has no name
     other_pictures: Sequence[Picture]
-    metrics: Values
     cards: Sequence[Card]
-    commands: Sequence[str]  # those that measure what no card holds
+    commands: Sequence[str]  # measure what is in no card yet
     curves: Sequence[Picture]
     previews: Sequence[Picture]
     results: Sequence[Result]
@@ -113,7 +113,7 @@ class Page:
     footer: str
 
     def html(self) -> str:
-        """The whole file. Every text is escaped, and control characters become visible."""
+        """The HTML file. All text is escaped, and control characters are made visible."""
         environment = Environment(
             loader=PackageLoader("openunite", "reporting"),
             autoescape=True,
@@ -126,7 +126,7 @@ class Page:
 
 
 def shown(value: Any) -> str:
-    """A value as text: four digits, grouped thousands, and "none" for what is empty."""
+    """A value as text: four digits, grouped thousands, "none" for None and empty lists."""
     if value is None or value in ([], ()):
         return "none"
     if isinstance(value, bool):

@@ -1,92 +1,116 @@
-"""Metrics and protocol cards as blocks of a report; known metrics are named in words."""
+"""Metrics and protocol cards as blocks of a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from openunite.evaluation.measured import Vocabulary
+from openunite.evaluation.card import ProtocolCard
+from openunite.evaluation.measured import Measured, vocabulary
 from openunite.reporting.page import UNDEFINED, Card, Table, Values, shown
 from openunite.training.config import flatten
 
-# Words for the most common metrics; others keep their names.
-_WORDS = {
-    "recon_psnr_db": "reconstruction PSNR (dB), higher is better",
-    "recon_l1": "reconstruction error (L1 of pixels in 0 to 1), lower is better",
-    "fd_samples": "Frechet distance of samples, no guidance; lower is better",
-    "fd_samples_guided": "Frechet distance of guided samples",
-    "fd_recon": "Frechet distance of reconstructions",
-    "fd_blur": "yardstick: Frechet distance of slightly blurred real images",
-    "fd_real": "yardstick: Frechet distance of other real images",
-    "sample_accuracy": "samples recognized as their class, no guidance",
-    "sample_accuracy_guided": "guided samples recognized as their class",
-    "classifier_test_accuracy": "yardstick: real images recognized as their class",
-    "identity_rmsd": "reconstruction RMSD (angstrom), atoms in order",
-    "molecule_type_accuracy": "reconstructions with all elements right",
-    "atom_type_accuracy": "atoms with the right element",
-    "match_rate": "reconstructions that match their crystal",
-    "match_rate_ceiling": "yardstick: the highest possible match rate",
-}
-# The first of these that a run has become tiles: label, format, and the metrics to compare with.
-_RECOGNIZED = {"real images": "classifier_test_accuracy"}
-_DISTANCES = {"real": "fd_real", "blurred": "fd_blur"}
-_TILES: dict[str, tuple[str, str, dict[str, str]]] = {
-    "recon_psnr_db": ("reconstruction PSNR", "{:.1f} dB", {}),
-    "sample_accuracy_guided": ("guided samples recognized", "{:.1%}", _RECOGNIZED),
-    "sample_accuracy": ("unguided samples recognized", "{:.1%}", _RECOGNIZED),
-    "fd_samples_guided": ("Frechet distance, guided", "{:.2f}", _DISTANCES),
-    "fd_samples": ("Frechet distance, unguided", "{:.2f}", _DISTANCES),
-    "molecule_type_accuracy": ("reconstructed with all elements", "{:.1%}", {}),
-    "identity_rmsd": ("reconstruction RMSD", "{:.3f} \u00c5", {}),
-    "match_rate": ("reconstructions that match", "{:.1%}", {"at most": "match_rate_ceiling"}),
-    "sample_validity": ("valid samples", "{:.1%}", {"real": "real_validity"}),
-    "sample_atom_stability": ("stable atoms", "{:.1%}", {"real": "real_atom_stability"}),
-    "sample_uniqueness": ("unique among valid", "{:.1%}", {"real": "real_uniqueness"}),
-}
+# The first entries that a run has become tiles: column, metric, label, reference numbers.
+_RECOGNIZED = {"real images": ("reference", "class_accuracy")}
+_DISTANCES = {"real": ("real images", "fd"), "blurred": ("blurred images", "fd")}
+_CEILING = {"at most": ("reconstructions", "match_rate_ceiling")}
+_TILES: tuple[tuple[str, str, str, dict[str, tuple[str, str]]], ...] = (
+    ("reconstructions", "psnr_db", "reconstruction PSNR", {}),
+    ("guided", "class_accuracy", "guided samples recognized", _RECOGNIZED),
+    ("unguided", "class_accuracy", "unguided samples recognized", _RECOGNIZED),
+    ("guided", "fd", "Frechet distance, guided", _DISTANCES),
+    ("unguided", "fd", "Frechet distance, unguided", _DISTANCES),
+    ("reconstructions", "molecule_type_accuracy", "reconstructed with all elements", {}),
+    ("reconstructions", "identity_rmsd", "reconstruction RMSD", {}),
+    ("reconstructions", "match_rate", "reconstructions that match", _CEILING),
+    ("samples", "validity", "valid samples", {"real": ("real", "validity")}),
+    ("samples", "atom_stability", "stable atoms", {"real": ("real", "atom_stability")}),
+    ("samples", "uniqueness", "unique among valid", {"real": ("real", "uniqueness")}),
+)
 _MAX_TILES = 6
-_COLUMNS = {
-    "samples": ("sample_",),
-    "real": ("real_",),
-    "reconstructions": ("recon_", "reconstruction_"),
-}
 
 
-def headlines(metrics: Values) -> list[tuple[str, str, str]]:
-    """The first numbers to look at: label, number, and a note on what real data reach."""
+def headlines(card: ProtocolCard) -> list[tuple[str, str, str]]:
+    """The most important numbers as (label, number, note); the note gives reference numbers."""
     tiles = []
-    for name, (label, form, yardsticks) in _TILES.items():
-        if _is_number(metrics.get(name)):
-            known = {word: metrics.get(key) for word, key in yardsticks.items()}
-            notes = [f"{word} {form.format(x)}" for word, x in known.items() if _is_number(x)]
-            tiles.append((label, form.format(metrics[name]), ", ".join(notes)))
+    for column, name, label, yardsticks in _TILES:
+        if (found := _find(card, column, name)) is not None:
+            form = vocabulary(card.kind)[name].form
+            known = {word: _find(card, *place) for word, place in yardsticks.items()}
+            notes = [f"{word} {form.format(x)}" for word, x in known.items() if x is not None]
+            tiles.append((label, form.format(found), ", ".join(notes)))
     return tiles[:_MAX_TILES]
 
 
-def metric_tables(metrics: Values, known: Vocabulary) -> list[Table]:
-    """Metrics of samples beside those of real data where both exist; then all others.
-
-    `known` metrics go by their labels.
-    """
-    labels = {row.name: row.label for row in known.metrics if "{" not in row.label}
-    rest = {name for name in metrics if not name.endswith(("_se", "_of"))}
+def metric_table(card: ProtocolCard, label: str) -> Table:
+    """All metrics of a card with their errors; one column per evaluated set."""
     rows = []
-    for stem in [name.removeprefix("sample_") for name in metrics if name.startswith("sample_")]:
-        if {f"sample_{stem}", f"real_{stem}"} <= rest:
-            names = [[f"{lead}{stem}" for lead in leads] for leads in _COLUMNS.values()]
-            rest.difference_update(*names)
-            label = labels.get(stem, stem.replace("_", " "))
-            rows.append([label, *(_first(metrics, column) for column in names)])
-    width = 4 if any(row[3] != "" for row in rows) else 3  # some runs have no reconstructions
-    title = "Samples beside real, held-out ones, with standard errors"
-    beside = Table(title, [row[:width] for row in rows], ("", *_COLUMNS)[:width])
-    others = [
-        (_WORDS.get(name, name.removeprefix("num_").replace("_", " ")), _first(metrics, [name]))
-        for name in metrics
-        if name in rest
+    for name in _names(card):
+        better = vocabulary(card.kind)[name].better
+        hint = "" if better == "neither" else f", {better} is better"
+        cells = (_with_error(column.get(name)) for column in card.metrics.values())
+        rows.append((card.label(name) + hint, *cells))
+    return Table(label, rows, ("", *card.metrics))
+
+
+def other_metrics(card: ProtocolCard | None, metrics: Values) -> Table:
+    """The entries of metrics.json that the card does not have."""
+    flat = {} if card is None else vocabulary(card.kind).flat(card.metrics)
+    rest = [
+        (name.removeprefix("num_").replace("_", " "), defined(value))
+        for name, value in metrics.items()
+        if name not in flat
     ]
-    return [beside, Table("All other metrics" if rows else "All metrics", others)]
+    return Table("All metrics" if card is None else "All other metrics", rest)
+
+
+def notes(card: ProtocolCard) -> Iterator[str]:
+    """Yield sentences that explain the metrics of a card."""
+    for name in _names(card):
+        row = vocabulary(card.kind)[name]
+        if row.words:
+            error = "" if row.error == "standard error" else f" (\u00b1 {row.error})"
+            yield f"{card.label(name)}: {row.words[0].lower()}{row.words[1:]}{error}."
+    if card.extractor is not None and card.extractor.label != "FID":
+        yield (
+            f"{card.extractor.label} uses the features of {card.extractor.name}. It is not FID, "
+            "which uses features of InceptionV3; compare it only with distances of the same name."
+        )
+    scale = None if card.guidance is None else card.guidance.scale
+    if "guided" in card.metrics and scale is not None:
+        yield (
+            "Unguided samples are what the network draws for a class. Guided samples start from "
+            "the same noise and are pushed towards the class (guidance scale "
+            f"{shown(scale)}; 1 is none), which usually makes them truer to it and "
+            "less varied."
+        )
+
+
+def protocol_of(title: str, card: ProtocolCard) -> Card:
+    """A protocol card as warnings, a table of metrics and a table of its settings."""
+    rows = [
+        (f"{section}.{name}", value)
+        for section, values in card.sections().items()
+        for name, value in values.items()
+    ]
+    return Card(card.warnings, [metric_table(card, f"{title}: metrics"), Table(title, rows)])
+
+
+def _names(card: ProtocolCard) -> list[str]:
+    return list(dict.fromkeys(name for column in card.metrics.values() for name in column))
+
+
+def _find(card: ProtocolCard, column: str, name: str) -> float | None:
+    found = card.metrics.get(column, {}).get(name)
+    return None if found is None else found.value
+
+
+def _with_error(found: Measured | None) -> Any:
+    if found is None:
+        return ""
+    return f"{shown(found.value)} \u00b1 {found.error:.2g}" if found.error else found.value
 
 
 def card_of(title: str, values: Values) -> Card:
-    """Any JSON object: warnings, tables of numbers side by side, then everything else."""
+    """Any other JSON object: its warnings, tables of its numbers, then everything else."""
     warnings: list[str] = []
     numbers, plain, rest = list[Table](), [], list[Table]()
     for key, value in values.items():
@@ -110,7 +134,7 @@ def card_of(title: str, values: Values) -> Card:
 
 
 def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
-    """Titles grouped by the reason why they are missing."""
+    """Group titles by the reason why they are missing."""
     found: dict[str, list[str]] = {}
     for title, reason in missing.items():
         found.setdefault(reason, []).append(title)
@@ -118,7 +142,7 @@ def by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def defined(value: Any) -> Any:
-    """The value; "undefined" for null, which stands in JSON for a number that is not finite."""
+    """The value, or "undefined" for None, which replaces NaN and infinity in JSON files."""
     return UNDEFINED if value is None else value
 
 
@@ -128,12 +152,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_column(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(map(_is_number, value.values()))
-
-
-def _first(metrics: Values, names: Sequence[str]) -> Any:
-    """The first of the metrics that exists, with its standard error if there is one, or \"\"."""
-    for name in names:
-        if name in metrics:
-            value, error = metrics[name], metrics.get(f"{name}_se")
-            return f"{shown(value)} \u00b1 {error:.2g}" if error else defined(value)
-    return ""

@@ -1,11 +1,10 @@
-"""`openunite study`: a grid of runs, some of them in parallel, and one table of all.
+"""`openunite study`: a grid of runs, several at a time, and one table of all results.
 
 A cell is one variant with one seed. Its runs are `openunite train` commands in processes of their
 own, so each can be repeated by hand. A finished run is never started again, an interrupted one
 resumes. Runs on the embedded images are evaluated by `train`, others by `openunite evaluate`.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -18,12 +17,12 @@ from openunite.catalog import get_recipe
 from openunite.commands import Study
 from openunite.evaluation.card import differences as protocols_apart
 from openunite.evaluation.card import load_card, software
-from openunite.evaluation.images.features import load_extractor
+from openunite.evaluation.images.features import extractor_for, is_embedded, load_extractor
 from openunite.files import write_json, write_text
-from openunite.modalities.image.context import extractor_for, is_embedded
 from openunite.planning.cost import flops, uses_lpips
 from openunite.planning.scaling import muon_flops
 from openunite.progress import say
+from openunite.runs import Run
 from openunite.study.table import Row, add, distances, draw, markdown, summary
 from openunite.study.variants import Variant, ablation_base, grid
 from openunite.task import Options
@@ -37,9 +36,10 @@ _EVALUATION_BATCH = 50  # several processes with larger batches would fill a sma
 
 @dataclass
 class Cell:
-    """One variant with one seed: one run, or two stages, of which the last has the metrics.
+    """One variant with one seed: one run, or two for a two-stage variant; the last has the metrics.
 
-    `extractor` names the extractor of `openunite evaluate` for the last run, None without one.
+    `extractor` names the feature extractor with which `openunite evaluate` measures the last run;
+    it is None if that run is not evaluated.
     """
 
     variant: Variant
@@ -69,7 +69,7 @@ class Cell:
         return self.collapsed or (self.trained and (self.card is None or self.card.is_file()))
 
     def waiting(self) -> tuple[Path, RunConfig]:
-        """The next run to start; if all are trained, the last one, to be evaluated."""
+        """The next run to train; if all are trained, the last one, which is then evaluated."""
         untrained = (r for r in self.runs if not (r[0] / "metrics.json").is_file())
         return next(untrained, self.runs[-1])
 
@@ -77,8 +77,8 @@ class Cell:
 def study(command: Study) -> None:
     """Run the missing cells of the grid; write table.md, table.json and figure.png after each.
 
-    ValueError if the folder holds cells with other settings, if their cards cannot be compared, or
-    if a run failed.
+    Raises ValueError if the folder holds cells with other settings, if their cards cannot be
+    compared, or if a run failed.
     """
     if not command.seeds or len(set(command.seeds)) < len(command.seeds):
         given = " ".join(map(str, command.seeds)) or "none"
@@ -132,7 +132,7 @@ def plan(
     output: Path,
     extractor: str | None = None,
 ) -> list[Cell]:
-    """All cells, one seed of every variant before the next seed."""
+    """All cells: every variant with the first seed, then with the next one."""
     cells = []
     for seed in seeds:
         for variant in variants:
@@ -149,13 +149,13 @@ def plan(
 
 
 def stage_steps(default: RunConfig, staged: RunConfig) -> int:
-    """Optimizer steps of each of two stages that together cost what `default` costs.
+    """Optimizer steps of each of two stages that together need as many operations as `default`.
 
-    Per sample the first stage tokenizes and decodes; the second runs the frozen tokenizer forward
-    (a third of forward and backward) and trains on its flow draws. Per step Muon orthogonalizes
-    the networks that the stage trains: one and the decoder, then the other alone.
+    Per sample, the first stage tokenizes and decodes; the second runs the frozen tokenizer forward
+    (a third of forward and backward) and trains on its flow draws. Per step, Muon orthogonalizes
+    the trained networks: tokenizer and decoder in the first stage, the denoiser in the second.
     """
-    one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # of the two networks
+    one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # either network
     joint, each = (flops(config, as_released=False) for config in (default, one))
     samples, perceptual = default.batch_size, uses_lpips(default)
     whole = samples * joint.step(default.objective.flow_draws, perceptual=perceptual)
@@ -219,11 +219,9 @@ def _start(cell: Cell) -> "subprocess.Popen[bytes]":
     """Start the next run in its own session, so that only `_run_all` handles Ctrl-C."""
     folder, _ = cell.waiting()
     command = [sys.executable, "-m", "openunite.cli", *arguments(cell)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "10"}
     with _log(folder).open("ab") as file:
-        return subprocess.Popen(
-            command, stdout=file, stderr=file, env=environment, start_new_session=True
-        )
+        return subprocess.Popen(command, stdout=file, stderr=file, env=env, start_new_session=True)
 
 
 def arguments(cell: Cell) -> list[str]:
@@ -238,7 +236,7 @@ def arguments(cell: Cell) -> list[str]:
 
 
 def _finish(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell]) -> None:
-    """Put a cell back that is not finished. Raise ValueError if its run failed."""
+    """Put an unfinished cell back into the queue. Raises ValueError if its run failed."""
     if cell.finished:
         return
     if (
@@ -288,14 +286,14 @@ def gather(cells: Sequence[Cell]) -> dict[str, Row]:
     for cell in cells:
         variant, paper = cell.variant, cell.variant.paper
         directions = (paper.generation, paper.reconstruction)
-        steps = str(cell.runs[-1][1].steps)  # two stages have equally many
-        steps = steps if len(cell.runs) == 1 else f"{len(cell.runs)} x {steps}"
-        row = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
-        row = rows.setdefault(variant.name, row)
+        each, stages = cell.runs[-1][1].steps, len(cell.runs)  # both stages have the same number
+        steps = str(each) if stages == 1 else f"{stages} x {each}"
+        new = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
+        row = rows.setdefault(variant.name, new)
         if cell.collapsed:
             rows[variant.name] = replace(row, collapsed=row.collapsed + 1)
         elif cell.finished:
-            parts = [json.loads((f / "metrics.json").read_text()) for f, _ in cell.runs]
+            parts = [Run(folder).metrics for folder, _ in cell.runs]
             seconds = sum(part["train_seconds"] for part in parts)
             found = distances(load_card(cell.card)) if cell.card else {}
             add(row, parts[-1] | {"train_seconds": seconds} | found)

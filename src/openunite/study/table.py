@@ -1,6 +1,6 @@
-"""The ablation table: means and stds over seeds beside the paper, and whether a direction holds.
+"""The ablation table: means and stds over seeds, and whether the paper's directions hold.
 
-Rule: a difference to the default counts when it exceeds three of its standard errors,
+Rule: a difference from the default counts if it exceeds three of its standard errors,
 sqrt(s^2 / n + s_default^2 / n_default); with three seeds that is about 95 % (Student's t has 2 to 4
 degrees of freedom: 2.8 to 4.3). A smaller difference is undecided, whatever its sign.
 """
@@ -27,7 +27,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("parameters", "parameters"),
     ("training (s)", "train_seconds"),
 )
-WITH_VERDICT = ("fd_samples", "fd_samples_guided", "fd_recon")  # of all these smaller is better
+WITH_VERDICT = ("fd_samples", "fd_samples_guided", "fd_recon")  # smaller is better for all of them
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Row:
     axis: str
     paper_numbers: str
     paper: tuple[int, int]
-    metrics: dict[str, list[float]] = field(default_factory=dict)  # of the seeds that finished
+    metrics: dict[str, list[float]] = field(default_factory=dict)  # one value per finished seed
     collapsed: int = 0
     steps: str = ""  # optimizer steps of each run, "2 x 520" for two stages
 
@@ -50,9 +50,9 @@ class Row:
 def verdict(row: Row, default: Row, metric: str) -> str:
     """Whether the paper's direction holds for one distance.
 
-    "holds", "does not hold" or "undecided", with the difference and its standard error; "larger"
-    or "smaller" if the paper has no direction. If more seeds collapsed than finished, the distance
-    counts as larger.
+    The result begins with "holds", "does not hold" or "undecided", or with "larger" or "smaller" if
+    the paper gives no direction; the difference and its standard error follow. If more seeds
+    collapsed than finished, the distance counts as larger.
     """
     direction = row.paper[1] if metric == "fd_recon" else row.paper[0]
     values, reference = row.metrics.get(metric, []), default.metrics.get(metric, [])
@@ -63,7 +63,7 @@ def verdict(row: Row, default: Row, metric: str) -> str:
     difference = mean(values) - mean(reference)
     error = math.hypot(stdev(values) / len(values) ** 0.5, stdev(reference) / len(reference) ** 0.5)
     shown = f"{difference:+.2g} +- {error:.2g}"
-    if error == 0.0 or abs(difference) <= STANDARD_ERRORS * error:  # the same run twice
+    if error == 0.0 or abs(difference) <= STANDARD_ERRORS * error:  # 0: equal seeds
         return f"undecided: {shown}"
     return f"{_say(1 if difference > 0 else -1, direction)}: {shown}"
 
@@ -75,7 +75,7 @@ def _say(found: int, direction: int) -> str:
 
 
 def markdown(rows: Sequence[Row], note: str = "") -> str:
-    """The table, then the verdicts, then a note. The first row is the default."""
+    """Markdown of the table, the verdicts and a note; the first row must be the default."""
     columns = [c for c in COLUMNS if any(c[1] in row.metrics for row in rows)]
     head = ["variant", *(title for title, _ in columns), "steps", "collapsed"]
     lines = [_line(head), _line(["---"] * len(head))]
@@ -96,7 +96,7 @@ def markdown(rows: Sequence[Row], note: str = "") -> str:
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows for JSON: every value, mean and std, and the verdicts."""
+    """The rows for JSON, with every value, mean and std, and the verdicts."""
     result = []
     for row in rows:
         shown = {
@@ -110,7 +110,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def draw(rows: Sequence[Row], out_png: Path) -> None:
-    """Draw a panel per distance: every seed is a dot, the mean a bar, the default a line."""
+    """Draw a panel per distance: seeds are dots, means are bars, and a line marks the default."""
     from matplotlib.figure import Figure  # pyplot would keep global state
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

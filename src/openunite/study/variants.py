@@ -1,7 +1,7 @@
 """The ablations of the paper as variants of one run, with the paper's numbers.
 
-Paper: UNITE-B, ImageNet-256, 120 epochs, FID / rFID. A variant changes settings and nothing else. A
-staged variant is two runs: an autoencoder, then a denoiser on its latents.
+The paper's numbers are FID / rFID of UNITE-B on ImageNet-256 after 120 epochs. A variant changes
+nothing but settings. A staged variant is two runs: an autoencoder, then a denoiser on its latents.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-from openunite.flow.sampling import Sampling
+from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
@@ -35,8 +35,8 @@ class Paper:
 class Variant:
     """One row of the ablation table.
 
-    With `half_depth` each of two networks has half the blocks, so that together they have about as
-    many parameters as the shared one.
+    With `half_depth`, each of two networks has half the blocks, so that together they have about
+    as many parameters as the shared one.
     """
 
     name: str
@@ -48,18 +48,18 @@ class Variant:
 
     @property
     def staged(self) -> bool:
-        """True for two runs; `apply` gives the settings of the first."""
+        """Whether the variant is two runs; `apply` then returns the settings of the first."""
         return "stage" in self.objective
 
     def apply(self, base: RunConfig) -> RunConfig:
-        """`base` with this variant's settings."""
+        """A copy of `base` with this variant's settings."""
         model = replace(base.model, **self.model)
         if self.half_depth:
             model = replace(model, depth=model.depth // 2, context_start=model.context_start // 2)
         return replace(base, model=model, objective=replace(base.objective, **self.objective))
 
     def stages(self, base: RunConfig, steps: int, autoencoder: str) -> tuple[RunConfig, RunConfig]:
-        """The two runs of a staged variant, `steps` each; the first is in folder `autoencoder`."""
+        """The configs of both stages, `steps` each; `autoencoder` is the folder of the first."""
         config = replace(self.apply(base), steps=steps)
         second = replace(config.objective, stage="denoiser")
         return config, replace(config, objective=second, init_from=autoencoder)
@@ -200,9 +200,9 @@ SMALL = (
 
 
 def grid(name: str, only: Sequence[str] = ()) -> tuple[Variant, ...]:
-    """The variants of grid "small" or "full"; with `only`, the default and those with these names.
+    """The variants of grid "small" or "full"; with `only`, the default and the ones it names.
 
-    The default comes first, because the others are compared with it. Raise ValueError for a name
+    The default comes first, because the others are compared with it. Raises ValueError for a name
     that is not in the grid.
     """
     variants = tuple(v for v in VARIANTS if name == "full" or v.name in SMALL)

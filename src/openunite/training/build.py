@@ -1,4 +1,4 @@
-"""From a `RunConfig` to models and objective, and from other weights into them."""
+"""Build the models and the objective of a `RunConfig`, and load other weights into models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from openunite.baselines.encoders import ENCODERS
 from openunite.baselines.objectives import BaselineObjective
-from openunite.modality import get_modality
+from openunite.conditions.base import BIAS_SCALE, UNSEEN
+from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.objective import UniteObjective
-from openunite.training.config import RunConfig
+from openunite.training.config import RunConfig, for_model
 
 
 def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
@@ -33,6 +34,7 @@ def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
             context_start=size.context_start,
             latent_norm_kind=size.latent_norm,
             block_norm=size.block_norm,
+            conditions=for_model(config.conditions),
         )
         decoder = Decoder(
             modality=config.modality,
@@ -51,12 +53,18 @@ def build_models(config: RunConfig) -> tuple[Encoder, Decoder]:
 def build_objective(
     config: RunConfig, encoder: Encoder, decoder: Decoder
 ) -> UniteObjective | BaselineObjective:
-    """The objective of this run's row in `baselines/table.py`; what it does not train is frozen."""
+    """The run's objective by `baselines/table.py`; networks it does not train are frozen."""
     settings = config.objective
+    modality = get_modality(config.modality, config.modality_config)
+    if settings.partial_share and type(modality).draw_visible is Modality.draw_visible:
+        raise ValueError(
+            f"objective.partial_share must be 0 for {config.modality}, which cannot show a part of "
+            f"its data, got {settings.partial_share}"
+        )
     unite = UniteObjective(
         encoder=encoder,
         decoder=decoder,
-        modality=get_modality(config.modality, config.modality_config),
+        modality=modality,
         flow_draws=settings.flow_draws,
         draws_per_pass=settings.draws_per_pass,
         flow_weight=settings.flow_weight,
@@ -66,6 +74,9 @@ def build_objective(
         recon_noise_start=settings.recon_noise_start,
         recon_noise_share=settings.recon_noise_share,
         label_dropout=settings.label_dropout,
+        condition_dropout=settings.condition_dropout,
+        common_dropout=settings.common_dropout,
+        partial_share=settings.partial_share,
     )
     objective: UniteObjective | BaselineObjective = config.kind.build(unite, settings)
     freeze(config.kind.trains, encoder, decoder)
@@ -73,7 +84,7 @@ def build_objective(
 
 
 def freeze(trained: Sequence[str], encoder: Encoder, decoder: Decoder) -> None:
-    """Leave only the networks of these names trainable: tokenizer, denoiser, decoder."""
+    """Freeze every network that `trained` does not name ("tokenizer", "denoiser", "decoder")."""
     tokenizer, denoiser = encoder.networks()
     networks: dict[str, nn.Module] = {
         "tokenizer": tokenizer,
@@ -88,7 +99,7 @@ def freeze(trained: Sequence[str], encoder: Encoder, decoder: Decoder) -> None:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What became of each tensor of a model that starts from other weights."""
+    """Names of the tensors that `transfer` loaded, resized, left as initialized, or ignored."""
 
     loaded: tuple[str, ...]
     resized: tuple[str, ...]
@@ -96,7 +107,7 @@ class TransferReport:
     unused: tuple[str, ...]
 
     def summary(self) -> str:
-        """One line a user can read."""
+        """Counts and names as one line of text."""
         text = f"{len(self.loaded)} tensors loaded"
         for label, names in (
             ("resized", self.resized),
@@ -109,10 +120,11 @@ class TransferReport:
 
 @torch.no_grad()
 def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
-    """Copy tensors whose name and shape fit; resize the class table; leave and name the others.
+    """Copy every tensor whose name and shape match; resize the class table; report the others.
 
     The class table keeps its first rows, up to the smaller number of classes, and its last row,
-    the null class.
+    the null class. A condition that the source has not starts almost unseen, with exp(-13) of the
+    attention, so that the model computes what the source does.
     """
     loaded, resized, fresh = [], [], []
     for name, own in target.state_dict().items():
@@ -127,5 +139,7 @@ def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
             resized.append(name)
         else:
             fresh.append(name)
+            if name.endswith(".logit_bias"):
+                own.fill_(UNSEEN / BIAS_SCALE)
     unused = sorted(set(source) - set(loaded) - set(resized) - set(fresh))
     return TransferReport(tuple(loaded), tuple(resized), tuple(fresh), tuple(unused))

@@ -1,4 +1,4 @@
-"""Checkpoints that appear whole or not at all, and are checked before they are trusted.
+"""Checkpoints that are written atomically, and verified before they are used.
 
 A checkpoint is a folder of safetensors files, a `state.json`, and a `manifest.json` with the
 sha256 of each. It is written under a temporary name, flushed to disk and renamed.
@@ -27,16 +27,16 @@ _FILE = re.compile(r"\w+\.(safetensors|json)")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing or damaged; another one may do."""
+    """A checkpoint is missing or damaged; an older one may still be usable."""
 
 
 class NewerFormatError(ValueError):
-    """A checkpoint was written by a newer version: nothing may be passed over or replaced."""
+    """A newer version wrote a checkpoint, so it must be neither skipped nor replaced."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint read back: tensors by file and the state `save_checkpoint` was given."""
+    """A loaded checkpoint: its tensors by file name, and the `state` given to `save_checkpoint`."""
 
     path: Path
     tensors: dict[str, dict[str, Tensor]]
@@ -53,9 +53,9 @@ def save_checkpoint(
     """Write folder/step-XXXXXXXX holding one safetensors file per entry of `tensors`.
 
     Afterwards only the `keep` newest checkpoints up to this step are left. A sound checkpoint of
-    the same step stays as it is: a step determines its contents, and no file is ever missing.
-    OSError if the disk is full or cannot be written, NewerFormatError where a newer version has
-    saved this step; earlier checkpoints are then untouched.
+    the same step is not rewritten, because the step determines its contents. Raises OSError if the
+    disk is full or cannot be written, and NewerFormatError if a newer version saved this step;
+    earlier checkpoints are untouched in both cases.
     """
     final, temporary = folder / checkpoint_name(step), folder / f".writing-{step:08d}-{os.getpid()}"
     if is_sound(final):
@@ -86,7 +86,7 @@ def _write(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
 ) -> None:
-    """All files of a checkpoint, flushed to disk."""
+    """Write all files of a checkpoint and flush them to disk."""
     for name, group in tensors.items():
         contiguous = {key: value.detach().contiguous() for key, value in group.items()}
         save_file(contiguous, folder / f"{name}.safetensors")
@@ -99,19 +99,19 @@ def _write(
 
 
 def checkpoint_name(step: int) -> str:
-    """The folder of a step; names sort as steps do."""
+    """The folder name of a step; names sort in the order of the steps."""
     return f"step-{step:08d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints by name, newest first, whether or not they are sound."""
+    """All checkpoint folders, newest first, whether or not they are sound."""
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
 
 
 def set_aside(folder: Path, step: int) -> None:
-    """Rename the checkpoint of a step, if there is one, so that no run goes on from it."""
+    """Rename the checkpoint of a step, if there is one, so that no run resumes from it."""
     path = folder / checkpoint_name(step)
     if path.exists():
         aside = path.with_name(f"useless-{path.name}")
@@ -120,10 +120,10 @@ def set_aside(folder: Path, step: int) -> None:
 
 
 def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
-    """The newest sound checkpoint, each file hashed once, and complaints about newer ones.
+    """The newest sound checkpoint, or None, and a message about each newer one that is damaged.
 
-    None if there is no sound one; the complaints then say why. NewerFormatError if this version
-    cannot read one of the newer ones.
+    Every file is hashed once. Raises NewerFormatError if a checkpoint that is tried has a format
+    newer than this version can read.
     """
     complaints: list[str] = []
     for path in list_checkpoints(folder):
@@ -137,7 +137,7 @@ def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The manifest, once every checksum fits. CheckpointError or NewerFormatError otherwise."""
+    """The manifest, after every checksum matched; raises CheckpointError or NewerFormatError."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         version, sums = manifest["format_version"], manifest["sha256"]
@@ -158,7 +158,7 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether there is a checkpoint and every checksum fits."""
+    """Whether a checkpoint exists and every checksum matches."""
     try:
         verify(path)
     except CheckpointError:
@@ -167,7 +167,7 @@ def is_sound(path: Path) -> bool:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by file and the state that `save_checkpoint` was given."""
+    """The tensors by file name, and the `state` that was given to `save_checkpoint`."""
     names = sorted(verify(path)["sha256"])
     try:
         state: dict[str, Any] = json.loads((path / "state.json").read_text())
@@ -180,7 +180,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]
 ) -> dict[str, Tensor]:
-    """Optimizer state as '<parameter>|<key>' -> tensor."""
+    """The optimizer state as a flat mapping from '<parameter>|<key>' to tensors."""
     return {
         f"{names[parameter]}|{key}": value
         for parameter, state in optimizer.state.items()
@@ -191,17 +191,20 @@ def optimizer_tensors(
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """Load what `optimizer_tensors` returned into the optimizer, sharded as its parameters are."""
     parameters = {name: parameter for parameter, name in names.items()}
     for key, value in saved.items():
         name, field = key.split("|")
         parameter = parameters[name]
-        # AdamW keeps its step counter on the CPU unless it is fused; everything else follows.
+        # All state, even the step counter of the fused AdamW, lives on the parameter's device.
         optimizer.state[parameter][field] = shard_like(value, parameter)
 
 
 def _prune(folder: Path, keep: int, newest: Path) -> None:
-    """Later steps than `newest` are damaged, since the run fell back behind them: not counted."""
+    """Delete all but the `keep` newest checkpoints up to `newest`, and unfinished ones.
+
+    Later checkpoints than `newest` are damaged, because the run resumed before them; they stay.
+    """
     for old in [p for p in list_checkpoints(folder) if p.name <= newest.name][keep:]:
         _remove(old)
     for leftover in folder.glob(".writing-*"):
@@ -210,7 +213,7 @@ def _prune(folder: Path, keep: int, newest: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """A folder, or a file in the place of one; nothing if there is none."""
+    """Delete a folder or a file; do nothing if there is neither."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -218,8 +221,8 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: str) -> bool:
-    """Whether a process of this machine, other than this one, has the number; True if unknown."""
-    if os.name != "posix":  # elsewhere asking by a signal would end it
+    """Whether another process of this machine has this process id; True if that is unknown."""
+    if os.name != "posix":  # on Windows, os.kill would end the process
         return process != str(os.getpid())
     try:
         os.kill(int(process), 0)

@@ -1,7 +1,7 @@
-"""Watching for collapse: constant latents, the failure of joint training with shared weights.
+"""Detect collapse: constant latents, the failure mode of joint training with shared weights.
 
-When the flow loss leads, the cheapest way to make latents predictable is to make them equal for
-all inputs. Then reconstruction stays at the mean of the data for ever (docs/METHOD.md, section 6).
+When the flow loss dominates, the cheapest way to make latents predictable is to make them equal
+for all inputs. The decoder can then only return the mean of the data (docs/METHOD.md, section 6).
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ MIN_SPREAD = 0.05  # a latent spread below this is collapse
 
 
 class CollapseError(RuntimeError):
-    """The latents are constant; going on would only cost time."""
+    """The latents have become constant, so further training is useless."""
 
 
 def pad_latents(
     latents: Float[Tensor, "b k c"], mask: Bool[Tensor, "b k"] | None, registers: int
 ) -> tuple[Float[Tensor, "b r c"], Float[Tensor, "b r 1"]]:
-    """Latents at the model's full number of registers, zero where invalid, and what is valid."""
+    """Latents padded to `registers` with zeros, and a 1 (valid) or 0 (padding) per register."""
     valid = torch.ones_like(latents[..., 0]) if mask is None else mask.to(latents.dtype)
     missing = registers - latents.shape[1]
     padded = nn.functional.pad(latents * valid[..., None], (0, 0, 0, missing))
@@ -38,40 +38,40 @@ def pad_latents(
 def moments(
     latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]
 ) -> Float[Tensor, "3 r c"]:
-    """Count, sum and sum of squares over the samples, as `wide` has it: what processes add up."""
+    """Count, sum and sum of squares over samples, in float64 where possible; processes add them."""
     values, count = wide(latents), wide(valid).expand_as(latents)
     return torch.stack([count.sum(0), values.sum(0), values.square().sum(0)])
 
 
 def spread_of(moments: Float[Tensor, "3 r c"]) -> Float[Tensor, ""]:
-    """Deviation over samples, mean over channels and the registers that two samples share."""
+    """Std over samples, averaged over channels and all registers that at least two samples have."""
     count, total, squares = moments
     shared = count > 1.0
     count = count.clamp_min(1.0)
     variance = (squares / count - (total / count).square()).clamp_min(0.0)
-    # A mask as index would make the host wait for a GPU to count it.
+    # Indexing by a mask would make the host wait for the GPU.
     return torch.where(shared, variance.sqrt(), 0.0).sum() / shared.sum()
 
 
 def effective_rank(latents: Float[Tensor, "b r c"], valid: Float[Tensor, "b r 1"]) -> float:
-    """Effective rank of the latents, flattened to (B, K C) and centered; at most B - 1.
+    """Effective rank of the latents, flattened to (B, R C) and centered; at most B - 1.
 
-    NaN if the latents are not finite: training skips such a step and continues.
+    The result is NaN if a latent is not finite; training skips such a step and continues.
     """
     mean = latents.sum(0) / valid.sum(0).clamp_min(1.0)
     flat = ((latents - mean) * valid).flatten(1).float()
     products = flat @ flat.T
     if products.device.type == "mps":
-        products = products.cpu()  # PyTorch finds no eigenvalues on an Apple GPU
+        products = products.cpu()  # eigvalsh is not implemented on Apple GPUs
     if not bool(products.isfinite().all()):
         return float("nan")
     return rank_of_variances(torch.linalg.eigvalsh(products).clamp_min(0.0))
 
 
 def rank_of_variances(variances: Float[Tensor, " d"]) -> float:
-    """exp of the entropy of the normalized variances along principal axes; 0 if all are 0.
+    """Effective rank: exp of the entropy of the normalized principal variances; 0 if all are 0.
 
-    Roy and Vetterli, "The effective rank", 2007.
+    Source: Roy and Vetterli, "The effective rank", 2007.
     """
     total = variances.sum()
     if float(total) <= 1e-12:
@@ -81,9 +81,9 @@ def rank_of_variances(variances: Float[Tensor, " d"]) -> float:
 
 @dataclass
 class CollapseGuard:
-    """Raises CollapseError after `patience` optimizer steps in a row below `min_spread`.
+    """Raise CollapseError after `patience` steps in a row with a latent spread below `min_spread`.
 
-    Steps before `start` do not count: latents begin constant, because the output layer is zero.
+    Steps up to `start` do not count: the output layer starts at zero, so latents start constant.
     """
 
     start: int
@@ -93,14 +93,14 @@ class CollapseGuard:
 
     @classmethod
     def of_run(cls, steps: int, warmup_steps: int) -> "CollapseGuard":
-        """From a tenth of the run on; of a long run after 1,000 steps or the warm-up.
+        """A guard that starts after a tenth of the run, but not later than max(1000, warm-up).
 
-        While learning rates are small, latents of healthy runs are nearly constant, too.
+        While learning rates are small, the latents of healthy runs are nearly constant as well.
         """
         return cls(start=max(100, min(steps // 10, max(1000, warmup_steps))), patience=100)
 
     def check(self, rows: list[dict[str, float]]) -> None:
-        """Look at "latent_spread" of every row: deviation over samples, mean over K and C."""
+        """Check "latent_spread" of every row of the log. Raises CollapseError."""
         for row in rows:
             low = row["step"] > self.start and row["latent_spread"] < self.min_spread
             self.low_steps = self.low_steps + 1 if low else 0

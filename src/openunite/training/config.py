@@ -1,7 +1,7 @@
-"""Everything that decides a run, as frozen dataclasses without torch.
+"""All settings of a run, as frozen dataclasses that do not import torch.
 
-A recipe is a function that returns a `RunConfig`; `config.yaml` in a run folder is one, written
-out, and reruns the run. Counts are optimizer steps and samples, never loader epochs.
+A recipe is a function that returns a `RunConfig`. The `config.yaml` in a run folder holds all its
+fields, so the run can be repeated from it. Durations are optimizer steps, never epochs.
 """
 
 from collections.abc import Mapping
@@ -13,21 +13,23 @@ import yaml
 
 from openunite.baselines.table import ObjectiveKind, find_objective
 from openunite.files import write_text
-from openunite.flow.sampling import Sampling, upgraded
+from openunite.sampling import Sampling, upgraded
 from openunite.settings import build
+from openunite.training.limits import check_limits
+from openunite.training.strict_yaml import read_yaml
 
-MEMORY = "in memory"  # the source of data that a Python program handed over
+MEMORY = "in memory"  # `source` of data that were passed as Python objects
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where the data come from and how the held-out part is taken.
 
-    Molecules and crystals of more than `max_atoms` cannot be used. Left empty it is the model's
-    number where that is set, else 20 for crystals, and none for molecules. Crystals of more than
-    `max_e_above_hull` (eV per atom, a column of CSV and .npz files) are left out, not counted as
-    unusable. In a joint run each kind makes at least `least_share` of an epoch (0 to 0.5): the
-    smaller set is repeated.
+    Molecules and crystals with more than `max_atoms` atoms are skipped. If it is None, the limit is
+    that of the model where it has one, else 20 for crystals and none for molecules. Crystals above
+    `max_e_above_hull` (eV per atom, a column of CSV and .npz files) are left out and do not count
+    as unusable. In a joint run, each kind makes up at least the fraction `least_share` (0 to 0.5)
+    of an epoch: the smaller set is repeated.
     """
 
     source: str
@@ -44,8 +46,8 @@ class DataConfig:
 class ModelConfig:
     """Sizes of the Generative Encoder and of the decoder, and what the ablations vary.
 
-    `tokenizer`: the Generative Encoder itself; or a second one of the same size; or one with a
-    posterior, as in a KL-VAE.
+    `tokenizer` is "shared" (the Generative Encoder itself), "separate" (a second network of its
+    size) or "posterior" (a second network that returns mean and variance, as in a KL-VAE).
     """
 
     num_registers: int
@@ -67,13 +69,16 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Settings of equation (5); `flow_ramp` is the share of the run over which w rises from 0.
+    """Settings of equation (5); w rises from 0 over the fraction `flow_ramp` of the run.
 
-    `draws_per_pass` flow draws go through the network together, the last pass with what is left:
-    1 keeps the memory of a single draw, more spares small networks the start of many operations.
-    `stage` is "joint" in UNITE; the baseline of two stages trains an "autoencoder" and, in a run
-    that starts from it, a "denoiser"; "decoder" trains the decoder of another run against a
-    discriminator. `kl_weight` counts where the tokenizer has a posterior.
+    `draws_per_pass` flow draws go through the network in one pass: 1 needs the memory of a single
+    draw; more is faster for small networks, where launching operations takes most of the time.
+    `stage` is "joint" in UNITE. The two-stage baseline first trains an "autoencoder" and then, in a
+    run that starts from it, a "denoiser". "decoder" trains the decoder of another run against a
+    discriminator. `kl_weight` applies only if the tokenizer has a posterior. Each condition beside
+    the class is dropped with probability `condition_dropout`, and all of them with the class with
+    `common_dropout`. In a fraction `partial_share` of the flow draws the network sees a part of the
+    observation, as for in-painting.
     """
 
     flow_draws: int = 3
@@ -85,6 +90,9 @@ class ObjectiveConfig:
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5
     label_dropout: float = 0.1
+    condition_dropout: float = 0.2
+    common_dropout: float = 0.1
+    partial_share: float = 0.0
     stop_gradient: bool = True
     stage: Literal["joint", "autoencoder", "denoiser", "decoder"] = "joint"
     kl_weight: float = 1e-3
@@ -93,10 +101,10 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Muon on hidden matrices, AdamW on the rest.
+    """Muon for hidden matrices, AdamW for all other parameters.
 
-    Rates rise over `warmup_steps`, stay until `constant_share` of the run is over, and fall as a
-    cosine to `final_share`.
+    Learning rates rise linearly over `warmup_steps`, stay constant until the fraction
+    `constant_share` of the run is over, and then fall as a cosine to the fraction `final_share`.
     """
 
     muon_learning_rate: float = 5e-3
@@ -112,12 +120,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run."""
+    """All settings of one training run.
+
+    `conditions` holds by name the `kind`, the `column` of the data if it has another name, and the
+    settings of the kind; those that are left out follow from the data.
+    """
 
     recipe: str
     modality: str
     modality_config: dict[str, Any]
-    num_classes: int | None  # None: as many as the data have
+    num_classes: int | None  # None: take the number from the data
     data: DataConfig
     model: ModelConfig
     steps: int
@@ -130,6 +142,7 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sampling: Sampling = field(default_factory=Sampling)
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     init_from: str | None = None
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
@@ -138,23 +151,22 @@ class RunConfig:
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.data.max_atoms is not None and self.data.max_atoms < 1:
-            raise ValueError(f"max_atoms must be at least 1, got {self.data.max_atoms}")
+        check_limits(flatten(to_dict(self)))
         if self.precision not in ("no", "bf16"):
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
         if self.sharding not in ("none", "full"):
             raise ValueError(f"sharding must be 'none' or 'full' (FSDP2), got {self.sharding!r}")
-        for name in ("flow_draws", "draws_per_pass"):
-            if (value := getattr(self.objective, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         self._check_stages()
 
     def _check_stages(self) -> None:
-        """ValueError unless the table of objectives has this run, and it has what that needs."""
+        """Raise ValueError if no objective fits these settings, or if one it needs is missing."""
         kind, tokenizer, norm = self.kind, self.model.tokenizer, self.model.latent_norm
+        plain = not kind.factory and tokenizer == "shared"
+        if self.objective.partial_share and not plain:
+            raise ValueError(
+                "objective.partial_share must be 0 unless one network tokenizes and generates, "
+                f"with the stop-gradient, got {self.objective.partial_share}"
+            )
         if tokenizer == "posterior" and norm != "none":
             raise ValueError(f"tokenizer posterior needs latent_norm none, got {norm!r}")
         if kind.origin and self.init_from is None:
@@ -166,14 +178,14 @@ class RunConfig:
 
     @property
     def kind(self) -> ObjectiveKind:
-        """The row of the table of objectives that this run has."""
+        """The row of the table of objectives that these settings select."""
         stop_gradient = self.objective.stop_gradient
         return find_objective(
             self.objective.stage, self.model.tokenizer, stop_gradient=stop_gradient
         )
 
 
-# These may change between two starts of one run: they do not touch what is learned.
+# These may differ when a run is resumed; they do not affect what is learned.
 OPERATIONAL = (
     "micro_batch_size",
     "sharding",
@@ -187,14 +199,19 @@ OPERATIONAL = (
 )
 
 
+def for_model(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The conditions of a run as its model has them: without columns."""
+    return {n: {k: v for k, v in c.items() if k != "column"} for n, c in conditions.items()}
+
+
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Plain dictionaries, lists and scalars."""
+    """The config as plain dictionaries, lists and scalars."""
     plain: dict[str, Any] = _plain(asdict(config))
     return plain
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """The inverse of `to_dict`. ValueError names an unknown, missing or mistyped field."""
+    """The inverse of `to_dict`. Raises ValueError for an unknown, missing or mistyped field."""
     sampling = values.get("sampling")
     if isinstance(sampling, Mapping):
         values = {**values, "sampling": upgraded(sampling)}
@@ -203,26 +220,25 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write plain YAML; the file is there whole or not at all."""
+    """Write the config as plain YAML, atomically."""
     write_text(path, yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a config.yaml. ValueError says which field of which file is wrong."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping of run settings, got {type(values).__name__}")
+    """Read a config.yaml. Raises a ValueError that names the file and the wrong field."""
+    values = read_yaml(path)
+    if values.get("precision") is False:
+        values["precision"] = "no"  # YAML reads an unquoted `no` as false
     try:
         return from_dict(values)
+    except RecursionError as error:
+        raise ValueError(f"{path} is no file of settings: it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """'field: old -> new' for every field that decides what is learned."""
+    """One line "field: old -> new" per changed field, except the operational ones."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     return [
         f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
@@ -240,7 +256,7 @@ def _plain(value: Any) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
+    """One flat mapping from nested ones; keys are joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,37 +1,36 @@
-"""The one place that chooses where to compute, and that knows what a device lacks."""
+"""Choice of the compute device, and workarounds for what a device lacks."""
 
 import torch
 from torch import Tensor
 
 
 def choose_device() -> torch.device:
-    """CUDA, else an Apple GPU (MPS), else the CPU: what Accelerate takes, too."""
+    """CUDA if available, else an Apple GPU (MPS), else the CPU; Accelerate chooses the same."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def on_cpu() -> bool:
-    """Accelerate joins torchrun's processes on a CPU only if it is told that it is on one."""
+    """Whether to pass `cpu=True` to Accelerate, which needs it to join torchrun's CPU processes."""
     return choose_device().type == "cpu"
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """In float64; in float32 on an Apple GPU, which has no float64."""
+    """The tensor in float64, or in float32 on Apple GPUs, which lack float64."""
     return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, on CUDA without waiting.
+    """Copy a tensor to a device; the host does not wait for the copy if it is a CUDA device.
 
-    There a copy is safe once the call has returned; an Apple GPU may still read the memory of a
-    tensor that is gone.
+    On Apple GPUs a non-blocking copy is unsafe: it may read the source after it was freed.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def check_compiler(device: torch.device) -> None:
-    """OSError if torch.compile does not work here, before a run has begun."""
+    """Raise OSError if torch.compile does not work on this device."""
     try:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # whatever its backend raises

@@ -7,9 +7,9 @@ from torch import nn
 
 
 class EMA:
-    """A frozen copy of `model` that follows it: e <- d e + (1 - d) p, d = min(decay, (1+n)/(10+n)).
+    """A frozen average of `model`: e <- d e + (1 - d) p with d = min(decay, (1 + n) / (10 + n)).
 
-    The lower decay of the first steps keeps the random initialization out of short runs.
+    The lower decay of the first steps n removes the random initialization from the average sooner.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -18,8 +18,8 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow the weights after optimizer step `step` (counted from 0)."""
-        # Asked for anew each time: sharding replaces the parameters of both.
+        """Update the average after optimizer step `step` (counted from 0)."""
+        # Looked up on every call, because sharding replaces the parameters.
         averages = [average.detach() for average in self.model.parameters()]
         weights = [weight.detach() for weight in self._followed.parameters()]
         decay = min(self.decay, (1 + step) / (10 + step))

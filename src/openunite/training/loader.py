@@ -1,4 +1,4 @@
-"""From a sample order to batches in memory."""
+"""Load the batches of a sample order into memory."""
 
 import signal
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ from openunite.training.signals import stop_signals
 
 
 class TrainingData(Protocol):
-    """Samples by position, handed out as whole batches."""
+    """A data set that is read in batches of samples, by their indices."""
 
     @property
     def sizes(self) -> NDArray[np.int64] | None:
-        """How much of a padded batch each sample fills (N,); None where all are alike."""
+        """Size of each sample (N,), such as its number of atoms; None if all are equal."""
 
     def __len__(self) -> int: ...
 
@@ -27,7 +27,7 @@ class TrainingData(Protocol):
 
 
 def sample_order(config: RunConfig, data: TrainingData, world_size: int) -> SampleOrder:
-    """The batches of this run; ValueError if micro-batches do not add up to the global batch."""
+    """The sample order of a run. Raises ValueError if micro-batches do not divide the batch."""
     micro = config.micro_batch_size or config.batch_size // world_size
     accumulation = config.batch_size // max(1, micro * world_size)
     if accumulation * micro * world_size != config.batch_size or accumulation < 1:
@@ -43,7 +43,7 @@ def sample_order(config: RunConfig, data: TrainingData, world_size: int) -> Samp
 def make_loader(
     data: TrainingData, batches: Iterable[list[int]], workers: int, pinned: bool
 ) -> Iterable[Batch]:
-    """The given batches in the given order, fetched by `workers` processes (0: this one)."""
+    """Yield the given batches in order, loaded by `workers` processes (0: by this process)."""
     return DataLoader(
         _Fetch(data),
         batch_sampler=batches,
@@ -55,7 +55,7 @@ def make_loader(
 
 
 class _Fetch(Dataset[Batch]):
-    """PyTorch's batched fetch over `TrainingData`."""
+    """Adapter from `TrainingData` to the batched fetch of PyTorch's loader."""
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -65,14 +65,14 @@ class _Fetch(Dataset[Batch]):
 
 
 def _leave_signals(worker: int) -> None:
-    """Signals often go to all processes at once, and PyTorch ends a run that loses one.
+    """Ignore stop signals in a worker: it ends when its parent does.
 
-    A worker ends with the process it works for.
+    Signals often go to all processes at once, and PyTorch aborts a run that loses a worker.
     """
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
 def _unchanged(batch: Batch) -> Batch:
-    """The data have collated already."""
+    """Batches arrive collated."""
     return batch

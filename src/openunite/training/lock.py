@@ -1,4 +1,4 @@
-"""One process at a time trains in a run folder."""
+"""A lock, so that only one process at a time trains in a run folder."""
 
 import os
 import socket
@@ -15,15 +15,15 @@ try:
 except ImportError:  # everywhere else
     msvcrt = None  # type: ignore[assignment]
 
-_HELD: set[int] = set()  # descriptors of this process
+_HELD: set[int] = set()  # file descriptors of the locks this process holds
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder; ValueError names the process that has it.
+    """Hold the lock of a folder. Raises a ValueError that names the process already holding it.
 
-    The kernel frees the lock when this process ends, however it ends; the file `.lock` stays and
-    means nothing by itself. Where there are no locks, as on some network disks, nobody is kept out.
+    The kernel frees the lock however this process ends; the file `.lock` that stays behind has no
+    meaning of its own. File systems without locks, such as some network disks, give no protection.
     """
     path = folder / ".lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -44,12 +44,12 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _take(descriptor: int) -> bool:
-    """Lock without waiting; False if another process has the lock."""
+    """Try to take the lock without waiting; False if another process holds it."""
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         elif msvcrt is not None:
-            # A byte far behind the text, so that others can read who it is.
+            # Lock a byte far behind the text, so that other processes can read the holder's name.
             os.lseek(descriptor, 1 << 30, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -61,7 +61,7 @@ def _take(descriptor: int) -> bool:
 
 
 def _leave_to_parent() -> None:
-    """A forked worker that outlives its parent must not keep the lock."""
+    """Close the locks in a forked worker, which may outlive its parent."""
     while _HELD:
         os.close(_HELD.pop())
 

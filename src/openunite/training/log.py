@@ -1,6 +1,6 @@
-"""Scalars of a run: kept on the device, written in bulk to metrics.jsonl, shown in a bar.
+"""The log of a run: scalars stay on the device until they are written in bulk to metrics.jsonl.
 
-A line is one optimizer step as JSON; a number that is not finite is null there.
+Each line is a JSON object for one optimizer step; numbers that are not finite become null.
 """
 
 import json
@@ -21,12 +21,12 @@ Row = dict[str, float]
 
 
 class MetricsLog:
-    """Collects one row per optimizer step and turns device scalars into numbers in bulk."""
+    """Collects one row per optimizer step, and reads scalars from the device in bulk."""
 
     def __init__(
         self, path: Path | None, first_step: int, sinks: list[Callable[[Row], None]]
     ) -> None:
-        """`path` is None on all processes but the main one: they keep rows, and write none."""
+        """`path` is None on all processes but the main one; those write no file."""
         self.path, self.sinks = path, sinks
         self._pending: list[dict[str, Any]] = []
         if path is not None:
@@ -34,11 +34,11 @@ class MetricsLog:
                 say(f"warning: {complaint}", err=True)
 
     def add(self, row: dict[str, Any]) -> None:
-        """`row` holds "step" and numbers or 0-dim tensors."""
+        """Add the row of a step: "step" and further names, with numbers or 0-dim tensors."""
         self._pending.append(row)
 
     def flush(self) -> list[Row]:
-        """Write what was added since the last flush; returns it as numbers, NaN among them."""
+        """Write the rows added since the last flush, and return them as numbers (perhaps NaN)."""
         rows = _numbers(self._pending)
         self._pending = []
         if self.path is not None and rows:
@@ -51,7 +51,7 @@ class MetricsLog:
 
 
 class ProgressBar:
-    """step, samples/s, both losses, latent spread, time left."""
+    """A bar with step, samples/s, both losses, latent spread and remaining time."""
 
     def __init__(self, first_step: int, steps: int, *, shown: bool) -> None:
         self.bar = bar(
@@ -66,7 +66,7 @@ class ProgressBar:
         losses = (
             f"{short} {row[name]:.4f}  "
             for short, name in (("rec", "loss_reconstruction"), ("flow", "loss_flow"))
-            if name in row  # one stage of two has one of them
+            if name in row  # a run of the two-stage baseline has only one of them
         )
         self.bar.set_description_str(
             f"{''.join(losses)}spread {row['latent_spread']:.2f}  "
@@ -80,7 +80,7 @@ class ProgressBar:
 
 
 def check_trackers(names: Sequence[str]) -> list[str] | None:
-    """Trackers as Accelerate takes them. ValueError for one that is unknown or not installed."""
+    """The names as Accelerate expects them. Raises ValueError for a tracker it cannot use."""
     available = [str(tracker) for tracker in get_available_trackers()]
     for name in names:
         if name not in available:
@@ -92,7 +92,7 @@ def check_trackers(names: Sequence[str]) -> list[str] | None:
 
 
 def _numbers(rows: list[dict[str, Any]]) -> list[Row]:
-    """One transfer for all tensors of all rows."""
+    """The rows with tensors converted to numbers, by one transfer for all."""
     tensors = [v for row in rows for v in row.values() if isinstance(v, Tensor)]
     if not tensors:
         return rows
@@ -103,15 +103,15 @@ def _numbers(rows: list[dict[str, Any]]) -> list[Row]:
 
 
 def _line(row: Row) -> str:
-    """JSON knows neither NaN nor infinity."""
+    """A row as JSON; NaN and infinity, which JSON lacks, become null."""
     plain = {name: value if math.isfinite(value) else None for name, value in row.items()}
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def _resume(path: Path, first_step: int) -> list[str]:
-    """Drop rows of steps that will be computed again after a resume, and what is no row.
+    """Drop rows after `first_step`, which will be computed again, and lines that are not rows.
 
-    Returns a complaint if rows of steps that are not computed again are missing.
+    Returns a warning if rows up to `first_step` are missing.
     """
     kept: dict[int, bytes] = {}
     for line in path.read_bytes().splitlines() if path.exists() else ():
@@ -131,17 +131,17 @@ def _resume(path: Path, first_step: int) -> list[str]:
 
 
 def _step_of(line: bytes) -> int | None:
-    """The step of a row; None for a line that is none, such as half of one after a kill."""
+    """The step of a row; None for a line that is not a row, such as an incomplete one."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError):  # of JSON or of UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         return None
     step = row.get("step") if isinstance(row, dict) else None
     return step if type(step) is int else None
 
 
 def spans(numbers: Iterable[int], most: int = 5) -> str:
-    """Ascending numbers in words, such as "3, 5 to 9", at most so many parts."""
+    """Ascending numbers in words, such as "3, 5 to 9", shortened to at most `most` ranges."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][1] + 1:

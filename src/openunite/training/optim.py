@@ -23,7 +23,7 @@ OPTIMIZER_TABLE: tuple[tuple[str, str], ...] = (
     (r"\.(bias|cls_token)$", "adamw"),
     (r"norm\w*\.weight$|\.[qk]_norm$", "adamw"),
     (r"(positions|query_tokens|cls_token)$", "adamw"),
-    (r"(embedder|head|class_embedding)\.", "adamw"),
+    (r"(embedder|head|class_embedding|condition_tokens)\.", "adamw"),
     (r"\.(register_input|latent_input|latent_output|widen)\.weight$", "adamw"),
     (r"\.blocks\.\d+\..*weight$", "muon"),
     (r"\.(modulation_out|time_embedding\.\w+)\.weight$", "muon"),

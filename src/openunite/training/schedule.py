@@ -1,6 +1,6 @@
-"""What happens at which optimizer step: learning rates and the order of samples.
+"""Learning rates and the order of samples, by optimizer step.
 
-Both are pure functions of the step, so nothing about them has to be saved or restored.
+Both are pure functions of the step, so no state has to be saved or restored.
 """
 
 import math
@@ -20,9 +20,10 @@ from openunite.flow.random import permutation
 def learning_rate_factor(
     step: int, steps: int, warmup: int, final_share: float, constant_share: float = 0.0
 ) -> float:
-    """Linear warm-up over `warmup` optimizer steps, 1, then cosine down to `final_share`.
+    """Factor of the learning rate: linear warm-up to 1, constant, then cosine to `final_share`.
 
-    The fall begins after `constant_share` of the steps, or after the warm-up if that ends later.
+    The warm-up takes `warmup` steps. The cosine begins after the fraction `constant_share` of the
+    steps, or after the warm-up if that ends later.
     """
     rise = min(1.0, (step + 1) / max(1, warmup))
     fall = max(warmup, round(constant_share * steps))
@@ -32,11 +33,11 @@ def learning_rate_factor(
 
 @dataclass(frozen=True, eq=False)
 class SampleOrder:
-    """Which samples make up which batch: a stream of shuffled epochs cut into global batches.
+    """The samples of each batch: a stream of shuffled epochs, split into global batches.
 
     The global batch of a step has `batch_size` slots; slot j holds stream position
     step * batch_size + j. Accumulation and processes only decide who computes which slots.
-    With `sizes` (num_samples,), a batch holds samples of about one size, so that little is padded.
+    With `sizes` (num_samples,), a batch holds samples of similar size, so little padding is needed.
     """
 
     num_samples: int
@@ -56,11 +57,11 @@ class SampleOrder:
 
     @property
     def micro_size(self) -> int:
-        """Samples one process handles at a time."""
+        """Number of samples in a micro-batch of one process."""
         return self.batch_size // (self.accumulation * self.world_size)
 
     def slots(self, micro: int, rank: int) -> Int[Tensor, " m"]:
-        """Slots of one micro-batch of one process."""
+        """The slots of micro-batch number `micro` of process `rank`."""
         start = (micro * self.world_size + rank) * self.micro_size
         return torch.arange(start, start + self.micro_size)
 
@@ -70,16 +71,16 @@ class SampleOrder:
         return [self._epoch(p // self.num_samples)[p % self.num_samples] for p in positions]
 
     def batches(self, first_step: int, last_step: int, rank: int) -> Iterator[list[int]]:
-        """Dataset indices of every micro-batch of one process, in order."""
+        """Yield the dataset indices of every micro-batch of one process, in order."""
         for step in range(first_step, last_step):
             for micro in range(self.accumulation):
                 yield self.indices(step, self.slots(micro, rank))
 
-    @lru_cache(maxsize=2)  # noqa: B019  a run has one order, and needs it to its end
+    @lru_cache(maxsize=2)  # noqa: B019  a run keeps its only order until it ends
     def _epoch(self, epoch: int) -> list[int]:
         order = permutation(self.num_samples, self.seed, epoch).numpy()
         if self.sizes is not None:
-            first = -epoch * self.num_samples % self.batch_size  # where a batch begins
+            first = -epoch * self.num_samples % self.batch_size  # where the first batch begins
             batches = permutation(self.num_samples // self.batch_size, self.seed, epoch).numpy()
             order = group_by_size(order, self.sizes, self.batch_size, first, batches)
         return order.tolist()
@@ -95,8 +96,8 @@ def group_by_size(
 ) -> NDArray[np.int64]:
     """Sort every `pool` batches of an order by size, then shuffle the batches.
 
-    Batches begin at position `first`; what lies before it and behind the last whole batch stays.
-    `shuffle` is a permutation of at least as many numbers as there are batches.
+    Batches begin at position `first`; samples before it, and after the last complete batch, stay in
+    place. `shuffle` is a permutation of at least as many numbers as there are batches.
     """
     count = max(0, len(order) - first) // batch_size
     body = order[first : first + count * batch_size]

@@ -1,9 +1,9 @@
-"""Parameters, gradients, optimizer state and EMA cut into rows, one share per process (FSDP2).
+"""Sharding of parameters, gradients, optimizer state and EMA by rows over processes (FSDP2).
 
-What is computed stays the same: whole weights are gathered block by block when a pass needs them,
-gradients are averaged and cut by the backward pass. Files hold whole tensors, so a run goes on
-with any number of processes, sharded or not. Everything here but `shard_like` on plain tensors is
-collective: every process has to call it.
+Results stay the same: full weights are gathered block by block when a pass needs them, and the
+backward pass averages and scatters the gradients. Files hold full tensors, so a run can resume
+with any number of processes, sharded or not. Everything here except `shard_like` on plain tensors
+is collective: every process has to call it.
 """
 
 import copy
@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 
 def shard(model: nn.ModuleDict, average: nn.Module, device: torch.device) -> None:
-    """Cut both in place: `model` gathers itself in its passes, `average` only holds its shares."""
+    """Shard both in place: `model` gathers weights in its passes, `average` only stores shards."""
     # The image decoder returns a cropped view, and nothing writes into it.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
@@ -28,28 +28,28 @@ def shard(model: nn.ModuleDict, average: nn.Module, device: torch.device) -> Non
                 fully_shard(block, mesh=mesh)
         fully_shard(part, mesh=mesh)
     own = dict(model.named_parameters())
-    # An average starts as what it averages.
+    # The average starts as a copy of the model.
     _replace(average, lambda name, _: own[name].detach().clone())
     assert all(isinstance(p, DTensor) for m in (model, average) for p in m.parameters())
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, as every process has it, where `like` is; cut as it is if it is cut."""
+    """Copy a full tensor to the device of `like`, and shard it the same way."""
     value = value.clone().to(like.device)
     if not isinstance(like, DTensor) or value.shape != like.shape:
         return value
-    if not value.numel():  # a table without rows: nothing to cut
+    if not value.numel():  # a table without rows has nothing to shard
         return torch.zeros_like(like.detach())
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor with the shares of all processes."""
+    """All-gather a sharded tensor; other tensors are returned unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_on_cpu(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """Whole tensors one after the other; only a process that should `keep` them does."""
+    """Gather full tensors one by one; only processes with `keep` store them, on the CPU."""
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         full = whole(tensor.detach())
@@ -59,13 +59,13 @@ def whole_on_cpu(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tens
 
 
 def load_whole(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """`load_state_dict` of whole tensors; each process keeps its share."""
+    """Load full tensors into a model; each process keeps its shards."""
     own = model.state_dict()
     model.load_state_dict({name: shard_like(t, own.get(name, t)) for name, t in tensors.items()})
 
 
 def gathered(module: nn.Module) -> nn.Module:
-    """A copy with whole parameters of a module whose parameters are cut; itself if none is."""
+    """A copy of the module with full parameters; the module itself if nothing is sharded."""
     if not any(isinstance(p, DTensor) for p in module.parameters()):
         return module
     module = copy.deepcopy(module)
@@ -74,9 +74,10 @@ def gathered(module: nn.Module) -> nn.Module:
 
 
 def stack_whole(matrices: list[Tensor]) -> Tensor:
-    """Matrices as (n, rows, columns); of cut ones each process gets its share of n, whole ones.
+    """Stack n matrices to (n, rows, columns); if sharded, a process gets n / world_size of them.
 
-    One all-to-all per stack: nobody orthogonalizes what another process does.
+    Those it receives are full matrices, exchanged by one all-to-all, so that each matrix is
+    orthogonalized on one process only.
     """
     first = matrices[0]
     if not isinstance(first, DTensor):
@@ -87,7 +88,7 @@ def stack_whole(matrices: list[Tensor]) -> Tensor:
 
 
 def unstack(stack: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """The inverse of `stack_whole`: matrices cut as those of `like` are."""
+    """The inverse of `stack_whole`: a list of matrices, sharded in the same way as `like`."""
     first = like[0]
     if not isinstance(first, DTensor):
         return list(stack.unbind(0))
@@ -98,9 +99,9 @@ def unstack(stack: Tensor, like: list[Tensor]) -> list[Tensor]:
 
 
 def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:
-    """Scale the gradients so that their joint norm is at most `most`; the norm before.
+    """Scale the gradients so that their joint norm is at most `most`; return the norm before.
 
-    What `nn.utils.clip_grad_norm_` does, which takes cut gradients one by one.
+    This equals `nn.utils.clip_grad_norm_`, which handles sharded gradients one by one.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     shares = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
@@ -114,18 +115,18 @@ def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:
 
 
 class GradientAverage:
-    """The mean over processes of gradients that each of them holds whole.
+    """Average full gradients over processes.
 
-    A part whose gradients are complete can be sent while others are still computed; one message
-    for each such part and one for the rest, for latency counts.
+    The gradients of a part of the model can be sent while others are still being computed. Each
+    such part is one message, and the rest is another: fewer messages cost less latency.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._waiting = dict.fromkeys(parameters)  # a set with an order, equal everywhere
+        self._waiting = dict.fromkeys(parameters)  # an ordered set, equal on all processes
         self._sent: list[tuple[list[Tensor], Tensor, torch.distributed.Work]] = []
 
     def send(self, parameters: Iterable[Tensor]) -> None:
-        """Start averaging these gradients; nobody may touch them until `finish`."""
+        """Start averaging these gradients; they must not be changed until `finish`."""
         grads = []
         for parameter in parameters:
             if parameter in self._waiting and parameter.grad is not None:
@@ -138,7 +139,7 @@ class GradientAverage:
             self._sent.append((grads, flat, work))
 
     def finish(self) -> None:
-        """Send the rest, wait for everything, and put the means in place of the gradients."""
+        """Send the remaining gradients, wait for all messages, and store the means as gradients."""
         self.send(list(self._waiting))
         for grads, flat, work in self._sent:
             work.wait()
@@ -148,7 +149,7 @@ class GradientAverage:
 
 
 def _assemble(local: Tensor, mesh: DeviceMesh, cut: Shard, shape: Sequence[int]) -> DTensor:
-    """A cut tensor of the given whole shape from everybody's `local` share."""
+    """A sharded tensor of the given full shape from the `local` shard of every process."""
     stride = torch.empty(shape, device="meta").stride()
     return DTensor.from_local(
         local, mesh, [cut], run_check=False, shape=torch.Size(shape), stride=stride
@@ -156,7 +157,7 @@ def _assemble(local: Tensor, mesh: DeviceMesh, cut: Shard, shape: Sequence[int])
 
 
 def _replace(module: nn.Module, value: Callable[[str, nn.Parameter], Tensor]) -> None:
-    """New parameters in the place of all, by qualified name and what each was."""
+    """Replace every parameter by `value(name, parameter)`."""
     for name, parameter in list(module.named_parameters()):
         owner, _, leaf = name.rpartition(".")
         new = nn.Parameter(value(name, parameter), parameter.requires_grad)

@@ -1,25 +1,25 @@
-"""Asking a run to stop: by a cluster, by a terminal that closes, or by a person."""
+"""Signals that ask a run to stop, sent by a cluster, a closing terminal or a person."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
-# SIGTERM ends a job, SIGUSR1 is Slurm's warning before that, SIGHUP a connection that is lost.
-# Those that the platform lacks are left out.
+# SIGTERM ends a job, SIGUSR1 is Slurm's warning before that, SIGHUP means a lost connection.
+# Signals that the platform lacks are left out.
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 _INSISTENT = ("SIGTERM", "SIGINT")  # a second one of these ends the process at once
 
 
 def stop_signals() -> list[signal.Signals]:
-    """The signals of this platform that ask for a stop."""
+    """The stop signals that this platform has."""
     return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class StopSignals:
-    """While active, a signal asks for a stop after the running step; SIGTERM or Ctrl-C again kills.
+    """While active, a stop signal sets `asked`; a second SIGTERM or Ctrl-C ends the process.
 
-    SIGHUP stays ignored under nohup.
+    The run stops after the current step. Under nohup, SIGHUP stays ignored.
     """
 
     def __init__(self) -> None:

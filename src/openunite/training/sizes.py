@@ -1,4 +1,4 @@
-"""Named model sizes: what one word stands for."""
+"""Named model sizes, from "nano" to "XL"."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class Size:
     decoder_input_width: int | None = None
 
     def model(self, num_registers: int, latent_channels: int) -> ModelConfig:
-        """This size with K registers of C channels."""
+        """The model settings for this size, with K registers of C channels."""
         return ModelConfig(num_registers, latent_channels, **_fields(self))
 
 
@@ -30,9 +30,9 @@ def _fields(size: Size) -> dict[str, Any]:
     return dict(vars(size))
 
 
-# Parameter counts at ImageNet-256 settings (K = 256, C = 32, 1,000 classes), as the paper's table
-# counts them, are in tests/models/test_sizes.py. The two Linears in front of the decoder
-# (decoder_input_width) are the release's; the small sizes have one.
+# tests/models/test_sizes.py compares the parameter counts at ImageNet-256 settings (K = 256,
+# C = 32, 1,000 classes) with the paper's table. As in the release, the decoder of the large sizes
+# has two Linears in front (decoder_input_width); that of the small sizes has one.
 SIZES: dict[str, Size] = {
     "nano": Size(4, 128, 4, 2, 128, 4, 512, num_context_tokens=0, context_start=0),
     "micro": Size(6, 192, 6, 3, 192, 6, 768, num_context_tokens=4, context_start=2),
@@ -46,7 +46,7 @@ SIZES: dict[str, Size] = {
 
 
 def get_size(name: str) -> Size:
-    """The size called `name`. ValueError lists the sizes there are."""
+    """The size called `name`. Raises a ValueError that lists the known sizes."""
     if name not in SIZES:
         raise ValueError(f"unknown size {name!r}, expected one of {', '.join(SIZES)}")
     return SIZES[name]

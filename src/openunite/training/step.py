@@ -1,9 +1,8 @@
-"""One optimizer step: one global batch, whoever computes it.
+"""One optimizer step: one global batch, on any number of processes.
 
-Gradients are averaged over processes once per step, explicitly: the loss terms are
-back-propagated one at a time, and a wrapper that hooks every backward pass would reduce k + 1
-times. Those of a part that no later term reaches (the decoder's) travel while the others are
-computed.
+Gradients are averaged over processes explicitly, once per step: the loss terms are back-propagated
+one at a time, and a wrapper that hooks every backward pass would reduce k + 1 times. Gradients that
+no later term changes (the decoder's) are sent while the others are being computed.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from openunite.training.sharding import GradientAverage, clip_gradients
 
 
 class Objective(Protocol):
-    """What training needs of an objective; `companions`, if it has any, are trained along."""
+    """What training needs of an objective; its `companions`, if any, are trained as well."""
 
     @property
     def encoder(self) -> Encoder: ...
@@ -42,19 +41,19 @@ class Objective(Protocol):
     def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]: ...
 
     def weights(self, step: int) -> dict[str, float]:
-        """The weights that change during a run, under the names they are logged by."""
+        """The loss weights that change during a run, by the names used in the log."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the host has to know of a step before it goes on."""
+    """What the host has to know about a step before it takes the next."""
 
-    finite: bool  # the loss and the norm of its gradients
-    stop: bool  # a process was asked to stop
+    finite: bool  # whether the loss and the gradient norm are finite
+    stop: bool  # whether any process received a stop signal
 
     @classmethod
     def read(cls, loss: Tensor, grad_norm: Tensor, stop: Tensor) -> "Verdict":
-        """Both answers come as one number, so the host waits for the device once."""
+        """Read both flags as one number, so that the host waits for the device once."""
         finite = torch.stack([wide(grad_norm), loss]).isfinite().all()
         answers = int(finite + 2 * (stop > 0.0))
         return cls(bool(answers % 2), answers >= 2)
@@ -62,13 +61,13 @@ class Verdict:
 
 @dataclass
 class Totals:
-    """What one process found out about its part of a global batch."""
+    """Scalars and latents of one process's part of a global batch."""
 
     scalars: dict[str, list[Tensor]] = field(default_factory=dict)
-    latents: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # padded, and what is valid
+    latents: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # from `pad_latents`
 
     def add(self, name: str, value: Tensor) -> None:
-        """Note one more value of a scalar."""
+        """Record one more value of a scalar."""
         self.scalars.setdefault(name, []).append(value)
 
 
@@ -76,8 +75,8 @@ class Totals:
 class TrainStep:
     """Equation (5) for one global batch: accumulate gradients, average, clip, update.
 
-    A loss or gradient that is not finite leaves weights, averages and optimizers untouched; the
-    row of such a step has "skipped".
+    If the loss or a gradient is not finite, weights, averages and optimizers stay unchanged, and
+    the row of that step has "skipped".
     """
 
     objective: Objective
@@ -92,9 +91,9 @@ class TrainStep:
     def __call__(
         self, step: int, batches: Iterator[Batch], asked_to_stop: Callable[[], bool] = lambda: False
     ) -> tuple[dict[str, Any], Verdict]:
-        """The scalars of optimizer step `step`, counted from 0, and whether to go on.
+        """Take optimizer step `step`, counted from 0; return its row of the log and the verdict.
 
-        This process is asked once its gradients are there; the verdict is that of all processes.
+        `asked_to_stop` is called after the backward passes; the verdict combines all processes.
         """
         totals = self.accumulate(step, batches)
         row, stops = self._reduce(step, totals, asked_to_stop())
@@ -104,7 +103,7 @@ class TrainStep:
         return row if verdict.finite else {**row, "skipped": 1.0}, verdict
 
     def accumulate(self, step: int, batches: Iterator[Batch]) -> Totals:
-        """Leave the gradients of a global batch in the parameters, averaged over processes."""
+        """Compute the gradients of a global batch, averaged over processes, into the parameters."""
         several = self.accelerator.num_processes > 1 and not self.sharded
         average = GradientAverage(self.model.parameters()) if several else None
         totals = Totals()
@@ -117,7 +116,7 @@ class TrainStep:
         return totals
 
     def update(self, step: int, verdict: Verdict) -> float:
-        """Step optimizers and EMA, if the step is finite, and clear the gradients.
+        """Update weights and EMA if the step is finite; clear the gradients.
 
         Returns Muon's learning rate.
         """
@@ -145,7 +144,7 @@ class TrainStep:
     ) -> None:
         """Back-propagate the loss terms of one micro-batch, each before the next is computed.
 
-        With `average`, which the last micro-batch has, gradients that are complete are sent.
+        With `average`, given for the last micro-batch only, complete gradients are sent at once.
         """
         device = self.accelerator.device
         batch = batch.to(device, non_blocking=device.type == "cuda")
@@ -167,14 +166,14 @@ class TrainStep:
         totals.add("loss", total)
 
     def _next(self, terms: Iterator[LossTerm]) -> LossTerm | None:
-        """The forward pass of one term runs under autocast, its backward pass does not."""
+        """The next term; its forward pass runs under autocast, its backward pass does not."""
         with self.accelerator.autocast():
             return next(terms, None)
 
     def _reduce(self, step: int, totals: Totals, stop: bool) -> tuple[dict[str, Any], Tensor]:
-        """Scalars averaged over micro-batches, draws and processes; the share that was to stop."""
+        """The row of scalars (means over processes), and the fraction of processes to stop."""
         latents, valid = map(torch.cat, zip(*totals.latents, strict=True))
-        # The word of a signal travels with the scalars: no message of its own.
+        # The stop flag is reduced together with the scalars, so it needs no extra message.
         scalars = {**totals.scalars, "stop": [latents.new_full((), float(stop))]}
         means = torch.stack([wide(torch.stack(values).mean()) for values in scalars.values()])
         sums = collapse.moments(latents, valid)

@@ -1,4 +1,4 @@
-"""The training loop: it takes steps, logs, saves and resumes; `training/step.py` is one step."""
+"""The training loop: takes steps (see `step.py`), logs, saves and resumes."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +37,9 @@ MAX_BAD_STEPS = 20
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a call to `fit` ended; `finished` is False after SIGTERM or Ctrl-C.
+    """How a call to `fit` ended; `finished` is False after a stop signal.
 
-    `steps_done` are saved: the next call goes on from there.
+    `steps_done` is the step of the last checkpoint, from which the next call resumes.
     """
 
     steps_done: int
@@ -49,7 +49,7 @@ class TrainResult:
 
 
 class Trainer:
-    """Trains `objective` on `dataset` into `folder`; run again with the same config, it resumes.
+    """Trains `objective` on `dataset` in `folder`; another call with the same config resumes.
 
     `preview(ema, step)` is called every `config.preview_every` steps on the main process.
     """
@@ -72,12 +72,11 @@ class Trainer:
             project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
-        model = {"encoder": objective.encoder, "decoder": objective.decoder}
-        self.model = nn.ModuleDict(model | getattr(objective, "companions", {})).to(device).train()
+        parts = {"encoder": objective.encoder, "decoder": objective.decoder}
+        self.model = nn.ModuleDict(parts | getattr(objective, "companions", {})).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
-        self.average: nn.Module = self.ema.model  # after `fit`: with whole weights
-        sharded = config.sharding == "full" and world > 1
-        if sharded:
+        self.average: nn.Module = self.ema.model  # after `fit`: with full weights
+        if sharded := config.sharding == "full" and world > 1:
             shard(self.model, self.ema.model, device)
         self.names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
         self.optimizers = build_optimizers(self.model, config.optimizer)
@@ -97,9 +96,9 @@ class Trainer:
         self.signals, self.agreed = StopSignals(), False
 
     def _compile(self, *, whole_graphs: bool) -> None:
-        """Compile in place, so checkpoint names stay; static shapes if all batches share one."""
+        """Compile in place, so checkpoint names stay; static shapes if all batches have one."""
         check_compiler(self.accelerator.device)
-        torch.compiler.reset()  # graphs of an earlier trainer count towards the limit of one
+        torch.compiler.reset()  # an earlier trainer's graphs would count as recompilations
         alike = self.dataset.sizes is None
         for part in self.model.values():
             # FSDP2 breaks the graph to gather weights.
@@ -109,10 +108,10 @@ class Trainer:
     # ---- the loop -------------------------------------------------------------------------
 
     def fit(self) -> TrainResult:
-        """Train to `config.steps`, or until a signal asks to stop; saves before it returns.
+        """Train to `config.steps`, or until a stop signal, and save a checkpoint.
 
-        After steps that are not finite only a finished run is saved: a checkpoint of such a state
-        could be useless, and would push out one that is not.
+        While the last steps are not finite, only a finished run is saved: a checkpoint of such a
+        state might be useless and would replace a good one.
         """
         self._resume()
         main = self.accelerator.is_main_process
@@ -135,7 +134,7 @@ class Trainer:
         return TrainResult(self.saved_step, finished, self.seconds, rate)
 
     def run(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
-        """Take steps up to the last one, or until a signal asks to stop."""
+        """Take the remaining steps, or stop after a signal."""
         batches, self.agreed = iter(self.batches()), False
         while self.step < self.config.steps and not self._stops():
             tick = time.perf_counter()
@@ -154,7 +153,7 @@ class Trainer:
                 self._draw(self.preview)
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
-        """Take one optimizer step; returns its row of the log."""
+        """Take one optimizer step; return its row of the log."""
         row, verdict = self.train_step(self.step, batches, lambda: self.signals.asked)
         self.agreed = verdict.stop
         self.bad_steps = 0 if verdict.finite else self.bad_steps + 1
@@ -164,9 +163,9 @@ class Trainer:
         return {"step": self.step, **row}
 
     def _give_up(self) -> str:
-        """What to say after too many bad steps.
+        """The error message after too many steps that were not finite.
 
-        A checkpoint that nothing but bad steps followed is set aside: it may be useless.
+        The checkpoint that only such steps followed is set aside, because it may be useless.
         """
         last = self.step - self.bad_steps  # the last step that was finite
         folder = self.folder / "checkpoints"
@@ -185,7 +184,7 @@ class Trainer:
         )
 
     def batches(self) -> Iterable[Batch]:
-        """The micro-batches of this process from the present step to the last."""
+        """The micro-batches of this process from the current step to the last."""
         rank, pinned = self.accelerator.process_index, self.accelerator.device.type == "cuda"
         indices = self.train_step.order.batches(self.step, self.config.steps, rank)
         return make_loader(self.dataset, indices, self.config.data.workers, pinned)
@@ -207,7 +206,7 @@ class Trainer:
     # ---- checkpoints ----------------------------------------------------------------------
 
     def save(self) -> Path | None:
-        """Write a checkpoint of the present step; the main process writes, all wait."""
+        """Write a checkpoint of the current step; the main process writes, the others wait."""
         groups = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
         for name, optimizer in self.optimizers.items():
             groups[f"optimizer_{name}"] = optimizer_tensors(optimizer, self.names)
@@ -215,7 +214,7 @@ class Trainer:
         tensors = {name: whole_on_cpu(group, keep=main) for name, group in groups.items()}
         if main:
             state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
-            keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # one that is good remains
+            keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # so a good one remains
             folder = self.folder / "checkpoints"
             path = save_checkpoint(folder, self.step, tensors, state, keep)
         self.saved_step = self.step
@@ -245,7 +244,7 @@ class Trainer:
             say(text)
 
     def _track(self) -> list[Callable[[Row], None]]:
-        """Where rows go: to the caller, and to the trackers that Accelerate knows by name."""
+        """The receivers of log rows: `on_row`, and the trackers of the config."""
         own = [] if self.on_row is None else [self.on_row]
         if not self.config.trackers:
             return own
@@ -256,7 +255,7 @@ class Trainer:
 
 
 def check_agreement(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Raise ValueError unless every process resumes from the same step (-1: from none)."""
+    """Raise ValueError unless all processes resume from the same step (-1: no checkpoint)."""
     own = torch.tensor([step], device=accelerator.device)
     found = sorted(set(accelerator.gather(own).tolist()))
     if len(found) > 1:

@@ -1,6 +1,6 @@
-"""The verbs of the command line and of Python: one file each.
+"""The commands, one module each, for Python and for the command line.
 
-A verb is a function for Python, and `run(command)` is what the command line calls.
+Programs call the function that has the command's name; the command line calls `run(command)`.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from importlib import import_module
 from openunite.commands import Command
 from openunite.training.collapse import CollapseError
 
-# What a user can cause and mend; anything else is a defect and keeps its traceback.
+# Errors that users can cause and fix; any other error is a bug and is shown with its traceback.
 USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError, CollapseError)
 
 _HOMES = {
@@ -18,6 +18,7 @@ _HOMES = {
     "Encode": "openunite.verbs.encode",
     "Evaluate": "openunite.verbs.evaluate",
     "Score": "openunite.verbs.score",
+    "ScoreImages": "openunite.verbs.score_images",
     "Sweep": "openunite.modalities.image.sweep",
     "Analyze": "openunite.verbs.analyze",
     "Report": "openunite.reporting.build",
@@ -28,13 +29,14 @@ _HOMES = {
     "Study": "openunite.study.run",
 }
 
-# Where the function of the verb's own name is for Python.
+# Modules whose entry point is `run`, because the function with the command's name is for Python.
 _FUNCTIONS = dict.fromkeys(
-    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "Analyze", "Report"), "run"
+    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "ScoreImages", "Analyze", "Report"),
+    "run",
 )
 
 
 def run(command: Command) -> None:
-    """Do what the command says."""
+    """Run a command of the command line."""
     name = type(command).__name__
     getattr(import_module(_HOMES[name]), _FUNCTIONS.get(name, name.lower()))(command)

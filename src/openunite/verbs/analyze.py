@@ -1,4 +1,4 @@
-"""`openunite analyze`: every analysis of a run, as figures, numbers and a table."""
+"""`openunite analyze`: all analyses of a run, as figures and numbers."""
 
 import math
 import sys
@@ -23,7 +23,7 @@ from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
 
-Entry = dict[str, Any]  # one of analysis.json
+Entry = dict[str, Any]  # an entry of analysis.json
 
 
 def analyze(
@@ -33,10 +33,11 @@ def analyze(
     compare: str | Path | None = None,
     output: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Every analysis of a run as numbers; figures, a GIF and analysis.json go into a folder.
+    """Analyze a run; return the contents of analysis.json, which is written next to the figures.
 
-    `num_images` data points are looked at; `compare` is another run; `output` a folder (default
-    RUN/analysis).
+    `num_images` is the number of data points to use (at least 16), `compare` another run to compare
+    with, and `output` the folder to write into (default RUN/analysis). Raises ValueError for fewer
+    data points and FileNotFoundError if there is no such run.
     """
     run = source if isinstance(source, Run) else Run.of(source)
     if num_images < 16:
@@ -66,7 +67,7 @@ def analyze(
 
 
 def run(command: Analyze) -> None:
-    """Do what the command says."""
+    """Run `openunite analyze`."""
     analyze(
         command.source,
         num_images=command.num_images,
@@ -84,7 +85,7 @@ def _loaded(source: str) -> UnitePipeline:
 def _analyses(
     run: Run, pipeline: UnitePipeline, other: tuple[str, UnitePipeline] | None, count: int
 ) -> Analyses:
-    """Training and weights, which every run has, and what its modality knows besides."""
+    """The analyses of training and weights, then those of the run's modality."""
     config, rows = run.config, run.log
     task = get_task(config.modality)
     found = task.analyses(Analyzed(run.folder, config, pipeline, count), other)
@@ -100,7 +101,7 @@ def _analyses(
 def _entropy(
     config: RunConfig, pipeline: UnitePipeline, other: tuple[str, UnitePipeline] | None
 ) -> WeightEntropy:
-    """Of the encoders; where tokenizing has weights of its own, of both."""
+    """Weight entropy of each encoder, and of its tokenizer if that is a separate network."""
     fresh, _ = build_models(config)
     models = {"random initialization": fresh, "this run": pipeline.encoder}
     if other is not None:
@@ -114,7 +115,7 @@ def _entropy(
 
 
 def _write(folder: Path, found: Found) -> Entry:
-    """The figure (and the animation) of one analysis; its entry."""
+    """Write the figure (and the animation) of one analysis; return its entry."""
     result = found.result
     name = result.name + found.suffix
     result.figure().savefig(folder / f"{name}.png")
@@ -141,7 +142,7 @@ def _write(folder: Path, found: Found) -> Entry:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: undefined numbers become null."""
+    """The value with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""From what was asked of `train` to a resolved `RunConfig`."""
+"""Resolve the arguments of `train` into a `RunConfig`."""
 
 import math
 import time
@@ -25,14 +25,15 @@ from openunite.training.loader import TrainingData
 from openunite.training.optim import build_optimizers
 from openunite.training.sizes import SIZES
 
-MIN_STEPS = 100  # fewer teach nothing
+MIN_STEPS = 100  # fewer steps teach nothing
 
 
 def configure(config: RunConfig, options: Options, data: Any = None) -> RunConfig:
-    """What the data and the machine suggest, then the options, over the settings of a recipe.
+    """The settings of a recipe, adapted to the data and the machine, then changed by the options.
 
-    `data` is a path or a name, or data in memory; None takes those of the settings. What `minutes`
-    comes to is not in the result: see `fit_to_minutes`. ValueError for what does not fit.
+    `data` is a path or a name, or data in memory; None means the data that `config` names. The
+    option `minutes` is not applied here, see `fit_to_minutes`. Raises ValueError for options that
+    do not fit.
     """
     if data is not None:
         source = str(data) if isinstance(data, str | Path) else MEMORY
@@ -41,22 +42,22 @@ def configure(config: RunConfig, options: Options, data: Any = None) -> RunConfi
         sources = get_task(config.modality).sources
         raise ValueError(f"recipe {config.recipe} needs --data: {sources}")
     _check(config, options)
-    # Settings of the modality first: registers follow from some of them.
+    # Settings of the modality come first, because others follow from some of them.
     schemas = {"modality_config": get_spec(config.modality).load("modality").Settings}
     early = [text for text in options.set if text.startswith("modality_config.")]
     late = [text for text in options.set if text not in early]
     task, source = get_task(config.modality), config.data.source if data is None else data
     config = task.configure(config, options, source)
     if early:
-        config = task.configure(assign(config, early, schemas), Options(fresh=False), source)
+        config = task.follow(config, assign(config, early, schemas))
     config = assign(_with_options(config, options), late, schemas)
     if not missing_fields(schemas["modality_config"], config.modality_config):
-        get_modality(config.modality, config.modality_config)  # before data are read
+        get_modality(config.modality, config.modality_config)  # checks them before data are read
     return config
 
 
 def base_config(recipe: str | Path | RunConfig) -> tuple[RunConfig, bool]:
-    """Settings by the name of a recipe or a config.yaml, and whether they are a recipe's."""
+    """The settings of a recipe or a config.yaml, and whether they come from a recipe."""
     if isinstance(recipe, RunConfig):
         return recipe, False
     if isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml")):
@@ -65,7 +66,7 @@ def base_config(recipe: str | Path | RunConfig) -> tuple[RunConfig, bool]:
 
 
 def _check(config: RunConfig, options: Options) -> None:
-    """ValueError for options that exclude each other or are of another modality."""
+    """Raise ValueError for options that exclude each other or belong to another modality."""
     if options.minutes is not None and options.steps is not None:
         raise ValueError("give --minutes or --steps, not both")
     if options.minutes is not None and not options.minutes > 0.0:
@@ -81,7 +82,7 @@ def _check(config: RunConfig, options: Options) -> None:
 
 
 def _with_options(config: RunConfig, options: Options) -> RunConfig:
-    """Options that copy one field."""
+    """A copy of `config` with the options that set a single field."""
     names = ("steps", "batch_size", "sharding", "seed", "init_from")
     given = {name: getattr(options, name) for name in names} | {"compile": options.compile or None}
     if options.max_bad_share is not None:
@@ -96,10 +97,10 @@ def fit_to_minutes(
     known_steps: int | None,
     processes: int = 1,
 ) -> RunConfig:
-    """As many steps as fit into --minutes, by the clock of a few trial steps on this machine.
+    """A copy of `config` with as many steps as fit into --minutes, by timing a few trial steps.
 
-    On a GPU, as many samples at a time as should fit into its memory. `known_steps` is what it came
-    to when this run was first started.
+    On a GPU the micro-batch size is chosen to fit into its memory. `known_steps` is the number of
+    steps from the first start of this run, if there was one; it is kept.
     """
     if options.minutes is None:
         return config
@@ -125,7 +126,7 @@ def fit_to_minutes(
 
 
 def _in_short(config: RunConfig, processes: int) -> str:
-    """Sizes of data, model and batch."""
+    """A short text with the sizes of data, model and batch."""
     model, looks = config.model, get_task(config.modality).describe(config)
     shape = (model.num_registers, model.latent_channels)
     named = [name for name, size in SIZES.items() if size.model(*shape) == model]
@@ -139,7 +140,7 @@ def _in_short(config: RunConfig, processes: int) -> str:
 def step_seconds(
     config: RunConfig, data: TrainingData, processes: int = 1, trials: int = 4
 ) -> float:
-    """Seconds per optimizer step on this machine, of a process that has its share of a batch."""
+    """Seconds per optimizer step on this machine, for one of `processes` processes."""
     device = choose_device()
     share = math.ceil(config.batch_size / processes)
     micro = min(len(data), config.micro_batch_size or share)
@@ -169,9 +170,10 @@ def step_seconds(
 
 
 def trial_rows(data: TrainingData, count: int, batches: int = 3) -> list[list[int]]:
-    """Batches that stand for all: of evenly spaced rows, for sources are often sorted.
+    """Indices of representative batches: evenly spaced ones, because sources are often sorted.
 
-    Where samples differ in size, each is of about one size, as in training: small, medium, large.
+    If samples differ in size, each batch has samples of similar size, as in training: one batch of
+    small, one of medium and one of large samples.
     """
     if data.sizes is None:
         return [np.linspace(0, len(data) - 1, count).round().astype(int).tolist()]

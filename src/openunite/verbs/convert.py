@@ -1,4 +1,4 @@
-"""`openunite convert`: a checkpoint of the released format as a pipeline."""
+"""`openunite convert`: turn a checkpoint of the released format into a pipeline folder."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from openunite.progress import say
 
 
 def convert(command: Convert) -> None:
-    """Convert and print what became of every tensor."""
+    """Run `openunite convert` and print its report."""
     report = convert_checkpoint(
         Path(command.source),
         Path(command.output),

@@ -1,4 +1,4 @@
-"""`openunite encode`: latents of what is in files."""
+"""`openunite encode`: compute the latents of data in files."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 
 from openunite.commands import Encode
 from openunite.files import whole_file
+from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
 from openunite.verbs.inputs import (
@@ -22,13 +23,13 @@ from openunite.verbs.inputs import (
 def encode(
     source: Source, data: Any, *, output: str | Path | None = None, batch_size: int = 64
 ) -> dict[str, np.ndarray]:
-    """Arrays: `latents` (N, K, C) and the names of what they came from.
+    """Encode data; return arrays: `latents` (N, K, C) and the names of the N inputs.
 
-    Molecules and crystals have `latents` (atoms, C) and `num_atoms` of each. `source` is a run, a
-    pipeline, its folder or a hub id; `data` files and folders, or a list of images or structures.
-    `output` is an .npz to write as well.
+    For molecules and crystals, `latents` is (total atoms, C) and `num_atoms` (N,) splits it.
+    `source` is a run, a pipeline, its folder or a hub id; `data` is files and folders, or a list of
+    images or structures. The arrays are also written to `output`, an .npz file, if it is given.
     """
-    at_least_one("batch_size", batch_size)
+    batch_size = whole_number("batch_size", batch_size)
     path = None if output is None else claim(str(output), (".npz",))
     pipeline = open_pipeline(source)
     task = task_of(pipeline)
@@ -47,7 +48,7 @@ def encode(
 
 
 def run(command: Encode) -> None:
-    """Do what the command says."""
+    """Run `openunite encode`."""
     at_least_one("--batch-size", command.batch_size)
     find_sources(command.files)
     encode(

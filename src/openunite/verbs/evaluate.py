@@ -1,4 +1,4 @@
-"""`openunite evaluate`: measure a model, and write a protocol card."""
+"""`openunite evaluate`: measure a model and write a protocol card."""
 
 import sys
 from dataclasses import fields
@@ -19,15 +19,14 @@ from openunite.training.device import on_cpu
 def evaluate(
     source: str | Path | Run, data: Any = None, *, extractor: Any = None, **options: Any
 ) -> ProtocolCard:
-    """The protocol card of a run, a pipeline folder or a hub id; it is written beside the model.
+    """Evaluate a run, a pipeline folder or a hub id; write its card beside the model and return it.
 
-    `data` is a path or a name, or data in memory (default: those of the run). `extractor` is an
-    object that gives features, such as a `CallableExtractor`, in place of one with a name.
-    `options` are the fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
-    extractor_weights, weights, seed, output and others. ValueError, OSError or ImportError say what
-    is wrong.
+    `data` is a path or a name, or data in memory (default: the data of the run). `extractor` is an
+    object that computes features, such as a `CallableExtractor` (default: one that fits the data).
+    `options` are fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
+    weights, seed, output and others. Raises ValueError, OSError or ImportError for wrong arguments.
     """
-    known = {f.name: f for f in fields(Evaluate)}
+    known = {f.name: f for f in fields(Evaluate) if f.name not in ("source", "data", "compare")}
     for name in options:
         if name not in known:
             raise ValueError(f"unknown option {name}, {expected(name, known)}")
@@ -44,7 +43,7 @@ def _evaluate(command: Evaluate, data: Any, extractor: Any) -> ProtocolCard:
 
 
 def run(command: Evaluate) -> None:
-    """Do what the command says; exit with 1 if the protocols of two cards differ."""
+    """Run `openunite evaluate`; exit with status 1 if the protocols of two cards differ."""
     other = load_card(command.compare) if command.compare else None
     if command.source.endswith(".json"):
         card = load_card(command.source)
@@ -56,7 +55,7 @@ def run(command: Evaluate) -> None:
 
 
 def _show(card: ProtocolCard, other: ProtocolCard | None, name: str | None) -> None:
-    """Print a card, and what differs from another; exit with 1 if the protocols differ."""
+    """Print a card and its differences from another; exit with 1 if their protocols differ."""
     say(card.table())
     if other is None:
         return

@@ -1,4 +1,4 @@
-"""`openunite finetune-decoder`: a run that starts from another and trains its decoder alone."""
+"""`openunite finetune-decoder`: a new run that trains only the decoder of a finished run."""
 
 import math
 from dataclasses import replace
@@ -11,7 +11,7 @@ from openunite.verbs.train import start
 
 
 def finetune(command: Finetune) -> None:
-    """Train by the changed settings of the run; again, it resumes."""
+    """Run `openunite finetune-decoder`; the same command again resumes it."""
     source = Run.of(command.source)
     output = Path(command.output or f"{command.source.rstrip('/')}-decoder")
     config = decoder_config(source.config, command)
@@ -25,10 +25,9 @@ def finetune(command: Finetune) -> None:
 
 
 def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:
-    """The run's settings with its decoder against a discriminator, at half of its rates.
+    """The run's settings, changed to train the decoder against a discriminator at half the rates.
 
-    Each process holds whole weights, however the run was shared. ValueError if the command's
-    numbers make no sense.
+    Sharding is switched off. Raises ValueError for impossible numbers in the command.
     """
     rates, steps, weight = config.optimizer, command.steps, command.adversarial_weight
     if steps is not None and steps < 1:

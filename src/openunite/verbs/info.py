@@ -1,6 +1,7 @@
-"""`openunite info`: looking at recipes, runs and models without training them."""
+"""`openunite info`: describe recipes, runs and models, and plan training runs."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from openunite.catalog import get_recipe, get_spec, recipes
 from openunite.commands import Info
 from openunite.planning.plan import plan
 from openunite.progress import say
-from openunite.runs import load_pipeline
+from openunite.runs import Run, load_pipeline
 from openunite.settings import missing_fields
 from openunite.task import get_task
+from openunite.texts import printable
 from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
 from openunite.training.config import RunConfig, load_config, to_dict
@@ -23,11 +25,11 @@ from openunite.training.sizes import get_size
 
 
 def info(command: Info) -> None:
-    """Print what a recipe, a run, or a pipeline is, or what training it would need."""
+    """Describe a recipe, a run or a pipeline, or print the resources its training would need."""
     if bool(command.source) == bool(command.recipe):
         raise ValueError("name one SOURCE or --recipe: openunite info imagenet256_b")
     if command.gpus is None and (command.size or command.batch_size or command.flow_draws):
-        raise ValueError("--size, --batch-size and --flow-draws are of a plan; add --gpus N")
+        raise ValueError("--size, --batch-size and --flow-draws change a plan; add --gpus N")
     source = command.recipe or command.source
     path = Path(source)
     if command.gpus is not None:
@@ -49,7 +51,7 @@ def info(command: Info) -> None:
 
 
 def _plan_config(source: str, command: Info) -> RunConfig:
-    """The settings of a recipe or a run, changed by the options. ValueError for anything else."""
+    """The settings of a recipe or a run, changed by the options. Raises ValueError otherwise."""
     path = Path(source) / "config.yaml"
     if source not in recipes() and not path.is_file():
         raise ValueError(f"{source} is no recipe ({', '.join(recipes())}) and no run to plan for")
@@ -69,14 +71,14 @@ def _plan_config(source: str, command: Info) -> RunConfig:
 
 
 def _missing(config: RunConfig) -> list[str]:
-    """The settings of the modality that the data have to give."""
+    """Names of the modality's settings that are only known from the data."""
     return missing_fields(
         get_spec(config.modality).load("modality").Settings, config.modality_config
     )
 
 
 def describe_config(config: RunConfig) -> None:
-    """Settings and parameter counts, from models that allocate nothing."""
+    """Print settings and parameter counts, without allocating the models."""
     say(yaml.safe_dump(to_dict(config), sort_keys=False))
     if missing := _missing(config):
         say(f"{', '.join(missing)} and with them the parameters follow from the data")
@@ -88,7 +90,21 @@ def describe_config(config: RunConfig) -> None:
     say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
 
 
+def print_record(record: Mapping[str, Any]) -> None:
+    """Print the sizes of a run's data, the number of skipped items, and notes on the data."""
+    say(
+        f"data: {record.get('name')}, {record.get('train_size')} to train on, "
+        f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
+    )
+    for note in record.get("notes", ()):
+        say(printable(f"  note: {note}"))
+
+
 def _describe_run(run: Path) -> None:
+    """Print the data, the state of each checkpoint, and the metrics of a run."""
+    record = Run(run).record
+    if record:
+        print_record(record)
     for path in list_checkpoints(run / "checkpoints"):
         try:
             verify(path)

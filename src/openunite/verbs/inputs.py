@@ -1,10 +1,11 @@
-"""What verbs are given: a model, data, numbers, and where to write; checked before any work."""
+"""Arguments that several commands take (model, data, output), checked before any work."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from openunite.data.atoms.convert import is_structure
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
@@ -14,13 +15,13 @@ from openunite.training.device import choose_device
 
 
 def at_least_one(option: str, value: int) -> None:
-    """ValueError for a number below 1."""
+    """Raise ValueError for a number below 1."""
     if value < 1:
         raise ValueError(f"{option} must be at least 1, got {value}")
 
 
 def find_sources(names: Sequence[str]) -> None:
-    """FileNotFoundError for an input that is missing, or a folder that is empty."""
+    """Raise FileNotFoundError for a missing input or an empty folder."""
     for path in map(Path, names):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; expected a file or a folder")
@@ -29,20 +30,29 @@ def find_sources(names: Sequence[str]) -> None:
 
 
 def claim(output: str, suffixes: Sequence[str]) -> Path:
-    """Where to write, once it is known that it can be written; "" stands for a folder."""
+    """The path to write to, after checks of its suffix ("": a folder) and its permissions.
+
+    Raises ValueError for another suffix and PermissionError if the folder cannot be written.
+    """
     path = Path(output)
     if path.suffix.lower() not in suffixes:
         words = [suffix or "have no suffix (a folder)" for suffix in suffixes]
         raise ValueError(f"--output must end in {' or '.join(words)}, got {output}")
     folder = path.parent if path.suffix else path
-    folder.mkdir(parents=True, exist_ok=True)
+    if path.suffix and path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file; choose another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"{folder} cannot be a folder, because of a file; choose another --output"
+        raise ValueError(message) from error
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write into {folder}; choose another --output")
     return path
 
 
 def tell(name: str, reason: str) -> None:
-    """Name on stderr what is left out."""
+    """Print on stderr what is skipped, and why."""
     say(printable(f"skipped {name}: {reason}"), err=True)
 
 
@@ -50,9 +60,9 @@ Source = str | Path | Run | UnitePipeline
 
 
 def open_pipeline(source: Source) -> UnitePipeline:
-    """The pipeline of a run, a folder or a hub id, or the pipeline itself, where it computes best.
+    """The pipeline of a run, a folder or a hub id, on the best device; a pipeline stays as it is.
 
-    FileNotFoundError if there is none.
+    Raises FileNotFoundError if there is none.
     """
     if isinstance(source, UnitePipeline):
         return source
@@ -61,11 +71,14 @@ def open_pipeline(source: Source) -> UnitePipeline:
 
 
 def read_items(task: Task, pipeline: UnitePipeline, data: Any) -> Iterator[tuple[str, Any]]:
-    """Names and data points: of files and folders, or of a list that a program has in memory."""
-    if isinstance(data, str | Path):
-        data = [data]
-    if all(isinstance(item, str | Path) for item in data):
-        yield from task.read(pipeline, [str(item) for item in data], tell)
+    """Yield (name, data point) from files and folders, or from a list in memory."""
+    many = isinstance(data, Iterable) or hasattr(data, "__getitem__")  # a data set has no __iter__
+    items = data if many and not is_structure(data) else [data]
+    if isinstance(items, Sequence) and items and all(isinstance(x, str | Path) for x in items):
+        yield from task.read(pipeline, [str(item) for item in items], tell)
         return
-    for number, item in enumerate(data):
+    number = -1
+    for number, item in enumerate(items):
         yield f"item {number}", task.item(item)
+    if number < 0:
+        raise ValueError(f"expected some {task.things}, got none")

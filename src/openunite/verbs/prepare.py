@@ -1,4 +1,4 @@
-"""`openunite prepare`: resized copies of images in tar shards."""
+"""`openunite prepare`: write resized copies of images into tar shards."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from openunite.texts import printable
 
 
 def prepare(command: Prepare) -> None:
-    """Write, or go on writing, and say what became of the images."""
+    """Run `openunite prepare`, resuming earlier work, and print counts and skipped images."""
     done = prepare_images(
         command.source,
         Path(command.output),

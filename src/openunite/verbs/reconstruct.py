@@ -1,4 +1,4 @@
-"""`openunite reconstruct`: encode and decode what is in files."""
+"""`openunite reconstruct`: encode and decode data in files."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from openunite.commands import Reconstruct
+from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
 from openunite.verbs.inputs import (
@@ -16,6 +17,7 @@ from openunite.verbs.inputs import (
     open_pipeline,
     read_items,
 )
+from openunite.verbs.outputs import SHOWN
 
 _AT_ONCE = 64
 
@@ -27,11 +29,14 @@ def reconstruct(
     num_samples: int | None = None,
     output: str | Path | None = None,
 ) -> tuple[list[Any], list[Any]]:
-    """Inputs, as the model takes them, and outputs: tensors (C, H, W), or structures.
+    """Encode and decode data; return inputs and outputs: tensors (C, H, W), or structures.
 
-    `source` is a run, a pipeline, its folder or a hub id; `data` files and folders, or a list of
-    images or structures. `output` is a file to write as well.
+    `source` is a run, a pipeline, its folder or a hub id; `data` is files and folders, or a list of
+    images or structures, of which `num_samples` are used (default: all). Inputs are returned as the
+    model receives them. Both are also written to `output` if it is given.
     """
+    if num_samples is not None:
+        num_samples = whole_number("num_samples", num_samples)
     pipeline = open_pipeline(source)
     task = task_of(pipeline)
     path = None if output is None else claim(str(output), task.pair_outputs)
@@ -44,17 +49,21 @@ def reconstruct(
     for batch in in_batches(islice(found, num_samples), _AT_ONCE):
         names += [name for name, _ in batch]
         before, after = task.reconstruct(pipeline, [item for _, item in batch])
-        inputs, outputs = inputs + before, outputs + after
+        inputs += before
+        outputs += after
     words = f"{len(names)} {task.things}, {task.compare(inputs, outputs)}"
     if path is not None:
-        task.write_pairs(path, names, inputs, outputs)
+        shown = slice(SHOWN if path.suffix.lower() == ".png" else None)
+        if len(names[shown]) < len(names):
+            say(f"a .png shows {SHOWN} {task.things} at most: the first are in {path}", err=True)
+        task.write_pairs(path, names[shown], inputs[shown], outputs[shown])
         words += f" -> {path}"
     say(words)
     return inputs, outputs
 
 
 def run(command: Reconstruct) -> None:
-    """Do what the command says."""
+    """Run `openunite reconstruct`."""
     at_least_one("--num-samples", command.num_samples)
     find_sources(command.files)
     pipeline = open_pipeline(command.source)

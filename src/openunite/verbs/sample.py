@@ -1,51 +1,153 @@
 """`openunite sample`: generate with a trained model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from openunite.commands import Sample
 from openunite.pipelines.base import UnitePipeline
+from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_number
 from openunite.progress import bar, say
+from openunite.runs import weights_checksums
 from openunite.task import Task, task_of
 from openunite.verbs.inputs import Source, at_least_one, claim, open_pipeline
+from openunite.verbs.outputs import SHOWN, fill_folder, forget_parts, stored_parts
+
+
+@overload
+def sample(
+    source: Source,
+    num_samples: int = ...,
+    *,
+    classes: Sequence[str | int] | str | int = ...,
+    seed: int = ...,
+    output: None = ...,
+    batch_size: int = ...,
+    **options: Any,
+) -> list[Any]: ...
+
+
+@overload
+def sample(
+    source: Source,
+    num_samples: int = ...,
+    *,
+    classes: Sequence[str | int] | str | int = ...,
+    seed: int = ...,
+    output: str | Path,
+    batch_size: int = ...,
+    **options: Any,
+) -> Path: ...
 
 
 def sample(
     source: Source,
     num_samples: int = 16,
     *,
-    classes: Sequence[str | int] = (),
+    classes: Sequence[str | int] | str | int = (),
     seed: int = 0,
     output: str | Path | None = None,
     batch_size: int = 64,
     **options: Any,
-) -> list[Any]:
+) -> list[Any] | Path:
     """Samples of a run, a pipeline, its folder or a hub id: tensors (C, H, W), or structures.
 
-    Sample i uses seed + i. `classes` are names or numbers, used in turn (default: all).
-    `options` change the sampling for this call (guidance_scale=1.5, num_inference_steps=20); for
-    molecules and crystals `num_atoms`. `output` is a file or folder to write as well.
+    With `output`, a file or a folder, they are written there instead, and the path is returned: so
+    there may be more than fit into memory. A call that was stopped goes on if it is made again. A
+    .png holds 256 samples at most.
+
+    Sample i uses seed + i. `classes` are names or numbers, used in turn (default: all). `options`
+    change the sampling for this call (guidance_scale=1.5, num_inference_steps=20); for molecules
+    and crystals `num_atoms`.
     """
-    at_least_one("num_samples", num_samples)
-    at_least_one("batch_size", batch_size)
+    count = whole_number("num_samples", num_samples)
+    batch_size = whole_number("batch_size", batch_size)
+    first, _ = int(seeds_of(1, None, seed)), seeds_of(1, None, seed + count - 1)
     pipeline = open_pipeline(source)
     task = task_of(pipeline)
+    pipeline.refuse_unknown(options, sample, *task.sample_options)
     path = None if output is None else claim(str(output), task.outputs)
     suffix = "" if path is None else path.suffix.lower()
     if path is not None:
         task.check_output(pipeline, suffix)
-    labels = task.classes(pipeline, [str(name) for name in classes], num_samples, suffix)
-    samples: list[Any] = []
-    starts = range(0, num_samples, batch_size)
-    for start in bar(starts, "sampling", unit="batch", disable=len(starts) < 2):
-        stop = min(start + batch_size, num_samples)
-        samples += pipeline.generate(
-            labels and labels[start:stop], seeds=range(seed + start, seed + stop), **options
-        )
-    if path is not None:
-        say(f"{task.write(path, samples)} {task.things} -> {path}")
-    return samples
+    chosen = tuple(map(str, [classes] if isinstance(classes, str | int) else classes))
+    sizes = options.pop("num_atoms", None)
+    drawing = Drawing(
+        pipeline,
+        chosen,
+        task.classes(pipeline, chosen, count, suffix),
+        first,
+        None if sizes is None else one_each("number of atoms", sizes, count),
+        options,
+    )
+    if path is None:
+        starts = range(0, count, batch_size)
+        steps = bar(starts, "sampling", unit="batch", disable=len(starts) < 2)
+        return [x for i in steps for x in drawing(range(i, min(i + batch_size, count)))]
+    if suffix == ".png" and count > SHOWN:
+        say(f"a .png shows the first {SHOWN} samples; {_more(task)}", err=True)
+        count = SHOWN
+    say(f"{_write(path, task, drawing, count, batch_size)} {task.things} -> {path}")
+    return path
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is asked of a pipeline: sample i has seed `seed` + i, labels[i] and sizes[i]."""
+
+    pipeline: UnitePipeline
+    classes: Sequence[str]
+    labels: Sequence[int | str] | None
+    seed: int
+    sizes: Sequence[int] | None
+    options: dict[str, Any]
+
+    def __call__(self, numbers: Sequence[int]) -> list[Any]:
+        """The samples with these numbers."""
+        own = {} if self.sizes is None else {"num_atoms": [self.sizes[i] for i in numbers]}
+        labels = None if self.labels is None else [self.labels[i] for i in numbers]
+        seeds = [self.seed + i for i in numbers]
+        return list(self.pipeline.generate(labels, seeds=seeds, **own, **self.options))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides a sample beside its number, as plain values."""
+        changes = {name: value for name, value in self.options.items() if name != "callback"}
+        return {
+            "weights": weights_checksums(self.pipeline),
+            "sampling": self.pipeline.sampling.change(**changes).to_dict(),
+            "classes": list(self.classes),
+            "seed": self.seed,
+            "sizes": self.sizes and [int(size) for size in self.sizes],
+        }
+
+    def class_indices(self, count: int) -> list[int] | None:
+        """The classes of the first samples."""
+        if self.labels is None:
+            return None
+        names, known = self.pipeline.config.class_names, self.pipeline.encoder.config.num_classes
+        return class_indices(self.labels[:count], count, known, names)
+
+
+def _write(path: Path, task: Task, drawing: Drawing, count: int, batch_size: int) -> int:
+    """Write the samples and return how many there are in the file or the folder."""
+    if not path.suffix:
+        fill_folder(path, task, count, batch_size, drawing, drawing.settings)
+        return count
+    labels = drawing.class_indices(count)
+    if count <= batch_size:
+        forget_parts(path)
+        return task.write(path, drawing(range(count)), labels)
+    settings = drawing.settings | {"suffix": path.suffix.lower()}
+    with stored_parts(path, task, count, batch_size, drawing, settings) as samples:
+        return task.write(path, samples, labels)
+
+
+def _more(task: Task) -> str:
+    """Where all samples can go."""
+    others = [suffix or "a folder" for suffix in task.outputs if suffix != ".png"]
+    return f"for all of them choose {' or '.join(others)} as --output"
 
 
 def run(command: Sample) -> None:

@@ -1,4 +1,4 @@
-"""`openunite evaluate molecules | crystals`: structures that any program wrote."""
+"""`openunite evaluate molecules | crystals`: metrics of structures that any program wrote."""
 
 import json
 from collections.abc import Callable
@@ -30,11 +30,11 @@ from openunite.texts import printable
 Metrics = dict[str, Any]
 Read = Callable[[str], Reading]
 
-_NOTHING = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))  # what could not be read
+_NOTHING = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))  # an unreadable sample
 
 
 def score(command: Score) -> None:
-    """Print a table, samples beside real structures; write the numbers as JSON if asked to."""
+    """Print the metrics of samples beside those of real structures; write JSON if requested."""
     metrics = _molecules(command) if command.kind == "molecules" else _crystals(command)
     if command.output:
         Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
@@ -67,7 +67,7 @@ def _molecules(command: Score) -> Metrics:
 
 
 def _crystals(command: Score) -> Metrics:
-    # Samples stay in the cells they have, as when a run judges its own.
+    # Samples keep their cells, as when a run evaluates its own.
     nothing = replace(_NOTHING, cell=np.full((3, 3), np.nan))
     samples, skipped = _samples(command, read_crystals, nothing)
     reference, lost = _real(command.reference, reduced_crystals, TEST)
@@ -83,7 +83,7 @@ def _crystals(command: Score) -> Metrics:
 
 
 def molecules_in_parts(source: str) -> Reading:
-    """Real molecules; QM9 with EDM's split, by which models are trained on it."""
+    """Read real molecules; the full QM9 gets EDM's split, with which models are trained."""
     reading = read_molecules(source)
     if reading.split is None and is_whole_qm9(reading.structures):
         return replace(reading, split=edm_split())
@@ -91,7 +91,7 @@ def molecules_in_parts(source: str) -> Reading:
 
 
 def reduced_crystals(source: str) -> Reading:
-    """Real crystals in Niggli cells, as a model sees them; what cannot be reduced stays."""
+    """Read real crystals in Niggli cells, as a model sees them; failed reductions stay as read."""
     reading = read_crystals(source)
     found = reading.structures
     if not len(found):
@@ -100,14 +100,14 @@ def reduced_crystals(source: str) -> Reading:
 
 
 def _samples(command: Score, read: Read, nothing: Structure) -> tuple[list[Structure], int]:
-    """All samples, `nothing` for each that could not be read, and the number of those."""
+    """All samples, with `nothing` for each unreadable one, and the number of unreadable ones."""
     reading = _read(command.samples, read)
     count = len(reading.skipped)
     return [*reading.structures, *[nothing] * count], count
 
 
 def _real(source: str, read: Read, part: int) -> tuple[list[Structure], int]:
-    """Real structures, of a source with a split only that part; how many could not be read."""
+    """Real structures (only of `part`, if the source has a split), and the number unreadable."""
     reading = _read(source, read)
     found = list(reading.structures)
     if reading.split is not None:
@@ -116,7 +116,7 @@ def _real(source: str, read: Read, part: int) -> tuple[list[Structure], int]:
 
 
 def _read(source: str, read: Read) -> Reading:
-    """A source; what cannot be read is named on stderr."""
+    """Read a source and print unreadable items on stderr. Raises ValueError if nothing is left."""
     reading = read(source)
     for item in reading.skipped:
         say(printable(f"skipped {item.name}: {item.reason}"), err=True)
@@ -134,7 +134,7 @@ def _check_pairs(command: Score, skipped: int) -> None:
 
 
 def _unread(samples: int, reference: int) -> Metrics:
-    """Counts for the metrics, and below the table where there are any."""
+    """The counts of unreadable structures as metrics; counts above 0 are also printed."""
     if samples:
         say(f"not readable: {samples} of the samples, which count as invalid")
     if reference:

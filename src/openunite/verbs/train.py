@@ -1,4 +1,4 @@
-"""`openunite train`: data, models, trainer; then evaluation, pictures, pipeline."""
+"""`openunite train`: open the data, build and train the models, then evaluate and save them."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,11 +16,10 @@ from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
 from openunite.catalog import recipes
 from openunite.commands import Train
-from openunite.drawing.pictures import draw_curves
 from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
 from openunite.progress import is_shown, say, showing
-from openunite.runs import Run, load_pipeline, make_pipeline
+from openunite.runs import Run, load_pipeline, make_pipeline, source_of
 from openunite.settings import expected
 from openunite.task import Data, Options, Task, get_task
 from openunite.texts import printable
@@ -32,12 +31,13 @@ from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.configure import base_config, configure, fit_to_minutes
+from openunite.verbs.finish import finish, summarize
 from openunite.verbs.info import describe_config
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a program hears of its run: each row of the log, each preview, and the end."""
+    """Functions called with each row of the log, with each preview, and at the end of a run."""
 
     on_step: Callable[[dict[str, float]], None] | None = None
     on_preview: Callable[[Path, int], None] | None = None
@@ -55,19 +55,19 @@ def train(
     on_end: Callable[[Run], None] | None = None,
     **options: Any,
 ) -> Run:
-    """Train, or go on training, and return the run: its pipeline, metrics, log and pictures.
+    """Train, or resume training, and return the run with its pipeline, metrics, log and pictures.
 
-    `config` is the name of a recipe ("images", "qm9"), a config.yaml or a `RunConfig`; `data` a
-    path, a hub id, or what is in memory: a list of PIL images, an array, a data set with a length;
-    for molecules and crystals a list of ASE `Atoms`, RDKit molecules or pymatgen structures.
-    `output` is the run folder (default runs/RECIPE): the same call again goes on where it stopped.
+    `config` is the name of a recipe ("images", "qm9"), a config.yaml or a `RunConfig`. `data` is a
+    path, a hub id, or data in memory: a list of PIL images, an array, a data set with a length; for
+    molecules and crystals a list of ASE `Atoms`, RDKit molecules or pymatgen structures. `output`
+    is the run folder (default runs/RECIPE): the same call again resumes a run that was stopped.
     `options` are the fields of `openunite.task.Options`: minutes, steps, size, image_size,
     patch_size, max_atoms, batch_size, max_bad_share, seed, sharding, compile, init_from, and `set`,
-    a tuple of "section.field=value". Nothing is printed unless `progress` asks for it. `on_step`
-    gets each row of the log, `on_preview` the file and the step of each preview, `on_end` the run.
+    a tuple of "section.field=value". Nothing is printed unless `progress` is True. `on_step` gets
+    each row of the log, `on_preview` the file and the step of each preview, `on_end` the run.
 
-    Raises ValueError, OSError or ImportError, one sentence, for what cannot be; CollapseError and
-    FloatingPointError if the training fails.
+    Raises ValueError, OSError or ImportError with one sentence for wrong arguments or data;
+    CollapseError or FloatingPointError if the training fails.
     """
     known = {f.name: f for f in fields(Options)}
     for name in options:
@@ -83,12 +83,12 @@ def train(
 
 
 def _listed(name: str, value: Any) -> Any:
-    """One assignment is as good as a tuple of one."""
+    """The value of an option; for `set`, a single string becomes a tuple."""
     return (value,) if name == "set" and isinstance(value, str) else value
 
 
 def run(command: Train) -> None:
-    """Do what the command says."""
+    """Run `openunite train`."""
     if bool(command.recipe) == bool(command.config):
         raise ValueError(f"name one recipe ({', '.join(recipes())}) or pass --config FILE")
     config: str | Path = command.recipe if command.config is None else Path(command.config)
@@ -107,13 +107,13 @@ def start(
     data: Any = None,
     heard: Callbacks = Callbacks(),
 ) -> Run:
-    """Train by these settings in a folder, then leave pictures, metrics and a pipeline there.
+    """Train with these settings in `folder`, then write a pipeline, pictures and metrics there.
 
-    A run that has all this is not evaluated again; without its metrics.json it is.
+    A finished run is not evaluated again unless its metrics.json was deleted.
     """
-    # The others wait while the first process scans the data, longer than the usual ten minutes.
+    # Scanning the data on the main process may exceed the default timeout of ten minutes.
     state = PartialState(cpu=on_cpu(), timeout=timedelta(hours=6))
-    task, source = get_task(config.modality), config.data.source if data is None else data
+    task, source = get_task(config.modality), source_of(config, data)
     with state.main_process_first():
         opened: Data = task.open(config, source, progress=state.is_main_process)
     config = _timed(task.resolve(config, opened), options, folder, opened, state)
@@ -129,14 +129,14 @@ def start(
 def _train(
     config: RunConfig, folder: Path, task: Task, data: Data, state: PartialState, heard: Callbacks
 ) -> None:
-    """Train in a folder that is this program's own."""
+    """Train in a folder that is locked by this program."""
     if state.is_main_process:
         _claim(folder, config, task, data)
     state.wait_for_everyone()
     if _is_finished(folder, state):
         if state.is_main_process:
             say(f"{folder} is finished; delete {folder / 'metrics.json'} to evaluate it again")
-            _summarize(folder, task)
+            summarize(folder, task)
         return
     result, trainer = _fit(config, folder, task, data, heard)
     if not result.finished:
@@ -144,13 +144,13 @@ def _train(
             say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
-        _finish(config, folder, task, data, trainer.average, result)
+        finish(config, folder, task, data, trainer.average, result)
 
 
 def _timed(
     config: RunConfig, options: Options, folder: Path, data: Data, state: PartialState
 ) -> RunConfig:
-    """How many steps --minutes comes to is measured once, on one process, and remembered."""
+    """The settings with the number of steps for --minutes, which is measured only once per run."""
     result = [config]
     if state.is_main_process:
         saved = folder / "config.yaml"
@@ -161,7 +161,10 @@ def _timed(
 
 
 def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
-    """Make the run folder, or check that it holds this very run."""
+    """Write settings and data record into a new folder, or check that an old one holds this run.
+
+    Raises ValueError if settings or data differ.
+    """
     path, record = folder / "config.yaml", folder / "data.json"
     if path.is_file():
         if changed := differences(load_config(path), config):
@@ -178,12 +181,16 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
     skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
     for line in skipped:
         say(printable(f"skipped {line}"), err=True)
+    notes = list(getattr(data, "notes", ()))
+    for line in notes:
+        say(printable(f"note: {line}"), err=True)
     about = {
         "name": data.name,
         "train_size": len(data.train),
         "test_size": len(data.test),
         **task.record(data),
         "skipped": skipped,
+        "notes": notes,
         "fingerprint": data.fingerprint,
     }
     write_json(record, about)
@@ -196,7 +203,7 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
 
 
 def _fingerprint(record: Path) -> str:
-    """What data.json says of the data. ValueError says what to do without it."""
+    """The fingerprint of the data in data.json. Raises ValueError if it cannot be read."""
     try:
         return str(read_json(record)["fingerprint"])
     except (OSError, ValueError, KeyError) as error:
@@ -208,7 +215,7 @@ def _fingerprint(record: Path) -> str:
 
 
 def _is_finished(folder: Path, state: PartialState) -> bool:
-    """Whether the run is finished; all processes hear what the main one sees."""
+    """Whether the run is finished, as the main process sees it; the same on all processes."""
     result = [state.is_main_process and Run(folder).is_finished]
     broadcast_object_list(result)
     return result[0]
@@ -220,7 +227,7 @@ def _fit(
     encoder, decoder = build_models(config)
     origin = config.init_from
     if origin is not None and any(map(is_sound, list_checkpoints(folder / "checkpoints"))):
-        origin = None  # this run has weights by now; the other one may be gone
+        origin = None  # this run has its own weights; the other run may be gone
     if origin is not None:
         source = load_pipeline(origin)
         for name, target in (("encoder", encoder), ("decoder", decoder)):
@@ -242,7 +249,7 @@ def _fit(
 
 
 def _standardize(objective: BaselineObjective, config: RunConfig, data: Data) -> None:
-    """Between two stages, by the latents of 256 training images."""
+    """Standardize latents before the second stage, by those of at most 256 training samples."""
     indices = range(0, len(data.train), max(1, len(data.train) // 256))[:256]
     random = SlotRandom(config.seed, 0, torch.arange(len(indices)))
     standardize(objective, data.train.batch(list(indices)), random)
@@ -263,42 +270,3 @@ def _preview(
     task.preview(pipeline, config, picture)
     if heard.on_preview is not None:
         heard.on_preview(picture, step)
-
-
-def _finish(
-    config: RunConfig, folder: Path, task: Task, data: Data, ema: Any, result: TrainResult
-) -> None:
-    """Pipeline first, so that nothing later can lose it; then pictures and metrics."""
-    pipeline = make_pipeline(ema.encoder, ema.decoder, config, task.record(data))
-    pipeline.save_pretrained(folder / "pipeline")
-    draw_curves(folder / "metrics.jsonl", folder / "curves.png")
-    # An autoencoder alone has no samples to judge; its reconstructions are judged with them.
-    metrics = task.finish(config, folder, data, pipeline) if config.kind.generates else {}
-    rate = config.steps * config.batch_size / result.train_seconds
-    metrics |= {
-        "train_seconds": round(result.train_seconds, 2),
-        f"{task.things}_per_second": round(rate, 1),
-        "steps": config.steps,
-        "parameters": sum(p.numel() for m in (ema.encoder, ema.decoder) for p in m.parameters()),
-        "seed": config.seed,
-        "torch_version": torch.__version__,
-    }
-    write_json(folder / "metrics.json", metrics)
-    _summarize(folder, task)
-
-
-def _summarize(folder: Path, task: Task) -> None:
-    """A short table, without errors and totals, and what to try next."""
-    shown = {k: v for k, v in Run(folder).metrics.items() if not k.endswith(("_se", "_of"))}
-    width = max(map(len, shown))
-    say()
-    for name, value in shown.items():
-        say(
-            f"  {name:<{width}} {value:.4f}"
-            if isinstance(value, float)
-            else f"  {name:<{width}} {value}"
-        )
-    pictures = ", ".join(path.name for path in Run(folder).pictures)
-    say(f"\nPictures in {folder}: {pictures}. Next:")
-    for line in task.next_commands(folder):
-        say(f"  {line}")

@@ -1,5 +1,6 @@
 """Symmetry and atoms that CIF files of many programs state are understood or refused."""
 
+import time
 from collections import Counter
 
 import numpy as np
@@ -156,6 +157,19 @@ def test_more_operations_than_a_space_group_has_are_refused_before_they_are_appl
     assert "lists 576 symmetry operations" in reason(read(block(*OPERATIONS, *shifts)))
 
 
+def test_more_images_than_can_be_compared_are_refused_before_they_are_made():
+    sites = [f"C{i} C 0.1 0.{i:06d} 0.3" for i in range(2000)]
+    text = block("_symmetry_space_group_name_H-M 'F m -3 m'", cell=CUBIC, sites=sites)
+    assert "lists 2000 sites with 192 symmetry operations" in reason(read(text))
+
+
+def test_texts_that_are_no_cif_are_refused_in_linear_time():
+    start = time.perf_counter()
+    for text in ("_a" + " " * 300_000 + "x" * 300_000 + "'", ";\n" * 300_000, "_a b " * 100_000):
+        assert isinstance(read(f"data_x\n_cell_length_a 5\n{text}"), Skipped)
+    assert time.perf_counter() - start < 10.0
+
+
 def test_operations_in_p1_and_of_a_group_that_is_not_known_by_name():
     text = block("_symmetry_space_group_name_H-M 'Q 9'", *OPERATIONS, "x,y,z", "-x,-y,-z")
     assert atoms(read(text)) == {"Na": 2, "Cl": 2}
@@ -170,6 +184,8 @@ def test_operations_in_p1_and_of_a_group_that_is_not_known_by_name():
         ("Na Cl2", False),
         ("C6 H12", False),
         ("Na Cl, H2O", True),  # cannot be read
+        ("Na0 Cl0", True),
+        ("Na" + "9" * 400, False),
         ("?", True),
     ],
 )
@@ -188,6 +204,15 @@ def test_the_number_of_formula_units_counts_too():
     lines = ("_symmetry_space_group_name_H-M 'P -1'", "_cell_formula_units_Z 2")
     for formula in ("NaCl", "Na2Cl2"):  # of a unit, of the cell
         assert len(read(block(*lines, f"_chemical_formula_sum {formula}"))) == 4
+
+
+def test_operations_that_are_not_those_of_the_named_group_need_a_formula_that_proves_them():
+    """JARVIS lists all atoms of the cell with the identity, and names the group."""
+    named = ("_symmetry_space_group_name_H-M 'P2_1/c'", *OPERATIONS, "x,y,z")
+    formula = "_chemical_formula_sum Na1Cl1"
+    assert atoms(read(block(formula, "_cell_formula_units_Z 1", *named))) == {"Na": 1, "Cl": 1}
+    assert "no formula with Z proves them" in reason(read(block(formula, *named)))
+    assert "but the formula" in reason(read(block(formula, "_cell_formula_units_Z 4", *named)))
 
 
 def test_multiplicities_must_be_those_of_the_symmetry():

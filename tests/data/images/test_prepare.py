@@ -298,11 +298,11 @@ def test_columns_that_do_not_fit_their_shard(
 def test_what_was_left_out_is_told_by_the_copy_too(source: Path, tmp_path: Path) -> None:
     (source / "cat" / "a.HEIC").write_bytes(b"x")
     (source / "cat" / "bad.png").write_bytes(b"")
-    told = "1 .heic file left out (cat/a.HEIC): convert them to PNG or JPEG"
+    told = "1 .heic file left out (cat/a.HEIC): convert to PNG or JPEG"
     assert prepare(source, tmp_path / "copy", max_bad_share=0.1).notes == (told,)
     assert open_images(tmp_path / "copy", **SPEC).notes == (
+        "1 image left out (cat/bad.png): not usable when the copy was made",
         told,
-        "1 images were bad when the copy was made (cat/bad.png, ...)",
     )
 
 

@@ -172,15 +172,14 @@ def test_files_that_are_no_images_are_counted(tmp_path):
     data = open_images(folder, **SMALL)
     assert data.notes == (
         "1 .csv file left out (metadata.csv): classes are read from folders, one per class",
-        "5 .heic files left out (IMG_0.HEIC, IMG_1.HEIC, IMG_2.HEIC, ...): convert them to PNG or "
-        "JPEG",
-        "1 .zip file left out (old.zip): unpack them to use them",
+        "5 .heic files left out (IMG_0.HEIC, IMG_1.HEIC, IMG_2.HEIC, ...): convert to PNG or JPEG",
+        "1 .zip file left out (old.zip): unpack before use",
         "1 suffixless file left out (noun)",
     )
     for path in folder.glob("*.png"):
         path.unlink()
     assert "has no images but 5 .heic files, 1 .csv file" in message(folder)
-    assert message(folder).endswith("; convert them to PNG or JPEG")
+    assert message(folder).endswith("; convert to PNG or JPEG")
 
 
 def test_what_openunite_wrote_is_no_data(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,18 @@ def test_hub_splits_that_are_not_used_are_told(monkeypatch):
     hub(monkeypatch, splits)
     data = open_images("pictures", **SMALL)
     assert (len(data.test), data.notes[0]) == (2, "1 split left out (dev)")
+
+
+def test_without_the_package(tmp_path, monkeypatch):
+    """It is an extra: what needs it says so, and what does not need it works."""
+    path = table(tmp_path / "t" / "a.parquet", 4)
+    folder = fill(tmp_path / "flat", 4)
+    table(folder / "more.parquet", 4)
+    for module in ("datasets", "pyarrow"):
+        monkeypatch.setitem(sys.modules, module, None)
+    needs = "needs datasets: pip install 'openunite[hub]'"
+    assert f"reading {path} {needs}" in message(path, ImportError)
+    assert f"reading {tmp_path / 't'} {needs}" in message(tmp_path / "t", ImportError)
+    text = message("photo", ImportError)
+    assert text == f"'photo' is no existing path, and a data set of the hub {needs}"
+    assert len(open_images(folder, **SMALL).train) == 3

@@ -188,7 +188,7 @@ def test_a_length_beyond_the_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("train", "test"), [("train", "val"), ("Train", "testing")])
 def test_shards_in_split_folders(tmp_path, train, test):
-    tar(tmp_path / train / "a.tar", images(4))
+    tar(tmp_path / train / "A.TAR", images(4))
     tar(tmp_path / test / "a.tar", images(2, first=50))
     data = open_images(tmp_path, **SMALL)
     assert (len(data.train), len(data.test)) == (4, 2)
@@ -214,3 +214,31 @@ def test_a_class_without_an_image_is_counted(tmp_path):
     tar(tmp_path / "t" / "a.tar", images(8) | {f"{i}.cls": b"%d" % (i % 2) for i in range(9)})
     data = open_images(tmp_path / "t", **SMALL)
     assert (size(data), data.notes) == (8, ("1 lonely .cls member left out (a.tar/8.cls)",))
+
+
+def test_a_member_larger_than_any_image_is_one_bad_image(tmp_path):
+    path = tar(tmp_path / "t" / "a.tar", images(4))
+    with tarfile.open(path, "a") as file:
+        member = tarfile.TarInfo("vast.png")
+        member.size = 2**31
+        file.fileobj.write(member.tobuf(tarfile.GNU_FORMAT))
+        end = file.fileobj.tell() + 2**31 + 1024
+        file.fileobj.truncate(end)
+        file.fileobj.seek(end)
+        file.offset = end
+    data = open_images(tmp_path / "t", **SMALL, max_bad_share=0.5)
+    assert [item.reason for item in data.skipped] == [
+        "cannot be read: 2,147,483,648 bytes, more than an image has"
+    ]
+
+
+def test_shards_of_the_working_folder(tmp_path, monkeypatch):
+    tar(tmp_path / "t" / "a.tar", images(3))
+    monkeypatch.chdir(tmp_path / "t")
+    assert open_images(".", **SMALL).name == "t"
+
+
+def test_a_link_to_the_folder_of_shards_is_followed(tmp_path):
+    tar(tmp_path / "t" / "a.tar", images(3))
+    (tmp_path / "link").symlink_to(tmp_path / "t")
+    assert size(open_images(tmp_path / "link", **SMALL)) == 3

@@ -94,7 +94,7 @@ def test_lists():
     (skipped,) = read_molecules([make(*WATER), slab]).skipped
     assert "is periodic in some directions only" in skipped.reason
     assert list(mixed.structures.names) == ["w"]
-    with pytest.raises(TypeError, match="expected ASE Atoms, got int"):
+    with pytest.raises(ValueError, match=r"molecule 0 \(expected ASE Atoms, .* got a int"):
         read_molecules([1, 2])
 
 

@@ -22,6 +22,10 @@ core = pytest.importorskip("pymatgen.core", reason="needs openunite[crystals]")
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity")
 
 
+# Without electronegativity (Pm, Rn, Lr) SMACT 4 refuses what CDVAE's code lets charges decide.
+KNOWN = [number for number in range(1, 104) if number not in (61, 86, 103)]
+
+
 def composition(formula: str) -> Composition:
     counts = core.Composition(formula).reduced_composition
     return tuple(sorted((element.Z, int(count)) for element, count in counts.items()))
@@ -49,7 +53,10 @@ def by_smact(found: Composition) -> bool:
         ("NaO7", False),
         ("XeF2", True),
         ("HeNa", False),  # helium has no oxidation states
-        ("Pm2O3", False),  # promethium has no electronegativity
+        ("Pm2O3", True),  # promethium has no electronegativity: charges decide
+        ("PmO7", False),
+        ("RnF2", True),
+        ("LrCl3", True),
         ("He", True),
         ("RfO2", False),  # no data
         ("Og", True),
@@ -80,7 +87,7 @@ def test_same_answer_as_smact_on_random_compositions() -> None:
     random = np.random.default_rng(0)
     answers: Counter[bool] = Counter()
     for _ in range(1500):
-        numbers = random.choice(np.arange(1, 104), random.integers(2, 5), replace=False)
+        numbers = random.choice(KNOWN, random.integers(2, 5), replace=False)
         found = tuple(sorted((int(z), int(random.integers(1, 7))) for z in numbers))
         divisor = int(np.gcd.reduce([count for _, count in found]))
         found = tuple((number, count // divisor) for number, count in found)

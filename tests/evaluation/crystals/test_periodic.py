@@ -1,6 +1,7 @@
 """Shortest distances between images."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -75,6 +76,22 @@ def test_distances_do_not_depend_on_the_choice_of_cell(
     expected = by_brute_force(Structure(np.full(4, 6), positions, fair), reach=3)
     found = periodic_distances(Structure(np.full(4, 6), positions, skewed))
     np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_distances_in_pieces_are_those_of_one_piece_and_need_little_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    cell = np.array([[9.0, 0.0, 0.0], [4.0, 8.0, 0.0], [1.0, 3.0, 9.0]])
+    found = crystal("C " * 150, random.random((150, 3)), cell)
+    whole = periodic_distances(found)
+    monkeypatch.setattr("openunite.evaluation.crystals.periodic._PAIRS", 1000)
+    tracemalloc.start()
+    pieces = periodic_distances(found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (pieces == whole).all()
+    assert peak < 4e6  # at once they would take 27 * 150^2 * 3 * 8 = 15 MB, twice
 
 
 @pytest.mark.parametrize("angle", [60.0, 120.0])

@@ -40,7 +40,8 @@ def test_validity_of_samples_and_of_real_crystals(report: CrystalReport) -> None
     assert metrics["sample_validity"] == pytest.approx(3 / 5)
     assert metrics["sample_validity_se"] == pytest.approx(np.sqrt(0.6 * 0.4 / 5))
     assert metrics["sample_faults_distance"] == 1
-    assert metrics["sample_faults_angles"] == metrics["real_faults_distance"] == 0
+    assert metrics["sample_faults_volume"] == metrics["real_faults_distance"] == 0
+    assert metrics["sample_validity_adit"] == metrics["sample_validity"]
     assert metrics["real_structural_validity"] == 1.0
     assert metrics["real_compositional_validity"] == metrics["real_validity"] == 3 / 4
 
@@ -98,7 +99,7 @@ def test_table_shows_samples_beside_real_crystals(report: CrystalReport) -> None
     assert any(
         line.startswith("  fault: distance") and line.split()[-2:] == ["1", "0"] for line in lines
     )
-    assert not any("fault: angles" in line for line in lines)
+    assert not any("fault: volume" in line for line in lines)
     assert any(line.endswith(" 0.7500") and "at most" in line for line in lines)
     assert max(map(len, lines)) <= 80
 
@@ -122,12 +123,14 @@ def test_uniqueness_of_real_crystals_is_that_of_as_many_as_samples() -> None:
     assert crystal_report(SAMPLES, reference).metrics["real_uniqueness"] == pytest.approx(2 / 5)
 
 
-def test_a_raw_cell_is_judged_with_another_range_of_angles() -> None:
+def test_a_raw_cell_is_valid_as_papers_count_and_its_angles_are_a_row_of_their_own() -> None:
     sharp = np.array([[4.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.0, 0.0, 4.0]])  # gamma 45
     samples = [crystal("Na Cl", [[0, 0, 0], [0.5, 0.5, 0.5]], sharp)]
-    assert crystal_report(samples, REFERENCE).metrics["sample_faults_angles"] == 1
-    wide = crystal_report(samples, REFERENCE, angle_range=(0.0, 180.0))
-    assert wide.metrics["sample_validity"] == 1.0
+    metrics = crystal_report(samples, REFERENCE).metrics
+    assert metrics["sample_validity"] == metrics["sample_structural_validity"] == 1.0
+    assert metrics["sample_validity_adit"] == metrics["sample_structural_validity_adit"] == 0.0
+    assert metrics["sample_num_valid"] == metrics["sample_num_unique"] == 1
+    assert metrics["sample_density_wasserstein"] > 0.0
 
 
 def test_empty_sets_are_refused() -> None:

@@ -10,6 +10,7 @@ from tests.evaluation.crystals.examples import crystal, rock_salt
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.validity import (
     crystal_validity,
+    in_angle_range,
     structural_fault,
     structural_validity,
 )
@@ -35,20 +36,24 @@ def test_distance(distance: float, fault: str) -> None:
     assert structural_fault(pair(4.0 - distance)) == fault  # across the border
 
 
-@pytest.mark.parametrize(
-    ("angle", "fault"), [(50.1, ""), (49.9, "angles"), (119.0, ""), (30.0, "angles")]
-)
-def test_acute_angles(angle: float, fault: str) -> None:
-    assert structural_fault(crystal("C", [[0, 0, 0]], rhombohedral(angle))) == fault
+@pytest.mark.parametrize(("angle", "inside"), [(50.1, 1), (49.9, 0), (119.0, 1), (30.0, 0)])
+def test_acute_angles_are_no_fault_but_outside_the_range_of_adit(angle: float, inside: int) -> None:
+    found = crystal("C", [[0, 0, 0]], rhombohedral(angle))
+    assert in_angle_range(found) == bool(inside)
+    assert structural_fault(found) == ""
 
 
-@pytest.mark.parametrize(("angle", "fault"), [(129.9, ""), (130.1, "angles")])
-def test_obtuse_angles(angle: float, fault: str) -> None:
+@pytest.mark.parametrize(("angle", "inside"), [(129.9, 1), (130.1, 0)])
+def test_obtuse_angles_are_no_fault_but_outside_the_range_of_adit(
+    angle: float, inside: int
+) -> None:
     radians = np.radians(angle)
     cell = np.diag([4.0, 4.0 * np.sin(radians), 4.0])
     cell[1, 0] = 4.0 * np.cos(radians)
-    assert structural_fault(crystal("C", [[0, 0, 0]], cell)) == fault
-    assert structural_fault(crystal("C", [[0, 0, 0]], cell), angle_range=(0.0, 180.0)) == ""
+    found = crystal("C", [[0, 0, 0]], cell)
+    assert in_angle_range(found) == bool(inside)
+    assert structural_fault(found) == ""
+    assert not in_angle_range(crystal("C", [[0, 0, 0]], cell * np.nan))
 
 
 @pytest.mark.parametrize(("edge", "fault"), [(0.465, ""), (0.464, "volume")])
@@ -81,7 +86,7 @@ def test_unconstructible(structure: Structure) -> None:
 
 def test_coplanar_edges_have_no_volume() -> None:
     cell = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [3.0, 3.0, 0.0]])
-    assert structural_fault(crystal("C", [[0, 0, 0]], cell), angle_range=(0.0, 180.0)) == "volume"
+    assert structural_fault(crystal("C", [[0, 0, 0]], cell)) == "volume"
 
 
 def test_both_validities() -> None:
@@ -90,11 +95,11 @@ def test_both_validities() -> None:
     unbalanced = crystal("Na Cl Cl", [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]], 6.0)
     sharp = crystal("Na Cl", [[0, 0, 0], [0.5, 0.5, 0.5]], rhombohedral(40.0))
     found = crystal_validity([rock_salt(), crowded, unbalanced, sharp])
-    assert found.faults == ("", "distance", "", "angles")
-    assert found.structural.tolist() == [True, False, True, False]
-    assert found.any_angles.tolist() == [True, False, True, True]
+    assert found.faults == ("", "distance", "", "")
+    assert found.structural.tolist() == [True, False, True, True]
+    assert found.in_angle_range.tolist() == [True, True, True, False]
     assert found.compositional.tolist() == [True, True, False, True]
-    assert found.overall.tolist() == [True, False, False, False]
+    assert found.overall.tolist() == [True, False, False, True]
 
 
 def test_a_molecule_is_an_error_not_an_invalid_crystal() -> None:

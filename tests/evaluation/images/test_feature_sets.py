@@ -127,3 +127,28 @@ def test_images_are_bytes(tmp_path: Path) -> None:
     shards = Shards(tmp_path, 40, 40)
     with pytest.raises(ValueError, match="quantize"):
         extract(EXTRACTOR, Fetch(IMAGES.float()), shards, ProcessGroup(), "pool")
+
+
+class Overtaken(Fetch):
+    """Before it hands out the shard at `start`, another evaluation does all of the work."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        super().__init__()
+        self.folder, self.start = folder, start
+
+    def __call__(self, positions: range) -> Tensor:
+        if positions.start == self.start and not self.folder.exists():
+            cached(Fetch(), self.folder)
+            assert self.folder.exists()
+        return super().__call__(positions)
+
+
+@pytest.mark.parametrize("start", [0, 16, 32])
+def test_two_evaluations_at_a_time_do_not_take_each_other_s_shards(
+    tmp_path: Path, start: int
+) -> None:
+    """The first to finish removes the shards that the other one has made or is to read."""
+    expected = cached(Fetch(), tmp_path / "alone" / "cache")
+    found = cached(Overtaken(tmp_path / "two" / "cache", start), tmp_path / "two" / "cache")
+    assert torch.equal(found.features, expected.features)
+    assert torch.equal(found.gaussian.covariance, expected.gaussian.covariance)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from openunite.evaluation.images.metrics import box_blur3, l1, psnr, ssim
+from openunite.evaluation.images.metrics import box_blur3, l1, psnr, shrink, ssim
 
 
 def test_psnr_by_hand_and_per_image() -> None:
@@ -92,6 +92,13 @@ def test_ssim_of_one_window_by_hand() -> None:
     expected = expected / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
     torch.testing.assert_close(ssim(x, y), expected.view(1))
     torch.testing.assert_close(ssim(x, x), torch.ones(1, dtype=torch.float64))
+
+
+def test_images_are_shrunk_by_whole_squares_of_pixels() -> None:
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    assert shrink(image, 4)[0, 0, 0].tolist() == [4.5, 6.5, 8.5, 10.5]
+    assert shrink(torch.zeros(1, 3, 40, 20)).shape == (1, 3, 20, 10)
+    assert torch.equal(shrink(image), image)
 
 
 def test_ssim_needs_a_whole_window() -> None:

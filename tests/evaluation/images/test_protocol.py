@@ -98,13 +98,13 @@ def test_samples_are_class_balanced_and_seeded_alike(perfect) -> None:
     expected = ([i % 10 for i in range(1000)], list(range(1000)))
     assert sample.asked(1.0) == sample.asked(3.0) == expected
     assert max(len(labels) for _, labels, _ in sample.calls) == 250
-    assert torch.equal(result.samples, result.samples_guided)
-    assert torch.equal(result.samples[13], sample.image(3, 13))
+    assert torch.equal(result.samples["unguided"], result.samples["guided"])
+    assert torch.equal(result.samples["unguided"][13], sample.image(3, 13))
 
 
 def test_accuracies_are_the_classifiers_own(perfect, data, classifier) -> None:
     result, metrics = perfect[0], flat_metrics(perfect[0].columns)
-    hits = classifier(result.samples).argmax(1) == torch.arange(1000) % 10
+    hits = classifier(result.samples["unguided"]).argmax(1) == torch.arange(1000) % 10
     assert metrics["sample_accuracy"] == pytest.approx(hits.double().mean().item(), abs=1e-9)
     assert metrics["sample_accuracy_guided"] == metrics["sample_accuracy"]
     hits = classifier(data[0].float() / 255.0).argmax(1) == data[1]
@@ -152,7 +152,7 @@ def test_bad_models_score_badly(data) -> None:
     assert metrics["fd_recon"] > metrics["fd_blur"]
     assert metrics["sample_accuracy"] < 0.2
     assert metrics["sample_accuracy_guided"] > 0.8
-    assert len(found.samples) == 100
+    assert len(found.samples["guided"]) == 100
 
 
 def test_unconditional_models_have_no_guided_numbers(data) -> None:
@@ -170,7 +170,7 @@ def test_unconditional_models_have_no_guided_numbers(data) -> None:
         num_samples=100,
     )
     assert set(flat_metrics(result.columns)) == ALWAYS | DISTANCES
-    assert result.samples_guided is None
+    assert list(result.samples) == ["unguided"]
     assert {scale for scale, _, _ in sample.calls} == {1.0}
 
 
@@ -188,7 +188,32 @@ def test_without_a_classifier_any_image_size_will_do() -> None:
         batch_size=4,
     )
     assert set(flat_metrics(result.columns)) == ALWAYS
-    assert result.samples.shape == result.samples_guided.shape == (9, 3, 20, 12)
+    assert {images.shape for images in result.samples.values()} == {(9, 3, 20, 12)}
+
+
+def test_seams_of_samples_and_reconstructions_are_in_every_run() -> None:
+    """Reconstructions of nearly flat patches have them; samples that are real images have 1."""
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+
+    def reconstruct(x: Tensor) -> Tensor:
+        means = torch.nn.functional.avg_pool2d(x, 8)
+        return 0.9 * means.repeat_interleave(8, 2).repeat_interleave(8, 3) + 0.1 * x
+
+    result = evaluate_images(
+        reconstruct=reconstruct,
+        sample=lambda labels, seeds, scale: images[: len(labels)] / 255.0,
+        test_images=images,
+        train_images=images,
+        test_labels=torch.zeros(40).long(),
+        num_classes=0,
+        guidance_scale=1.0,
+        num_samples=40,
+        patch_size=8,
+    )
+    metrics = flat_metrics(result.columns)
+    assert metrics["seams_samples"] == metrics["seams_real"] == pytest.approx(1.0)
+    assert metrics["seams_recon"] > 1.2
+    assert set(metrics) == ALWAYS | {"seams_samples", "seams_real", "seams_recon"}
 
 
 def test_guidance_scale_one_costs_no_second_pass(data) -> None:
@@ -204,7 +229,7 @@ def test_guidance_scale_one_costs_no_second_pass(data) -> None:
         num_samples=20,
     )
     assert len(sample.calls) == 1
-    assert result.samples_guided is result.samples
+    assert result.samples["guided"] is result.samples["unguided"]
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from tests.conftest import perturb
 from openunite.batch import NOTHING, Evidence
 from openunite.data.atoms.structure import Structure
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.modalities.crystal.pipeline import CrystalPipeline
 from openunite.modalities.molecule.pipeline import MoleculePipeline
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines import base
+from openunite.sampling import Sampling
 
 KINDS = {"molecule": MoleculePipeline, "crystal": CrystalPipeline}
 HISTOGRAM = [0, 0, 0, 3, 0, 1, 0, 0]
@@ -149,9 +149,9 @@ def test_interpolation_has_the_ends(pipeline: AtomPipeline) -> None:
 
 def test_mistakes_are_named(pipeline: AtomPipeline) -> None:
     cell = structures(pipeline)[0].cell
-    with pytest.raises(ValueError, match="between 1 and 7 for this model, got 8"):
+    with pytest.raises(ValueError, match="num_atoms must be a whole number from 1 to 7, got 8"):
         pipeline(1, num_atoms=8)
-    with pytest.raises(ValueError, match="one number of atoms per structure, 2, got 3"):
+    with pytest.raises(ValueError, match="one number of atoms per sample, got 3 for 2"):
         pipeline(2, num_atoms=[3, 3, 3])
     with pytest.raises(ValueError, match=r"odd\.xyz contains Ne, this model knows H, C, O"):
         pipeline.encode([Structure(np.array([10, 1]), np.eye(3)[:2], cell, "odd.xyz")])

@@ -12,10 +12,10 @@ from openunite.modalities.crystal.tokens import (
     ANGLES,
     FRACTIONAL,
     LENGTHS,
-    CrystalModality,
     circle,
     fractional_of,
 )
+from openunite.modality import get_modality
 
 OXIDES = {"elements": [8, 22, 26], "max_atoms": 6}
 
@@ -57,14 +57,14 @@ def perfect(batch: Batch, shift: float = 0.0) -> torch.Tensor:
 
 
 def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
-    modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
+    modality, batch = get_modality("crystal", OXIDES), crystals(OXIDES, 4)
     losses = modality.reconstruction_losses(perfect(batch), batch)
     assert set(losses) == {"elements", "fractional", "lengths", "angles"}
     assert all(float(loss) < 1e-5 for loss in losses.values())
 
 
 def test_a_coordinate_counts_to_its_nearest_image() -> None:
-    modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
+    modality, batch = get_modality("crystal", OXIDES), crystals(OXIDES, 4)
 
     def loss(shift: float) -> float:
         return float(modality.reconstruction_losses(perfect(batch, shift), batch)["fractional"])
@@ -82,14 +82,14 @@ def test_points_give_back_the_coordinates_whatever_their_length() -> None:
 
 
 def test_the_output_gives_back_the_lattice() -> None:
-    modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
+    modality, batch = get_modality("crystal", OXIDES), crystals(OXIDES, 4)
     _, _, lengths, angles = modality.split(perfect(batch), batch.valid)
     torch.testing.assert_close(lengths, batch.data[:, 0, LENGTHS])
     torch.testing.assert_close(angles, batch.data[:, 0, ANGLES])
 
 
 def test_training_crystals_are_moved_as_a_whole() -> None:
-    modality, batch = CrystalModality(OXIDES), crystals(OXIDES, 4)
+    modality, batch = get_modality("crystal", OXIDES), crystals(OXIDES, 4)
     moved = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4))).data
     others = [0, *range(4, 10)]
     assert torch.equal(moved[..., others], batch.data[..., others])
@@ -100,7 +100,7 @@ def test_training_crystals_are_moved_as_a_whole() -> None:
 
 
 def test_tokens_are_periodic() -> None:
-    embedder = CrystalModality(OXIDES).embedder(16)
+    embedder = get_modality("crystal", OXIDES).embedder(16)
     data = crystals(OXIDES, 4).data
     image = data.clone()
     image[..., FRACTIONAL] += torch.tensor([1.0, -1.0, 2.0])
@@ -108,7 +108,7 @@ def test_tokens_are_periodic() -> None:
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="lack elements"):
-        CrystalModality({"max_atoms": 3})
-    with pytest.raises(ValueError, match="unknown crystal settings"):
-        CrystalModality({**OXIDES, "atoms": 3})
+    with pytest.raises(ValueError, match="crystal settings are missing: elements"):
+        get_modality("crystal", {"max_atoms": 3})
+    with pytest.raises(ValueError, match="unknown crystal setting atoms"):
+        get_modality("crystal", {**OXIDES, "atoms": 3})

@@ -14,10 +14,11 @@ from tests.training.tiny import tiny_config
 from openunite import ImagePipeline
 from openunite.batch import Evidence
 from openunite.flow.random import seeded_normal
-from openunite.flow.sampling import Sampling
 from openunite.flow.solvers import velocity
 from openunite.models.generative_encoder import GenerativeEncoder
 from openunite.pipelines import base
+from openunite.pipelines.inputs import seeds_of
+from openunite.sampling import Sampling
 from openunite.training.build import build_models
 
 NAMES = [f"class {i}" for i in range(10)]
@@ -76,7 +77,7 @@ def test_each_generator_draws_on_its_own_device(
 
     monkeypatch.setattr(torch, "randint", watched)
     generators = [torch.Generator().manual_seed(s) for s in (5, 6)]
-    assert len(pipeline._seeds(2, generators, None)) == 2
+    assert len(seeds_of(2, generators, None)) == 2
     assert devices == [g.device for g in generators]
 
 

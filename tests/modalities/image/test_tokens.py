@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openunite.batch import CLASS, Batch, Conditions, Given
 from openunite.flow.random import SlotRandom, Stream
-from openunite.modalities.image.tokens import ImageModality, ImageShape
+from openunite.modalities.image.tokens import ImageShape
 from openunite.modality import get_modality
 from openunite.nn.embeddings import sincos_grid
 
@@ -61,7 +61,7 @@ class TestContract(ModalityContract):
 
 def test_patches_are_read_row_by_row_by_one_linear_map() -> None:
     settings = settings_of()
-    embedder = ImageModality(settings).embedder(16)
+    embedder = get_modality("image", settings).embedder(16)
     image = pixels(settings, 2).float() / 255
     weight, bias = embedder.projection.weight.flatten(1), embedder.projection.bias
     tokens = []
@@ -74,7 +74,7 @@ def test_patches_are_read_row_by_row_by_one_linear_map() -> None:
 
 def test_a_patch_vector_runs_row_column_channel() -> None:
     """METHOD.md: patch vector index = (row * patch + col) * channels + channel."""
-    head = ImageModality(settings_of()).head(4 * 4 * 3)
+    head = get_modality("image", settings_of()).head(4 * 4 * 3)
     with torch.no_grad():
         head.projection.weight.copy_(torch.eye(48))
         head.projection.bias.zero_()
@@ -90,10 +90,10 @@ def test_odd_sizes_are_filled_with_the_last_row_and_column(
     height: int, width: int, patch: int
 ) -> None:
     settings = settings_of(height, width, 2, patch)
-    odd = ImageModality(settings).embedder(16)
+    odd = get_modality("image", settings).embedder(16)
     rows, columns = odd.shape.grid
     assert (rows, columns) == (-(-height // patch), -(-width // patch))
-    even = ImageModality(settings_of(rows * patch, columns * patch, 2, patch)).embedder(16)
+    even = get_modality("image", settings_of(rows * patch, columns * patch, 2, patch)).embedder(16)
     even.load_state_dict(odd.state_dict())
     image = pixels(settings, 2).float() / 255
     y = torch.arange(rows * patch).clamp_max(height - 1)
@@ -102,14 +102,14 @@ def test_odd_sizes_are_filled_with_the_last_row_and_column(
 
 
 def test_released_positions_are_zero() -> None:
-    embedder = ImageModality(settings_of(patch_positions="zero")).embedder(16)
+    embedder = get_modality("image", settings_of(patch_positions="zero")).embedder(16)
     assert torch.equal(embedder.positions, torch.zeros(6, 16))
     assert not embedder.positions.requires_grad
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 12, 8), (2, 1, 8, 12), (2, 3, 8, 11)])
 def test_other_images_are_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
-    embedder = ImageModality(settings_of()).embedder(16)
+    embedder = get_modality("image", settings_of()).embedder(16)
     with pytest.raises(ValueError, match=r"\(B, 3, 8, 12\), got \(2, "):
         embedder(torch.zeros(shape))
 
@@ -117,7 +117,7 @@ def test_other_images_are_refused_with_both_shapes(shape: tuple[int, ...]) -> No
 def test_stored_bytes_become_numbers_from_zero_to_one() -> None:
     data = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
     batch = stored(data.expand(3, 3, 8, 12))
-    prepared = ImageModality(settings_of(flip=True)).prepare(batch, None).data
+    prepared = get_modality("image", settings_of(flip=True)).prepare(batch, None).data
     torch.testing.assert_close(prepared[:, 0, 0, 0], torch.tensor([0.0, 0.2, 1.0]))
 
 
@@ -125,7 +125,7 @@ def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
     settings = settings_of(flip=True)
     batch = stored(pixels(settings, 1).expand(600, -1, -1, -1))
     random = SlotRandom(0, 0, torch.arange(600))
-    data = ImageModality(settings).prepare(batch, random).data
+    data = get_modality("image", settings).prepare(batch, random).data
     plain = batch.data[0].float() / 255
     same = (data == plain).flatten(1).all(dim=1)
     mirrored = (data == plain.flip(-1)).flatten(1).all(dim=1)
@@ -137,13 +137,13 @@ def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
 def test_without_flip_nothing_is_mirrored() -> None:
     settings = settings_of()
     batch = stored(pixels(settings, 40))
-    modality, random = ImageModality(settings), SlotRandom(0, 0, torch.arange(40))
+    modality, random = get_modality("image", settings), SlotRandom(0, 0, torch.arange(40))
     with_random, without = (modality.prepare(batch, r).data for r in (random, None))
     assert torch.equal(with_random, without)
 
 
 def test_the_reconstruction_loss_is_the_mean_absolute_error() -> None:
-    modality = ImageModality(settings_of())
+    modality = get_modality("image", settings_of())
     data, output = torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
     losses = modality.reconstruction_losses(output, stored(data))
     torch.testing.assert_close(losses["l1"], (output - data).abs().mean())
@@ -153,13 +153,13 @@ def test_the_reconstruction_loss_is_the_mean_absolute_error() -> None:
 def test_pixel_errors_are_weighed() -> None:
     settings = {"height": 4, "width": 4, "channels": 1, "patch_size": 2}
     output, data = torch.full((2, 1, 4, 4), 0.75), torch.full((2, 1, 4, 4), 0.25)
-    both = ImageModality({**settings, "l1_weight": 0.5, "l2_weight": 6.0})
+    both = get_modality("image", {**settings, "l1_weight": 0.5, "l2_weight": 6.0})
     losses = both.reconstruction_losses(output, stored(data))
     assert {k: float(v) for k, v in losses.items()} == {"l1": 0.25, "l2": 1.5}
-    squared = ImageModality({**settings, "l1_weight": 0.0, "l2_weight": 1.0})
+    squared = get_modality("image", {**settings, "l1_weight": 0.0, "l2_weight": 1.0})
     assert set(squared.reconstruction_losses(output, stored(data))) == {"l2"}
     with pytest.raises(ValueError, match="one above 0"):
-        ImageModality({**settings, "l1_weight": 0.0})
+        get_modality("image", {**settings, "l1_weight": 0.0})
 
 
 @pytest.mark.parametrize("channels", [0, 5])
@@ -175,17 +175,17 @@ def test_patches_larger_than_the_image_are_refused(patch: int) -> None:
 
 
 def test_an_unknown_kind_of_positions_is_refused() -> None:
-    with pytest.raises(ValueError, match="'sincos' or 'zero', got 'learned'"):
-        ImageModality(settings_of(patch_positions="learned")).embedder(16)
+    with pytest.raises(ValueError, match="one of sincos, zero, got 'learned'"):
+        get_modality("image", settings_of(patch_positions="learned")).embedder(16)
 
 
 def test_a_missing_setting_is_refused_by_name() -> None:
     settings = settings_of()
     del settings["channels"]
     with pytest.raises(ValueError, match="channels"):
-        ImageModality(settings)
+        get_modality("image", settings)
 
 
 def test_an_unknown_modality_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="unknown modality 'sound', expected one of image"):
+    with pytest.raises(ValueError, match=r"the modalities image, .*, got 'sound'"):
         get_modality("sound", {})

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from openunite.batch import CLASS, Batch, Given
 from openunite.flow.random import SlotRandom
-from openunite.modalities.crystal.tokens import CrystalModality
-from openunite.modalities.joint.tokens import JointModality, is_crystal
-from openunite.modalities.molecule.tokens import MoleculeModality
+from openunite.modalities.joint.tokens import is_crystal
+from openunite.modality import get_modality
 
 SETTINGS = {"elements": [1, 8, 22], "max_atoms": 6}
 
@@ -60,16 +59,16 @@ def test_the_lattice_tells_the_kinds_apart() -> None:
 
 
 def test_each_kind_has_its_own_losses_and_moves() -> None:
-    batch, modality = stored(SETTINGS, 8), JointModality(SETTINGS)
+    batch, modality = stored(SETTINGS, 8), get_modality("joint", SETTINGS)
     crystals = is_crystal(batch.data)
     output = torch.randn(8, 6, 3 + 6 + 12 + 1, generator=torch.Generator().manual_seed(1))
     as_molecule, as_crystal = output[..., :9], torch.cat([output[..., :3], output[..., 9:21]], -1)
     found = modality.reconstruction_losses(output, batch)
     alone = {
-        False: MoleculeModality(SETTINGS).reconstruction_losses(
+        False: get_modality("molecule", SETTINGS).reconstruction_losses(
             as_molecule[~crystals], rows(batch, ~crystals, 4)
         ),
-        True: CrystalModality(SETTINGS).reconstruction_losses(
+        True: get_modality("crystal", SETTINGS).reconstruction_losses(
             as_crystal[crystals], rows(batch, crystals, 10)
         ),
     }
@@ -82,13 +81,15 @@ def test_each_kind_has_its_own_losses_and_moves() -> None:
 
     random = SlotRandom(0, 0, torch.arange(8))
     moved = modality.prepare(batch, random).data
-    turned = MoleculeModality(SETTINGS).prepare(rows(batch, crystals | True, 4), random).data
-    shifted = CrystalModality(SETTINGS).prepare(batch, random).data
+    turned = (
+        get_modality("molecule", SETTINGS).prepare(rows(batch, crystals | True, 4), random).data
+    )
+    shifted = get_modality("crystal", SETTINGS).prepare(batch, random).data
     assert torch.equal(moved[crystals], shifted[crystals])
     assert torch.equal(moved[~crystals][..., :4], turned[~crystals])
     assert not moved[~crystals][..., 4:].any()
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="expected the settings"):
-        JointModality({"elements": [1], "max_atoms": 3, "rotate": False})
+    with pytest.raises(ValueError, match="unknown joint setting rotate"):
+        get_modality("joint", {"elements": [1], "max_atoms": 3, "rotate": False})

@@ -11,12 +11,12 @@ from openunite.flow.random import SlotRandom
 from openunite.modalities.atoms.tokens import random_rotations
 from openunite.modalities.molecule.anchors import find_anchors, vectors_from
 from openunite.modalities.molecule.tokens import (
-    MoleculeModality,
     distance_error,
     is_heavy,
     positions_and_vectors,
     stretch_error,
 )
+from openunite.modality import get_modality
 
 ORGANIC = {"elements": [1, 6, 7, 8, 9], "max_atoms": 9}
 
@@ -56,7 +56,7 @@ def test_rotations_are_uniform() -> None:
 
 
 def test_training_molecules_are_turned_each_by_its_own_rotation() -> None:
-    modality = MoleculeModality(ORGANIC)
+    modality = get_modality("molecule", ORGANIC)
     batch = molecules(ORGANIC, 4)
     turned = modality.prepare(batch, SlotRandom(0, 0, torch.arange(4))).data
     assert torch.equal(turned[..., 0], batch.data[..., 0])
@@ -69,7 +69,7 @@ def test_training_molecules_are_turned_each_by_its_own_rotation() -> None:
 
 
 def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
-    modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
+    modality, batch = get_modality("molecule", ORGANIC), molecules(ORGANIC, 3)
     logits = torch.nn.functional.one_hot(batch.data[..., 0].long(), 5) * 30.0
     truth = torch.cat([logits, *positions_and_vectors(batch.data, modality.elements)], dim=2)
     losses = modality.reconstruction_losses(truth, batch)
@@ -78,7 +78,7 @@ def test_the_loss_of_the_truth_is_its_doubt_about_elements_alone() -> None:
 
 
 def test_places_follow_bonds_more_than_positions() -> None:
-    modality, batch = MoleculeModality(ORGANIC), molecules(ORGANIC, 3)
+    modality, batch = get_modality("molecule", ORGANIC), molecules(ORGANIC, 3)
     logits = torch.nn.functional.one_hot(batch.data[..., 0].long(), 5) * 30.0
     positions, vectors = positions_and_vectors(batch.data, modality.elements)
     noise = torch.randn(positions.shape, generator=torch.Generator().manual_seed(2))
@@ -117,7 +117,7 @@ def test_a_vector_that_points_the_wrong_way_is_drawn_back() -> None:
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="lack max_atoms"):
-        MoleculeModality({"elements": [1]})
-    with pytest.raises(ValueError, match="unknown molecule settings"):
-        MoleculeModality({**ORGANIC, "atoms": 3})
+    with pytest.raises(ValueError, match="molecule settings are missing: max_atoms"):
+        get_modality("molecule", {"elements": [1]})
+    with pytest.raises(ValueError, match="unknown molecule setting atoms"):
+        get_modality("molecule", {**ORGANIC, "atoms": 3})

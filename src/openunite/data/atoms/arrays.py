@@ -1,4 +1,4 @@
-"""Many structures in a few arrays, and what a reader returns."""
+"""Many structures packed into a few arrays, and the result of a reader."""
 
 import zipfile
 import zlib
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
 
 TRAIN, VAL, TEST = 0, 1, 2
-_LARGE, _DENSEST = 1 << 30, 100  # bytes, and how many times its size a larger file may hold
+_LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
 _BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, TypeError)
 
 
@@ -22,8 +24,8 @@ _BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, Attrib
 class StructureArrays(Sequence[Structure]):
     """A sequence of S structures with A atoms in all.
 
-    `numbers` uint8 (A,), `positions` (A, 3) in Angstrom, structure i being the rows `offsets[i]`
-    to `offsets[i + 1]`; `cells` (S, 3, 3) or None; `names` one per structure.
+    `numbers` uint8 (A,) and `positions` (A, 3) in Angstrom: structure i has the rows `offsets[i]`
+    to `offsets[i + 1]`; `cells` (S, 3, 3) in Angstrom or None; `names` one per structure.
     """
 
     numbers: NDArray[np.uint8]
@@ -104,15 +106,42 @@ def pack(structures: Iterable[Structure], dtype: DTypeLike = np.float64) -> Stru
     )
 
 
+def pad_structures(structures: Sequence[Structure]) -> dict[str, Tensor]:
+    """Structures, with a cell or without, as tensors with one row each; names are not kept."""
+    sizes = [len(item) for item in structures]
+    numbers = np.zeros((len(sizes), max(sizes)), dtype=np.int64)
+    positions = np.zeros((len(sizes), max(sizes), 3))
+    for i, item in enumerate(structures):
+        numbers[i, : sizes[i]], positions[i, : sizes[i]] = item.numbers, item.positions
+    cells = [np.zeros((3, 3)) if item.cell is None else item.cell for item in structures]
+    return {
+        "sizes": torch.tensor(sizes),
+        "numbers": torch.from_numpy(numbers),
+        "positions": torch.from_numpy(positions),
+        "periodic": torch.tensor([item.cell is not None for item in structures]),
+        "cells": torch.from_numpy(np.stack(cells)),
+    }
+
+
+def unpad_structures(tensors: Mapping[str, Tensor]) -> list[Structure]:
+    """The inverse of `pad_structures`."""
+    keys = ("sizes", "numbers", "positions", "periodic", "cells")
+    rows = zip(*(tensors[key].numpy() for key in keys), strict=True)
+    return [
+        Structure(numbers[:size], positions[:size], cell if periodic else None)
+        for size, numbers, positions, periodic, cell in rows
+    ]
+
+
 def offsets_of(sizes: Sequence[int] | NDArray[Any]) -> Ints:
     """Numbers of atoms (S,) -> first rows (S + 1,)."""
     return np.concatenate([[0], np.cumsum(np.asarray(sizes, dtype=np.int64))]).astype(np.int64)
 
 
 def load_arrays(path: str | Path) -> StructureArrays:
-    """A file of `StructureArrays.save`, or any .npz with `n_atoms` (S,), `z` (A,), `pos` (A, 3).
+    """Read an .npz with `n_atoms`, `z`, `pos` and perhaps `cell`, as `save` writes it.
 
-    ValueError names the array that does not fit and how.
+    Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit.
     """
     found = open_npz(path)
     sizes, numbers = atom_counts(found, path)
@@ -148,19 +177,19 @@ def atom_counts(
             got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
             raise ValueError(f"{path} needs {key!r}, one row of integers, got {got}")
     sizes, numbers = found["n_atoms"].astype(np.int64), found["z"]
-    total = sum(sizes.tolist())  # in whole numbers, which do not overflow
+    total = sum(sizes.tolist())  # Python integers do not overflow
     if (sizes < 0).any() or total != len(numbers):
         raise ValueError(
             f"{path}: 'n_atoms' counts {total} atoms but 'z' has {len(numbers)}; they must agree"
         )
-    # Numbers that do not fit become 0, which the check of elements refuses by record.
+    # Numbers that do not fit into uint8 become 0, and `find_faults` rejects those records.
     return sizes, np.where((numbers < 0) | (numbers > 255), 0, numbers).astype(np.uint8)
 
 
 def rows_of(
     found: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: str | Path
 ) -> NDArray[np.floating[Any]]:
-    """The floats called `key`, of the given shape."""
+    """The array of floats called `key`. ValueError unless it has the given shape."""
     if key not in found or found[key].shape != shape or found[key].dtype.kind != "f":
         got = f"{found[key].dtype} {found[key].shape}" if key in found else "no such array"
         raise ValueError(f"{path} needs {key!r}, floats of shape {shape}, got {got}")

@@ -1,4 +1,4 @@
-"""What is wrong with a structure, for many of them at once."""
+"""Find what is wrong with structures, many at a time."""
 
 import itertools
 
@@ -11,9 +11,9 @@ from openunite.data.atoms.structure import Floats, Ints
 
 MIN_DISTANCE = 0.4  # Angstrom; closer atoms overlap
 MIN_VOLUME = 0.1  # cubic Angstrom
-MAX_EXTENT = 1e4  # Angstrom between atoms; one such record would set the scale of all
-_ATOMS = 20_000  # that are looked at in one go
-_THIN = 0.8  # Angstrom between lattice planes below which images beyond the nearest count
+MAX_EXTENT = 1e4  # Angstrom along an axis; one larger structure would set the scale of all
+_ATOMS = 20_000  # atoms per chunk of the distance search
+_THIN = 0.8  # Angstrom; if lattice planes are closer, the 27 nearest images are searched
 
 
 def find_faults(
@@ -23,7 +23,7 @@ def find_faults(
     min_atoms: int,
     max_atoms: int | None,
 ) -> list[str]:
-    """One sentence on each structure, "" if there is nothing wrong.
+    """One sentence per structure that says what is wrong with it, "" if nothing is.
 
     A fault is a wrong number of atoms, an element that is not in `elements` (None: any of 1 to
     118), coordinates or a cell that are not finite, a cell with almost no volume or huge edges,
@@ -33,7 +33,7 @@ def find_faults(
     faults = [_count_fault(size, min_atoms, max_atoms) for size in structures.sizes.tolist()]
     _mark(faults, structures, _wrong_elements(structures, elements), elements)
     if structures.cells is not None:
-        for i, fault in enumerate(_cell_faults(structures.cells)):
+        for i, fault in enumerate(cell_faults(structures.cells)):
             faults[i] = faults[i] or fault
     for i in np.flatnonzero(~_finite(structures)).tolist():
         faults[i] = faults[i] or "has coordinates that are not finite numbers"
@@ -47,17 +47,17 @@ def find_faults(
 
 
 def sound_rows(structures: StructureArrays) -> Ints:
-    """Crystals whose positions are finite and whose cells have a volume."""
+    """Rows (R,) of the crystals whose positions are finite and whose cells have a volume."""
     assert structures.cells is not None
-    faults = _cell_faults(structures.cells)
+    faults = cell_faults(structures.cells)
     return np.flatnonzero(_finite(structures) & np.array([not fault for fault in faults], bool))
 
 
 def closest(structures: StructureArrays, rows: Ints) -> Floats:
     """The smallest distance between two atoms of each of the given structures (R,), Angstrom.
 
-    Periodic images count for crystals, those of the atom itself too; inf for a single atom in
-    space. Exact below `MIN_DISTANCE`.
+    For crystals, periodic images count, also those of the atom itself. The distance is inf for a
+    molecule of one atom, exact below `MIN_DISTANCE`, and else an upper bound.
     """
     found = np.full(len(rows), np.inf)
     sizes = structures.sizes[rows]
@@ -99,7 +99,7 @@ def _mark(
     wrong: NDArray[np.bool_],
     elements: tuple[int, ...] | None,
 ) -> None:
-    """Name the first element that is not allowed of each structure that has one."""
+    """Write into `faults` the first disallowed element of each structure that has one."""
     atoms = np.flatnonzero(wrong)
     for atom in atoms[::-1].tolist():
         i = int(np.searchsorted(structures.offsets, atom, side="right")) - 1
@@ -132,7 +132,8 @@ def _extents(structures: StructureArrays) -> Floats:
     return found
 
 
-def _cell_faults(cells: Floats) -> list[str]:
+def cell_faults(cells: Floats) -> list[str]:
+    """One sentence per cell (S, 3, 3) that says what is wrong with it, "" if nothing is."""
     finite = np.isfinite(cells).reshape(-1, 9).all(axis=1)
     volumes = np.abs(np.linalg.det(np.where(finite.reshape(-1, 1, 1), cells, 0.0)))
     faults = [""] * len(cells)
@@ -146,7 +147,7 @@ def _cell_faults(cells: Floats) -> list[str]:
 
 
 def _closest(positions: Floats) -> Floats:
-    """Positions (M, N, 3) -> smallest distance (M,). One atom at a time: N may be large."""
+    """Positions (M, N, 3) -> smallest distance (M,), in a loop over atoms as N may be large."""
     found = np.full(len(positions), np.inf)
     for i in range(positions.shape[1] - 1):
         between = positions[:, i + 1 :] - positions[:, i : i + 1]
@@ -157,8 +158,8 @@ def _closest(positions: Floats) -> Floats:
 def _closest_periodic(positions: Floats, cells: Floats) -> Floats:
     """Positions (M, N, 3) in cells (M, 3, 3) -> smallest distance (M,), images included.
 
-    A vector shorter than half the distance of all lattice planes has fractional coordinates in
-    (-1/2, 1/2): wrapping finds it. For thinner cells the 27 nearest images are tried.
+    A vector shorter than half the spacing of the lattice planes in every direction has fractional
+    coordinates in (-1/2, 1/2), so wrapping finds it. For thinner cells 27 images are tried.
     """
     inverse = np.linalg.inv(cells)
     planes = 1.0 / np.linalg.norm(inverse, axis=1)

@@ -16,7 +16,7 @@ from openunite.data.atoms.sites import Values, expand, list_sites, stated_formul
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.symmetry import find_settings
 from openunite.data.holdout import Skipped
-from openunite.files import write_text
+from openunite.files import whole_file
 from openunite.optional import optional
 
 _CELL = tuple(f"_cell_length_{axis}" for axis in "abc") + tuple(
@@ -31,8 +31,8 @@ _UNQUOTED = re.compile(r"^([ \t]*_\S+[ \t]+)([^\s'\";#][^\n'\";#]*)$", re.MULTIL
 def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
     """The crystals of a CIF in order; one that cannot be read is a `Skipped`.
 
-    Blocks without a cell (publication data) are passed over. Occupancies must be 1. Of several
-    crystals each is named by the line at which it begins.
+    Blocks without a cell (publication data) are passed over. Occupancies must be 1. If there are
+    several crystals, each is named by the line at which it begins.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = [block for block in _blocks(text) if _HAS_CELL.search(block[2])]
@@ -48,13 +48,14 @@ def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
 
 
 def write_cif(path: str | Path, structures: Iterable[Structure]) -> None:
-    """One block each, in P1. ValueError as from `cif_text`, before anything is written."""
-    blocks = [cif_text(item, f"{i}") for i, item in enumerate(structures)]
-    write_text(Path(path), "".join(blocks))
+    """Write one P1 data block per crystal. ValueError of `cif_text`, which keeps the old file."""
+    with whole_file(Path(path)) as file:
+        for i, item in enumerate(structures):
+            file.write(cif_text(item, f"{i}").encode())
 
 
 def cif_text(structure: Structure, title: str) -> str:
-    """A data block in P1 called `title`. ValueError for a molecule, and for what is not finite."""
+    """A data block in P1 called `title`. ValueError for a molecule or non-finite values."""
     if structure.cell is None:
         raise ValueError(f"{structure.name or 'a molecule'} has no cell; write xyz or SDF")
     if not structure.is_finite:
@@ -85,9 +86,9 @@ def cif_text(structure: Structure, title: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str, str]]:
-    """Line, title and text of each data block; what precedes the first is a block without title.
+    """Line, title and text of each data block; a text without `data_` is one untitled block.
 
-    They are parsed one by one, so that a broken one does not cost the others.
+    Blocks are parsed one by one, so that a broken one does not lose the others.
     """
     starts = [match for match in _HEADER.finditer(text) if match[1] is not None]
     if not starts:
@@ -100,13 +101,13 @@ def _blocks(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _values(block: str) -> Values:
-    """What is read of a block, by key in lower case with underscores for dots (DDLm)."""
+    """The values of a block that are used, by lower-case tag with dots (DDLm) as underscores."""
     cif = optional("gemmi.cif", "crystals", "reading a CIF")
     plain = block.encode("ascii", "backslashreplace")
     try:
         parsed = cif.read_string(plain, 0).sole_block()
     except (ValueError, RuntimeError):
-        try:  # values of several words without quotes
+        try:  # try again with quotes around values of several words
             parsed = cif.read_string(_UNQUOTED.sub(r"\1'\2'", plain.decode()), 0).sole_block()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"is not a sound CIF ({error})") from error
@@ -131,7 +132,7 @@ def _values(block: str) -> Values:
 
 
 def _crystal(values: Values, name: str) -> Structure:
-    """The atoms of the whole cell. ValueError says what is missing or wrong."""
+    """The crystal with all atoms of its cell. ValueError says what is missing or wrong."""
     lacking = [key for key in _CELL if not values.get(key)]
     if lacking:
         raise ValueError(f"has no {lacking[0]}")
@@ -142,6 +143,8 @@ def _crystal(values: Values, name: str) -> Structure:
             raise ValueError(f"has {key} {value:g}, expected a number above 0{below}")
     cell = cell_from_parameters(np.array(parameters))
     formula = stated_formula(values)
-    settings = find_settings(values, parameters[3:])
+    settings, doubt = find_settings(values, parameters[3:])
     numbers, places = expand(list_sites(values, formula), settings, cell, formula)
+    if doubt and not (formula.units and formula.counts):  # else a formula with Z has confirmed them
+        raise ValueError(doubt)
     return Structure(numbers, places @ cell, cell, name)

@@ -11,6 +11,7 @@ import numpy as np
 
 from openunite.data.atoms.elements import atomic_number
 from openunite.data.atoms.structure import Structure
+from openunite.files import whole_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure as Crystal
     from rdkit.Chem import Mol
 
-_MAX_BOND_ORDERS = 10_000  # tries of RDKit; without a limit a bad geometry can take hours
+_MAX_BOND_ORDERS = 10_000  # iterations of RDKit; without a limit a bad geometry can take hours
 
 
 def to_ase(structure: Structure) -> "Atoms":
@@ -78,7 +79,7 @@ def to_rdkit(structure: Structure) -> "Mol":
         conformer.SetAtomPosition(i, Point3D(*position))
     editable.AddConformer(conformer, assignId=True)
     bare = editable.GetMol()
-    bare.SetProp("_Name", " ".join(structure.name.split()))  # a line of the file
+    bare.SetProp("_Name", " ".join(structure.name.split()))  # the title is one line
     bonded = Chem.Mol(bare)
     silence = BlockLogs()
     try:
@@ -94,7 +95,7 @@ def to_rdkit(structure: Structure) -> "Mol":
 def from_rdkit(molecule: Any) -> Structure:
     """The atoms of the first conformer. ValueError without one, or with implicit hydrogens.
 
-    A conformer of two dimensions is a drawing and no conformer.
+    A 2D conformer is a drawing and counts as none.
     """
     if not molecule.GetNumConformers() or not molecule.GetConformer().Is3D():
         raise ValueError("the molecule has no coordinates; embed it first (EmbedMolecule)")
@@ -139,22 +140,22 @@ def from_pymatgen(found: Any, name: str = "") -> Structure:
 
 
 def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
-    """One record each, with the bonds that `to_rdkit` perceives; the title is the name.
+    """Write one record per molecule: the bonds that `to_rdkit` perceives, and the name as title.
 
-    Returns how many molecules are written without any bond.
+    Returns how many molecules of more than one atom were written without any bond.
     """
     Chem, _ = _rdkit()
     bare = 0
-    with Chem.SDWriter(str(path)) as writer:
+    with whole_file(Path(path)) as file:
         for item in structures:
             molecule = to_rdkit(item)
             bare += len(item) > 1 and molecule.GetNumBonds() == 0
-            writer.write(molecule)
+            file.write(Chem.SDWriter.GetText(molecule).encode())
     return bare
 
 
 def from_dict(found: Any, name: str = "") -> Structure:
-    """What pymatgen (`Structure.as_dict`) or JARVIS (`Atoms.to_dict`) writes as JSON -> Structure.
+    """A Structure from the JSON of pymatgen (`Structure.as_dict`) or JARVIS (`Atoms.to_dict`).
 
     ValueError for another layout, and for a site that is not exactly one element.
     """
@@ -188,18 +189,28 @@ def _rdkit() -> tuple[Any, Any]:
     return Chem, BlockLogs
 
 
+def is_structure(item: Any) -> bool:
+    """Whether `item` is a single structure or a string, even though it may be iterable."""
+    return isinstance(item, Structure | str) or _package(item) in _KNOWN
+
+
 def structure_of(item: Any) -> Structure:
     """A `Structure` from one of ASE, RDKit or pymatgen, told apart by the package of its class.
 
-    TypeError for anything else, ValueError for what cannot be taken.
+    ValueError for any other object, and for one that cannot be converted.
     """
     if isinstance(item, Structure):
         return item
-    package = type(item).__module__.partition(".")[0]
-    known = {"ase": from_ase, "rdkit": from_rdkit, "pymatgen": from_pymatgen}
-    if package not in known:
-        raise TypeError(
+    if _package(item) not in _KNOWN:
+        raise ValueError(
             f"expected ASE Atoms, RDKit molecules or pymatgen structures, got a "
-            f"{type(item).__name__} of {package}"
+            f"{type(item).__name__} of {_package(item)}"
         )
-    return known[package](item)
+    return _KNOWN[_package(item)](item)
+
+
+def _package(item: Any) -> str:
+    return type(item).__module__.partition(".")[0]
+
+
+_KNOWN = {"ase": from_ase, "rdkit": from_rdkit, "pymatgen": from_pymatgen}

@@ -17,7 +17,7 @@ from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
 
 Features = NDArray[np.float32]
-_GRID = 31415.9265  # steps per Angstrom, none of which is a number that a file would print
+_GRID = 31415.9265  # steps per Angstrom; printed decimals are not halfway between two
 
 
 class AtomDataset:
@@ -46,7 +46,7 @@ class AtomDataset:
         return AtomDataset(self._structures, self._features, rows, self._common)
 
     def with_elements(self, elements: Sequence[int]) -> "AtomDataset":
-        """The same structures, their elements counted among other `elements`."""
+        """The same structures with element indices that refer to other `elements`."""
         columns = [element_indices(self._structures, elements), self._features[:, 1:]]
         features = np.concatenate(columns, axis=1)
         return AtomDataset(self._structures, features, self._rows, self._common)
@@ -77,7 +77,7 @@ class AtomDataset:
         return Batch(torch.from_numpy(data), torch.from_numpy(at), torch.from_numpy(mask))
 
     def structures(self, indices: Sequence[int] | Tensor) -> list[Structure]:
-        """The structures as they were read (crystals: as they were reduced)."""
+        """The structures at `indices` as they were read; crystals in their reduced cells."""
         return [self._structures[int(row)] for row in self._rows[self._positions(indices)]]
 
     def _positions(self, indices: Sequence[int] | Tensor) -> Ints:
@@ -92,10 +92,10 @@ class AtomDataset:
 class AtomData:
     """An opened source of molecules or crystals.
 
-    `elements` are atomic numbers, ascending: the element index in a batch counts them.
+    `elements` are atomic numbers in ascending order; the element index in a batch refers to them.
     `size_histogram[n]` is the number of training structures with n atoms, n from 0 to
-    `max_atoms`. `fingerprint` is a sha256 over content, labels, order and split of what can be
-    used (not over names): a resumed run compares it to notice other data.
+    `max_atoms`. `fingerprint` is a sha256 over content, labels, order and split of the usable
+    structures (not over names); a resumed run compares it to notice that the data changed.
     """
 
     name: str
@@ -112,13 +112,13 @@ class AtomData:
 def content_digests(structures: StructureArrays) -> list[str]:
     """A sha256 per structure of its numbers, positions and cell.
 
-    Positions of molecules count to the bit. Those of crystals come from angles and products that
-    differ in their last bits between machines: they and the cells are rounded to a grid.
+    Positions of molecules are hashed exactly. Those of crystals, and the cells, are first rounded
+    to a grid: they come from angles and products whose last bits differ between machines.
     """
     positions: NDArray[Any] = structures.positions
     cells: NDArray[Any] | None = structures.cells
     if cells is not None:
-        with np.errstate(invalid="ignore"):  # what is not finite is never used
+        with np.errstate(invalid="ignore"):  # non-finite structures are never used
             positions = np.rint(positions * _GRID).astype(np.int64)
             cells = np.rint(cells * _GRID).astype(np.int64)
     digests = []
@@ -132,14 +132,14 @@ def content_digests(structures: StructureArrays) -> list[str]:
 
 
 def split_by_content(digests: Sequence[str], holdout: Holdout) -> Ints:
-    """Split (S,) of `TRAIN` and `TEST`, the smallest digests being held out."""
+    """Split (S,) of `TRAIN` and `TEST`; the structures with the smallest digests are held out."""
     return np.where(choose_held_out(digests, holdout), TEST, TRAIN).astype(np.int64)
 
 
 def usable_rows(
     reading: Reading, faults: Sequence[str], max_bad_share: float
 ) -> tuple[Ints, tuple[Skipped, ...]]:
-    """Rows without a fault, and all that is skipped. ValueError if that is more than allowed."""
+    """Rows without a fault, and the skipped records. ValueError if too many are skipped."""
     names = reading.structures.names
     bad = [*reading.skipped, *(Skipped(names[i], text) for i, text in enumerate(faults) if text)]
     too_large = any("more than max_atoms" in item.reason for item in bad)
@@ -152,7 +152,7 @@ def usable_rows(
 def choose_split(
     reading: Reading, by_content: bool, rows: Ints, digests: Sequence[str], holdout: Holdout
 ) -> Ints:
-    """The split (S,) of the source if it has one, else (or `by_content`) one by the digests."""
+    """The source's own split (S,); one by digest if it has none or if `by_content` is set."""
     if reading.split is not None and not by_content:
         return reading.split
     split = np.zeros(len(digests), dtype=np.int64)
@@ -168,7 +168,7 @@ def found_elements(structures: StructureArrays, rows: Ints) -> tuple[int, ...]:
 
 
 def element_indices(structures: StructureArrays, elements: Sequence[int]) -> Features:
-    """The place of each atom's element among `elements` (A, 1), 0 for others."""
+    """Index of each atom's element in `elements`, float32 (A, 1); 0 for other elements."""
     index = np.zeros(256, dtype=np.float32)
     index[list(elements)] = np.arange(len(elements))
     return index[structures.numbers][:, None]

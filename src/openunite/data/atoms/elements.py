@@ -26,7 +26,7 @@ BY_ELECTRONEGATIVITY = tuple(_NUMBERS[symbol] for symbol in _ASCENDING.split())
 
 
 def atomic_number(symbol: str) -> int:
-    """ "Cl" -> 17; D and T are hydrogen. ValueError for anything else than a chemical symbol."""
+    """ "Cl" -> 17; D and T are hydrogen. ValueError for anything but a chemical symbol."""
     number = _NUMBERS.get(symbol)
     if number is None:
         raise ValueError(f"unknown element {symbol!r}; expected a chemical symbol such as C or Cl")

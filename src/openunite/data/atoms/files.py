@@ -1,6 +1,6 @@
 """Text files, plain or gzipped, and folders of them.
 
-The functions `read` below yield the records of a file, those that cannot be read as `Skipped`.
+A `read` function yields the records of a file; a record that cannot be read is a `Skipped`.
 """
 
 import codecs
@@ -24,7 +24,7 @@ from openunite.data.holdout import Skipped
 from openunite.data.readers import reader_of
 from openunite.progress import bar
 
-UNREADABLE = (OSError, EOFError, zlib.error)  # what a broken file may set off
+UNREADABLE = (OSError, EOFError, zlib.error)  # errors that a broken file may raise
 _LONGEST_LINE = 1 << 24  # characters
 _LONGEST_TEXT = 1 << 28
 _LARGEST_ARCHIVE = 1 << 32  # bytes
@@ -32,9 +32,9 @@ _SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": 
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a text file, gzipped if its name ends in .gz, in UTF-16 if its first bytes say so.
+    """Open a text file: gzip if its name ends in .gz, UTF-16 if it has a byte order mark.
 
-    What is not UTF-8 becomes a question mark.
+    Other files are read as UTF-8. Bytes that cannot be decoded become U+FFFD.
     """
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rb") as file:
@@ -52,7 +52,7 @@ def lines_of(file: TextIO) -> Iterator[str]:
 
 
 def text_of(path: Path) -> str:
-    """A whole text file. OSError for one that is too large."""
+    """The text of a file. OSError if it is too large."""
     with open_text(path) as file:
         text = file.read(_LONGEST_TEXT + 1)
     if len(text) > _LONGEST_TEXT:
@@ -62,9 +62,9 @@ def text_of(path: Path) -> str:
 
 @contextmanager
 def unzipped(path: Path) -> Iterator[Path]:
-    """A folder with the files of a zip archive, for as long as it is needed.
+    """Unpack a zip archive into a temporary folder, which is removed at the end of the context.
 
-    ValueError for what is no archive or too large.
+    ValueError if it is not a zip archive or is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def kind_of(path: Path) -> str:
 def files_in(folder: Path, kinds: Sequence[str], *things: str) -> list[Path]:
     """Files of these kinds in and below a folder, sorted by path; hidden entries are ignored.
 
-    Readers of other packages add the files that they know of the `things`.
+    Files that a reader of another package knows as one of `things` are included.
     """
     return [
         path
@@ -117,7 +117,7 @@ def collect(
     dtype: DTypeLike,
     split: Ints | None = None,
 ) -> Reading:
-    """Records -> arrays with positions as `dtype`. ValueError if there are none of `what`."""
+    """Pack records into arrays, positions as `dtype`. ValueError if no record is a structure."""
     found, skipped = [], []
     for item in items:
         if isinstance(item, Structure):
@@ -143,9 +143,9 @@ def collect_files(
     dtype: DTypeLike,
     progress: bool,
 ) -> Reading:
-    """All records of the files of a folder, with the split that their names tell.
+    """All records of the files of a folder, and the split if the names of the files state one.
 
-    Names, which begin with that of the file, get its path below the folder.
+    The name of a record begins with that of its file, which becomes the path below the folder.
     """
     if not files:
         others = Counter(kind_of(path) or "no suffix" for path in _walk(folder))
@@ -159,7 +159,7 @@ def collect_files(
     split: list[int] = []
     for i, path in enumerate(bar(files, "files", disable=None if progress else True)):
         below = path.relative_to(folder).as_posix()
-        # What is no regular file may never end.
+        # Anything but a regular file, such as a pipe, may never end.
         lost: Iterable[Structure | Skipped] = [Skipped(below, "is no file")]
         records = read(path) if path.is_file() else lost
         found = [_renamed(item, path.name, below) for item in records]

@@ -12,7 +12,7 @@ from openunite.data.readers import Reader
 
 
 def read_foreign(reader: Reader, path: Path) -> Iterator[Structure | Skipped]:
-    """What the reader finds in a file, objects of ASE, RDKit and pymatgen as `Structure`."""
+    """The records that a reader finds; objects of ASE, RDKit and pymatgen become `Structure`."""
     try:
         for number, item in enumerate(reader.read(path), start=1):
             if isinstance(item, Skipped):

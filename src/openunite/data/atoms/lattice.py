@@ -78,7 +78,7 @@ def niggli(cells: Floats) -> Floats:
 
 
 def reduce_cells(structures: StructureArrays, rows: Ints) -> StructureArrays:
-    """The given crystals in Niggli cells; all others are left alone.
+    """Convert the crystals in `rows` to Niggli cells; the others stay as they are.
 
     Cells are rebuilt from their six parameters, which fixes the orientation, and fractional
     coordinates lie in [0, 1).
@@ -100,7 +100,7 @@ def reduce_cells(structures: StructureArrays, rows: Ints) -> StructureArrays:
 
 
 def fractional_of(structures: StructureArrays, rows: Ints) -> NDArray[np.float32]:
-    """Fractional coordinates (A, 3) in [0, 1); zeros for all but the given crystals."""
+    """Fractional coordinates (A, 3) in [0, 1); zeros for crystals that are not in `rows`."""
     assert structures.cells is not None
     inverse = np.zeros_like(structures.cells)
     inverse[rows] = np.linalg.inv(structures.cells[rows])
@@ -110,7 +110,7 @@ def fractional_of(structures: StructureArrays, rows: Ints) -> NDArray[np.float32
 
 
 def _pass(cells: Floats, eps: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """One round of the paper's steps 1 to 8: changes (M, 3, 3), and which cells need another."""
+    """One round of steps 1 to 8: changes of basis (M, 3, 3), and which cells need another."""
     change = np.broadcast_to(np.eye(3), cells.shape).copy()
     a, b, _, xi, eta, _ = _metric(cells)
     change[(a > b + eps) | (_near(a, b, eps) & (abs(xi) > abs(eta) + eps))] = _SWAP_AB  # 1
@@ -169,7 +169,7 @@ def _near(first: Floats, second: Floats | float, eps: Floats) -> NDArray[np.bool
 
 
 def _multiple(product: Floats, square: Floats) -> Floats:
-    """How often the shorter vector is subtracted: the nearest whole number, 1 at least."""
+    """Signed number of times to subtract the shorter vector: the nearest integer, at least 1."""
     return np.sign(product) * np.maximum(1.0, np.rint(abs(product) / (2.0 * square)))
 
 

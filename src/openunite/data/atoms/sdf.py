@@ -1,7 +1,7 @@
 """SDF and mol files (V2000 and V3000): elements and coordinates.
 
-Read here and not with RDKit, which refuses or changes records that it finds chemically odd;
-bonds and charges are not needed.
+RDKit's reader is not used because it rejects or changes records that it finds chemically odd.
+Bonds and charges are not needed.
 """
 
 import re
@@ -18,8 +18,8 @@ from openunite.data.holdout import Skipped
 
 _HEADER = 4  # lines of a record before its atoms: title, program, comment, counts
 _LONGEST = 2_000_000  # lines of a record
-_DIMENSIONS = re.compile(r"\d{6}(?:\d{4})?([23])D", re.IGNORECASE)  # behind the date
-_WEDGES = ("1", "4", "6")  # of the bonds of a drawing
+_DIMENSIONS = re.compile(r"\d{6}(?:\d{4})?([23])D", re.IGNORECASE)  # "2D" or "3D" after the date
+_WEDGES = ("1", "4", "6")  # bond stereo codes of a drawing
 
 
 def read_sdf(path: Path) -> Iterator[Structure | Skipped]:
@@ -113,7 +113,7 @@ def _atoms_v2000(lines: list[str], start: int) -> tuple[list[int], Floats]:
 def _atom_v2000(row: str) -> tuple[int, list[float]]:
     symbol = row[31:34].strip()
     fields = [row[0:10], row[10:20], row[20:30]]
-    if not symbol or " " in symbol or symbol[0].isdecimal():  # no fixed columns after all
+    if not symbol or " " in symbol or symbol[0].isdecimal():  # the columns are not fixed
         *fields, symbol = row.split()[:4]
     return element_of(symbol), [to_number(field) for field in fields]
 
@@ -125,7 +125,7 @@ def _atoms_v3000(lines: list[str], start: int) -> tuple[list[int], Floats]:
     begun: list[str] = []
     for i, line in enumerate(lines):
         begun.append(line.removeprefix("M  V30 ").strip())
-        if begun[-1].endswith("-"):  # goes on in the next line
+        if begun[-1].endswith("-"):  # continued in the next line
             begun[-1] = begun[-1][:-1]
             continue
         text, begun = "".join(begun), []

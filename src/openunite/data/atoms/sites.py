@@ -1,4 +1,4 @@
-"""The atoms that a CIF lists: elements, places, and the images that its symmetry makes of them."""
+"""The atoms that a CIF lists: elements, positions, and their images under its symmetry."""
 
 import re
 from collections import Counter
@@ -14,14 +14,15 @@ from openunite.data.atoms.lattice import wrap
 from openunite.data.atoms.structure import Floats, Ints
 from openunite.data.atoms.symmetry import IDENTITY, REMEDY, Setting, Values, preserves, stated
 
-_WATER = {"WAT": 8, "OW": 8, "OH": 8, "HW": 1}  # of files that leave hydrogens out
+_WATER = {"WAT": 8, "OW": 8, "OH": 8, "HW": 1}  # labels of the atoms of water
 _LABELS = {*SYMBOLS[:98], "D"}  # NO is not nobelium, T is a tetrahedral site
+_MOST_IMAGES = 200_000  # a limit, because each is compared with those before it
 _SAME_PLACE = 0.05  # Angstrom; images of a site are moved by the rounding of its coordinates
 
 
 @dataclass(frozen=True)
 class Site:
-    """A row of a file's list of atoms; `multiplicity` 0 if the file does not tell it."""
+    """A row of a file's list of atoms; `multiplicity` is 0 if the file does not state it."""
 
     label: str
     number: int
@@ -54,7 +55,7 @@ class Formula:
 
 
 def list_sites(values: Values, formula: Formula) -> list[Site]:
-    """The atoms as they are listed, without dummies; `formula` decides on unclear labels."""
+    """The listed sites without dummy atoms; `formula` resolves ambiguous labels."""
     axes = [values.get(f"_atom_site_fract_{axis}", ()) for axis in "xyz"]
     labels = values.get("_atom_site_label") or values.get("_atom_site_type_symbol") or ()
     if "_atom_site_cartn_x" in values and not any(axes):
@@ -88,7 +89,7 @@ def list_sites(values: Values, formula: Formula) -> list[Site]:
 
 
 def to_value(text: str, what: str) -> float:
-    """ "5.431(2)" -> 5.431."""
+    """A number without its uncertainty: "5.431(2)" -> 5.431. ValueError for other text."""
     try:
         return float(text.split("(")[0])
     except ValueError:
@@ -100,13 +101,13 @@ def _optional(text: str, what: str, default: float) -> float:
 
 
 def stated_formula(values: Values) -> Formula:
-    """The formula, without any atoms if none is stated that can be read."""
+    """The stated chemical formula; one without atoms if none is stated or it cannot be parsed."""
     text = "".join(stated(values, ["_chemical_formula_sum"])).replace(" ", "")
     units = "".join(stated(values, ["_cell_formula_units_z"]))
     parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", text)
     counts: dict[int, float] = {}
     for symbol, count in parts if "".join(map("".join, parts)) == text else ():
-        if symbol not in SYMBOLS and symbol != "D":
+        if (symbol not in SYMBOLS and symbol != "D") or float(count or 1) == 0.0:
             return Formula({}, 0)
         number = atomic_number(symbol)
         counts[number] = counts.get(number, 0.0) + float(count or 1)
@@ -116,10 +117,10 @@ def stated_formula(values: Values) -> Formula:
 def expand(
     sites: Sequence[Site], settings: Sequence[Setting], cell: Floats, formula: Formula
 ) -> tuple[Ints, Floats]:
-    """Atomic numbers (N,) and fractional coordinates (N, 3) of the whole cell.
+    """Atomic numbers (N,) and fractional coordinates (N, 3) of all atoms in the cell.
 
-    The one setting is taken that fits all that the file states; ValueError if none or two do. With
-    symmetry the atoms come from the least to the most electronegative element.
+    Exactly one setting must agree with all that the file states, else ValueError. With symmetry,
+    atoms are ordered from the least to the most electronegative element.
     """
     if settings[0] != (IDENTITY,):
         sites = sorted(sites, key=lambda site: BY_ELECTRONEGATIVITY.index(site.number))
@@ -138,13 +139,18 @@ def expand(
 
 def _images(sites: Sequence[Site], setting: Setting, cell: Floats) -> list[Floats]:
     """The images (K, 3) of each site, those on special positions once."""
-    if setting == (IDENTITY,):  # places stay as they are printed
+    if setting == (IDENTITY,):  # positions stay as they are printed
         return [site.place[None] for site in sites]
+    if len(sites) * len(setting) > _MOST_IMAGES:
+        raise ValueError(
+            f"lists {len(sites)} sites with {len(setting)} symmetry operations, expected at most "
+            f"{_MOST_IMAGES} images; write the file in P1"
+        )
     operations = np.array(setting)
     taken, owners = np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
     for i, site in enumerate(sites):
         place = site.place.copy()
-        for third in (1 / 3, 2 / 3):  # printed with four digits or more
+        for third in (1 / 3, 2 / 3):  # as printed with four digits or more
             place[np.abs(place / third - 1.0) <= 1e-4] = third
         images = wrap(operations[:, :, :3] @ place + operations[:, :, 3])
         if (again := _near(images[:1], taken, cell)[0]).any():
@@ -159,7 +165,7 @@ def _images(sites: Sequence[Site], setting: Setting, cell: Floats) -> list[Float
 
 
 def _near(first: Floats, second: Floats, cell: Floats) -> NDArray[np.bool_]:
-    """Which fractional coordinates (A, 3) and (B, 3) are one place (A, B)."""
+    """Which pairs of fractional coordinates (A, 3) and (B, 3) are one position: bool (A, B)."""
     between = first[:, None] - second
     between -= np.round(between)
     near: NDArray[np.bool_] = ((between @ cell) ** 2).sum(axis=2) < _SAME_PLACE**2
@@ -169,7 +175,7 @@ def _near(first: Floats, second: Floats, cell: Floats) -> NDArray[np.bool_]:
 def _misfit(sites: Sequence[Site], images: Sequence[Floats], order: int, formula: Formula) -> str:
     """How the atoms contradict multiplicities or formula; "" if they do not.
 
-    SHELXL calls the order of a site's symmetry its multiplicity: both are right.
+    SHELXL writes the order of a site's symmetry as its multiplicity, so both are accepted.
     """
     counts: Counter[int] = Counter()
     for site, places in zip(sites, images, strict=True):
@@ -203,7 +209,7 @@ def _of_type(kind: str) -> int:
 def _of_label(label: str, formula: Formula) -> int:
     """The atomic number of a label such as "O12A" or "OW1".
 
-    Nothing is guessed: if it may mean two elements, the formula decides or it is refused.
+    If it may mean two elements, the formula decides; ValueError if it does not.
     """
     letters, _ = _apart(label)
     if letters.upper() in _WATER:

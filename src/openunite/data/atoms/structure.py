@@ -1,4 +1,4 @@
-"""What a molecule or a crystal is to this library: numbers, positions and perhaps a cell."""
+"""A molecule or a crystal: atomic numbers, positions and, for a crystal, a cell."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Structure:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all positions, and those of the cell if there is one, are finite numbers."""
+        """Whether all positions, and all entries of the cell if there is one, are finite."""
         parts = (self.positions,) if self.cell is None else (self.positions, self.cell)
         return all(bool(np.isfinite(part).all()) for part in parts)
 

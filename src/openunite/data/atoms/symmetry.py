@@ -1,12 +1,12 @@
-"""Symmetry that a CIF states: operations, or one sentence that says why they are not understood.
+"""The symmetry operations that a CIF states; a ValueError says why they are not understood.
 
-A crystal without its symmetry is another crystal, so P1 is never a fallback: it is read only where
+A crystal without its symmetry is another crystal, so P1 is never a fallback: it is assumed only if
 the file says P1 or says nothing at all.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from openunite.data.atoms.structure import Floats
 from openunite.optional import optional
 
-Values = Mapping[str, Sequence[str]]  # of a data block, by key; keys are lower case without dots
+Values = Mapping[str, Sequence[str]]  # a data block by key; keys are lower case without dots
 Operation = tuple[tuple[float, ...], ...]  # rows of a matrix (3, 4): rotation, then translation
 Setting = tuple[Operation, ...]
 
@@ -28,19 +28,21 @@ _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 _CODE = "_space_group_it_coordinate_system_code"
 _SAYS_NOTHING = re.compile(r"_symmetry_cell_setting|_space_group_crystal_system|.*_id|.*_details")
 _SETTING = re.compile(r"(?::|\(?origin\s*(?:choice)?)\s*([12hrHR])\)?$|\s*(RS|HR|[SZHR])$")
-_CODES = {"S": "1", "Z": "2", "RS": "R", "HR": "R"}  # of ICSD
-_MOST = 192  # operations of a space group, those of F m -3 m
-_STRAIN = 0.03  # how far a cell may depart from its symmetry, of its longest edge squared
+_CODES = {"S": "1", "Z": "2", "RS": "R", "HR": "R"}  # setting codes of the ICSD
+_MOST = 192  # operations of the largest space groups, such as F m -3 m
+_STRAIN = 0.03  # largest change of the metric tensor, relative to the longest edge squared
 REMEDY = "list its operations (_space_group_symop_operation_xyz) or write the file in P1"
 
 
 IDENTITY: Operation = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))
 
 
-def find_settings(values: Values, angles: Sequence[float]) -> list[Setting]:
-    """The settings that fit what a block with these `angles` (degrees) states; mostly there is one.
+def find_settings(values: Values, angles: Sequence[float]) -> tuple[list[Setting], str]:
+    """The settings (mostly one) that fit what a data block states, and a doubt about them or "".
 
-    ValueError if it contradicts itself or is not understood.
+    `angles` are those of the cell (degrees). The doubt is a sentence if the listed operations are
+    not those of the named group: JARVIS lists all atoms and names the group. ValueError if the
+    statements are not understood.
     """
     _refuse_other_kinds(values)
     listed = stated(values, _OPERATIONS)
@@ -49,23 +51,23 @@ def find_settings(values: Values, angles: Sequence[float]) -> list[Setting]:
         operations = tuple(dict.fromkeys(map(_operation, listed)))
         if len(operations) > _MOST:
             raise ValueError(f"lists {len(operations)} symmetry operations, expected at most 192")
-        if groups and len(operations) not in _orders(groups[0].number):
-            raise ValueError(
-                f"lists {len(operations)} of the {len(_setting(groups[0]))} symmetry operations of "
-                f"{groups[0].hm}, which it names; correct one of them"
-            )
-        return [operations]
+        if not groups or len(operations) in _orders(groups[0].number):
+            return [operations], ""
+        return [operations], (
+            f"lists {len(operations)} of the {len(_setting(groups[0]))} symmetry operations of "
+            f"{groups[0].hm}, which it names; no formula with Z proves them; correct one of them"
+        )
     if groups:
-        return [_setting(group) for group in groups]
+        return [_setting(group) for group in groups], ""
     for key in values:
         symmetry = key.startswith(("_symmetry", "_space_group")) and stated(values, (key,))
         if symmetry and not _SAYS_NOTHING.fullmatch(key):
             raise ValueError(f"states its symmetry only by {key}, which is not enough; {REMEDY}")
-    return [(IDENTITY,)]
+    return [(IDENTITY,)], ""
 
 
 def stated(values: Values, keys: Sequence[str]) -> list[str]:
-    """What is given under the first of `keys` that says something ("?" and "." do not)."""
+    """The values of the first of `keys` that has any; "?" and "." are no values."""
     for key in keys:
         if found := [text for text in values.get(key, ()) if text.strip() not in ("", "?", ".")]:
             return found
@@ -94,7 +96,7 @@ def _refuse_other_kinds(values: Values) -> None:
 def _groups(values: Values, angles: Sequence[float], certain: bool) -> list[Any]:
     """The settings of the space group that Hall symbol, names and number agree on; [] for none.
 
-    ValueError if one of them is not known or they disagree, unless nothing hangs on it (`certain`).
+    ValueError if one is unknown or they disagree, unless operations are listed (`certain`).
     """
     hall, names = stated(values, _HALL), [text for key in _NAMES for text in stated(values, [key])]
     numbers = stated(values, _NUMBERS)
@@ -120,7 +122,7 @@ def _by_hall(symbol: str) -> list[Any]:
 
 
 def _by_name(name: str, values: Values, angles: Sequence[float]) -> list[Any]:
-    """Both origins of a group whose name chooses none; [] for a name that is not known."""
+    """The group of this name, in both origins if it chooses none; [] for an unknown name."""
     find = optional("gemmi", "crystals").find_spacegroup_by_name
     name = re.sub(r"_|\((?=\d\))|(?<=\(\d)\)", "", name)  # P 2_1/c, P 2(1)/c
     code = "".join(stated(values, [_CODE])).upper()
@@ -136,7 +138,7 @@ def _by_name(name: str, values: Values, angles: Sequence[float]) -> list[Any]:
 
 
 def _by_number(text: str, values: Values, angles: Sequence[float]) -> list[Any]:
-    """The standard setting; [] if a code says that it is another one."""
+    """The standard setting of a group number; [] if a code says that the file uses another one."""
     standard = set("".join(stated(values, [_CODE])).upper()) <= set("12HRB")
     if not (text.isdecimal() and len(text) < 4 and standard):
         return []
@@ -151,7 +153,7 @@ def _orders(number: int) -> frozenset[int]:
     return frozenset(len(list(g.operations())) for g in table if g.number == number)
 
 
-@cache
+@lru_cache(4096)
 def _operation(text: str) -> Operation:
     """ "-x,y+1/2,z" as rows; the translation is between 0 and 1."""
     gemmi = optional("gemmi", "crystals")

@@ -1,6 +1,6 @@
-"""Molecules and crystals into files."""
+"""Write molecules and crystals to files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from openunite.data.atoms.cif import write_cif
@@ -9,7 +9,7 @@ from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import write_xyz
 from openunite.progress import say
 
-WRITERS: dict[str, Callable[[Path, Sequence[Structure]], int | None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Structure]], int | None]] = {
     ".xyz": write_xyz,
     ".extxyz": write_xyz,
     ".sdf": write_sdf,
@@ -17,25 +17,35 @@ WRITERS: dict[str, Callable[[Path, Sequence[Structure]], int | None]] = {
 }
 
 
-def write_structures(path: Path, structures: Sequence[Structure]) -> int:
-    """Write what the kind of file can hold, and return how many; the others are counted on stderr.
+def write_structures(path: Path, structures: Iterable[Structure]) -> int:
+    """Write the structures that this kind of file can hold, and return their number.
 
-    An .sdf holds molecules and a .cif crystals, and nobody can read NaN, which is what a lattice
-    that no cell can have becomes.
+    An .sdf holds molecules, a .cif crystals. Structures with NaN (a lattice that no cell can have
+    becomes NaN) are left out of any file. A message counts what is left out. The structures are
+    iterated over once.
     """
     suffix = path.suffix.lower()
-    fit = [item for item in structures if _fits(item, suffix)]
-    finite = [item for item in fit if item.is_finite]
-    bare = WRITERS[suffix](path, finite) or 0
-    for count, what in (
-        (len(structures) - len(fit), "came out as the other kind"),
-        (len(fit) - len(finite), "have an impossible cell or place (not a finite number)"),
-    ):
-        if count:
-            say(f"{count} of {len(structures)} {what}: left out of {path}", err=True)
+    other, broken = (
+        "came out as the other kind",
+        "have an impossible cell or place (not a finite number)",
+    )
+    counts = dict.fromkeys(("written", other, broken), 0)
+
+    def sound() -> Iterator[Structure]:
+        for item in structures:
+            what = other if not _fits(item, suffix) else "" if item.is_finite else broken
+            counts[what or "written"] += 1
+            if not what:
+                yield item
+
+    bare = WRITERS[suffix](path, sound()) or 0
+    for what in (other, broken):
+        if counts[what]:
+            total = sum(counts.values())
+            say(f"{counts[what]} of {total} {what}: left out of {path}", err=True)
     if bare:
-        say(f"{bare} of {len(finite)} are in {path} without bonds (ions?)", err=True)
-    return len(finite)
+        say(f"{bare} of {counts['written']} are in {path} without bonds (ions?)", err=True)
+    return counts["written"]
 
 
 def _fits(structure: Structure, suffix: str) -> bool:

@@ -1,4 +1,4 @@
-"""xyz and extended xyz files, also with many frames and of other programs."""
+"""Read and write xyz and extended xyz files of one or many frames."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ from openunite.data.atoms.elements import SYMBOLS, atomic_number, symbol_of
 from openunite.data.atoms.files import UNREADABLE, lines_of, open_text
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.holdout import Skipped
-from openunite.files import write_text
+from openunite.files import whole_file
 
-# Brackets hold no bracket: whatever the text, it is read in one pass.
+# Brackets cannot nest, so the time to match is linear for any text.
 _PAIR = re.compile(
     r"""(?<![\w:-])([\w:-]+)\s*=\s*("[^"]*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\](?!\S)|\S+)"""
 )
@@ -35,7 +35,7 @@ def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
             if _counts(line):
                 frame += 1
                 found = _frame(int(line), lines, name)
-                lost = isinstance(found, Skipped)  # up to the next count
+                lost = isinstance(found, Skipped)  # skips lines up to the next count
                 yield found
             elif line.strip() and not lost:
                 frame, lost = frame + 1, True
@@ -43,20 +43,24 @@ def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
 
 
 def write_xyz(path: str | Path, structures: Iterable[Structure]) -> None:
-    """One frame each; with a cell extended xyz (Lattice, Properties, pbc), else plain xyz.
+    """Write one frame each: extended xyz (Lattice, Properties, pbc) with a cell, else plain xyz.
 
-    ValueError for what is no element, before anything is written.
+    ValueError for an unknown element, which keeps the old file.
     """
-    rows: list[str] = []
-    for item in structures:
-        comment = " ".join(item.name.split())
-        if item.cell is not None:
-            cell = " ".join(f"{value:.10g}" for value in item.cell.ravel())
-            comment = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
-        rows += [str(len(item)), comment.encode("ascii", "replace").decode()]
-        for number, (x, y, z) in zip(item.numbers.tolist(), item.positions, strict=True):
-            rows.append(f"{symbol_of(number):<2} {x:15.8f} {y:15.8f} {z:15.8f}")
-    write_text(Path(path), "".join(f"{row}\n" for row in rows))
+    with whole_file(Path(path)) as file:
+        for item in structures:
+            file.write(_frame_text(item).encode())
+
+
+def _frame_text(item: Structure) -> str:
+    comment = " ".join(item.name.split())
+    if item.cell is not None:
+        cell = " ".join(f"{value:.10g}" for value in item.cell.ravel())
+        comment = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"'
+    rows = [str(len(item)), comment.encode("ascii", "replace").decode()]
+    for number, (x, y, z) in zip(item.numbers.tolist(), item.positions, strict=True):
+        rows.append(f"{symbol_of(number):<2} {x:15.8f} {y:15.8f} {z:15.8f}")
+    return "".join(f"{row}\n" for row in rows)
 
 
 def to_number(text: str) -> float:
@@ -68,7 +72,7 @@ def to_number(text: str) -> float:
 
 
 def element_of(label: str) -> int:
-    """ "C", "c", "CL", "C12" or "6" -> atomic number. ValueError for what is no element."""
+    """ "C", "c", "CL", "C12" or "6" -> atomic number. ValueError for anything else."""
     if label.isdecimal():
         if len(label) > 3 or not 1 <= int(label) <= len(SYMBOLS):
             raise ValueError(f"unknown element {label!r}")
@@ -78,7 +82,7 @@ def element_of(label: str) -> int:
 
 
 class _Lines:
-    """Numbered lines of which the last may be given back, and the next be looked at."""
+    """Numbered lines with one line of lookahead; a line that was taken can be given back."""
 
     def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
         self._lines = lines
@@ -94,7 +98,7 @@ class _Lines:
         return self._returned.pop() if self._returned else next(self._lines)
 
     def peek(self) -> str:
-        """The next line, "" for none; what cannot be read stops the next reader, not this one."""
+        """The next line, "" at the end; a read error is raised by the next read, not here."""
         try:
             row = next(self, None)
         except UNREADABLE as error:
@@ -126,14 +130,15 @@ def _frame(count: int, lines: _Lines, name: str) -> Structure | Skipped:
     except ValueError as error:
         return Skipped(name, str(error))
     for row in islice(lines, count):
+        fields = row[1].split()
         try:
-            number, place = _atom(row[1].split(), columns)
+            number, place = _atom(fields, columns)
         except ValueError as error:
             lines.give_back(row)  # it may be the next count
             return Skipped(name, f"line {row[0]}: {error}, got {_shown(row[1])}")
         numbers.append(number)
         positions.append(place)
-        indexed &= _is_indexed(row[1].split(), len(numbers))
+        indexed = indexed and _is_indexed(fields, len(numbers))
     if len(numbers) < count:
         return Skipped(name, f"the file ends after {len(numbers)} of {count} atoms")
     if indexed and numbers:

@@ -1,9 +1,9 @@
-"""Crystals: open any source, keep some of it apart, serve padded batches.
+"""Crystals: open any source, hold some of it out, serve padded batches.
 
-`readers.py` lists the sources. Cells are Niggli-reduced (not made primitive) and rebuilt from
-their six parameters; fractional coordinates lie in [0, 1). Skipped are crystals of more than
-`max_atoms`, of other elements than the given ones, with coordinates or a cell that are not finite,
-with a cell of almost no volume, or with overlapping atoms.
+`readers.py` lists the sources. Cells are Niggli-reduced (not made primitive) and rebuilt from their
+six parameters; fractional coordinates lie in [0, 1). Crystals are skipped if they have more than
+`max_atoms` atoms, elements other than the given ones, non-finite coordinates or cells, a cell of
+almost no volume, or overlapping atoms.
 """
 
 from collections.abc import Sequence
@@ -49,17 +49,18 @@ def open_crystals(
 ) -> CrystalData:
     """Open a source; `elements` (None: those found) and `max_atoms` (None: any) limit it.
 
-    A batch's `data` float32 (B, N, 10) is the index of the element in `CrystalData.elements`, the
-    fractional coordinates, and on each atom a, b, c (Angstrom), alpha, beta, gamma (degrees).
-    `max_e_above_hull` (eV per atom) leaves rows out, not counted as bad. `split`, `holdout_share`,
-    `holdout_max`, `max_bad_share` and errors are as for `open_molecules`, without EDM's split.
+    Each atom in a batch's `data`, float32 (B, N, 10), has the index of its element in
+    `CrystalData.elements`, fractional coordinates, and the crystal's a, b, c (Angstrom), alpha,
+    beta, gamma (degrees). Rows above `max_e_above_hull` (eV per atom) are left out and not counted
+    as bad. `split`, `holdout_share`, `holdout_max`, `max_bad_share` and errors are as for
+    `open_molecules`, without EDM's split.
     """
     holdout = Holdout(holdout_share, holdout_max)
     if split not in ("auto", "hash"):
         raise ValueError(f"split must be auto or hash, got {split!r}")
     allowed = None if elements is None else sorted_elements(elements)
     reading = read_crystals(source, max_e_above_hull=max_e_above_hull, progress=progress)
-    # Digests are those of the crystals as they were read, which no reduction can change.
+    # Digests are taken before the reduction, so that its details cannot change the split.
     digests = content_digests(reading.structures)
     found = reduce_cells(reading.structures, sound_rows(reading.structures))
     faults = find_faults(found, elements=allowed, min_atoms=1, max_atoms=max_atoms)
@@ -79,13 +80,13 @@ def open_crystals(
 
 
 def crystal_dataset(found: StructureArrays, rows: Ints, elements: Sequence[int]) -> AtomDataset:
-    """The given crystals, in reduced cells, as the model takes them: packed (N, 10)."""
+    """A dataset of the crystals in `rows`, whose cells are reduced: 10 features per atom."""
     columns = [element_indices(found, elements), fractional_of(found, rows)]
     return AtomDataset(found, np.concatenate(columns, axis=1), rows, _lattices(found, rows))
 
 
 def _lattices(structures: StructureArrays, rows: Ints) -> Features:
-    """The six lattice parameters of each crystal (S, 6); zeros for all but the given ones."""
+    """The six lattice parameters of each crystal (S, 6); zeros for those not in `rows`."""
     assert structures.cells is not None
     parameters = np.zeros((len(structures), 6), dtype=np.float32)
     parameters[rows] = parameters_from_cell(structures.cells[rows])

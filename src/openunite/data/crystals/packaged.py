@@ -1,6 +1,6 @@
 """Crystals that PyPI packages ship inside their wheels: JARVIS-DFT and AFLOW prototypes.
 
-Only files are read: neither jarvis-tools nor, for its prototypes, pymatgen is imported whole.
+Only data files are read: jarvis-tools is not imported, and pymatgen only for its element table.
 """
 
 import gzip
@@ -65,7 +65,7 @@ def read_prototypes(progress: bool = True) -> Reading:
 
 
 def read_quickstart(progress: bool = True) -> Reading:
-    """Both sets, at most `MAX_ATOMS` atoms; a tenth of the jarvis crystals is held out."""
+    """Both sets up to `MAX_ATOMS` atoms per crystal; a tenth of the jarvis crystals is held out."""
     jarvis, prototypes = read_jarvis(), read_prototypes(progress)
     split_jarvis = split_by_content(content_digests(jarvis.structures), HELD_OUT)
     assert prototypes.split is not None
@@ -148,7 +148,7 @@ def _replacements(number: int) -> tuple[int, ...]:
 
 @cache
 def _radii() -> dict[int, float]:
-    """Atomic radii (Slater) in Angstrom of the elements up to bismuth, noble gases apart."""
+    """Atomic radii (Slater) in Angstrom of the elements up to bismuth, without noble gases."""
     elements = _pymatgen_elements()
     found = {z: elements[z].atomic_radius for z in range(1, 84) if not elements[z].is_noble_gas}
     return {z: float(radius) for z, radius in found.items() if radius is not None}
@@ -170,7 +170,7 @@ def _pymatgen_elements() -> dict[int, Any]:
 
 
 def _split_by_group(digests: list[str]) -> Ints:
-    """A tenth of the groups (equal digests) to the test side, whatever their sizes."""
+    """Split (S,) that tests on a tenth of the groups (equal digests), whatever their sizes."""
     names = sorted(set(digests))
     held_out = set(names[: max(1, round(HELD_OUT.share * len(names)))])
     return np.array([TEST if name in held_out else TRAIN for name in digests], dtype=np.int64)

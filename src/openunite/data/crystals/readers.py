@@ -44,22 +44,22 @@ from openunite.progress import bar
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
 CrystalSource = str | Path | Sequence[Any]
-_COLUMNS = ("cif", "cif_str", "structure")  # of a table, the first that it has; any case
+_COLUMNS = ("cif", "cif_str", "structure")  # columns with crystals, best first; case is ignored
 _LONGEST_FIELD = 1 << 27  # characters in a field of a CSV file; the default is too short for CIFs
 
 
 def read_crystals(
     source: CrystalSource, *, max_e_above_hull: float | None = None, progress: bool = True
 ) -> Reading:
-    """All crystals of a source, cells as they are in it.
+    """Read all crystals of a source without changing their cells.
 
     A source is an .npz (see below), a table (.csv, divided by comma, semicolon or tab) whose column
     `cif`, `cif_str` or `structure` holds CIFs or the JSON of pymatgen, a CIF or extended xyz file
     (perhaps .gz), a folder or .zip of these, a list of pymatgen Structures, periodic ASE Atoms or
     `Structure`s, or "jarvis", "prototypes" or "quickstart-crystals" (see `packaged.py`). A folder
-    with train and test (and val) files or folders keeps that split. Of CSV and .npz files with
-    `e_above_hull` (eV per atom), `max_e_above_hull` leaves out the rows above it. Records that
-    cannot be read, and rows that do not tell it, are in `skipped`. ValueError, FileNotFoundError or
+    with train and test (and val) files or folders keeps that split. `max_e_above_hull` leaves out
+    the rows of CSV and .npz files with a larger `e_above_hull` (eV per atom). Records that cannot
+    be read, and rows without that value, are in `skipped`. ValueError, FileNotFoundError or
     ImportError say in one sentence why a source cannot be used.
 
     An .npz holds `n_atoms` (S,), `z` (A,), `lattice` (S, 6) as a, b, c (Angstrom), alpha, beta,
@@ -134,7 +134,7 @@ def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Stru
 
 
 def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
-    """A table such as those of MP-20; names give the line at which a row begins."""
+    """The crystals of a table such as MP-20's; their names give the line of their row."""
     csv.field_size_limit(_LONGEST_FIELD)
     with open_text(path) as file:
         reader = csv.DictReader(file, delimiter=_delimiter(path))
@@ -159,7 +159,7 @@ def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Struc
 
 
 def _delimiter(path: Path) -> str:
-    """What divides the first line of a table most often."""
+    """The delimiter that occurs most often in the first line of a table."""
     with open_text(path) as file:
         header = file.readline(_LONGEST_FIELD)
     return max(",;\t", key=header.count)
@@ -223,7 +223,7 @@ def _with_cell(item: Structure | Skipped) -> Structure | Skipped:
 
 
 def _crystal(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list of structures of ASE, RDKit or pymatgen."""
+    """Item i of a list as a crystal; a `Skipped` says why it is none."""
     name = f"crystal {i}"
     try:
         found = structure_of(item)

@@ -84,14 +84,14 @@ class PackedItems:
 
 
 def fashion_mnist_mini() -> Source:
-    """The embedded set: 6000 and 1000 images, 28 x 28, grey, ten classes."""
+    """The embedded set: 6000 and 1000 images, 28 x 28, gray, ten classes."""
     with np.load(_FASHION, allow_pickle=False) as file:
         found = {**file, "class_names": np.array(FASHION_CLASSES)}
     return replace(_read_splits(found, "fashion-mnist-mini", ""), left_out=())
 
 
 def digits() -> Source:
-    """1797 digits of scikit-learn, 8 x 8, grey. ImportError if scikit-learn is not installed."""
+    """1797 digits of scikit-learn, 8 x 8, gray. ImportError if scikit-learn is not installed."""
     found = optional("sklearn.datasets", "digits", "the source 'digits'").load_digits()
     pixels = np.rint(found.images * (255.0 / 16.0)).astype(np.uint8)
     classes = check_labels(found.target, len(pixels), (), "digits")
@@ -99,7 +99,7 @@ def digits() -> Source:
 
 
 def read_npz(path: Path) -> Source:
-    """One of the layouts above. ValueError names the array that does not fit and how."""
+    """Read an .npz of one of the layouts above. ValueError names the array that does not fit."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz file; save the arrays with np.savez")
     try:
@@ -118,7 +118,7 @@ def read_npz(path: Path) -> Source:
 
 
 def read_arrays(found: Arrays, where: str, version: str) -> Source:
-    """One of the layouts above, from arrays that are called `where` in messages."""
+    """A source from arrays in one of the layouts above; `where` names them in messages."""
     if "x_train" in found:
         return _read_splits(found, where, version)
     if "jpeg" in found or "images" in found:
@@ -173,7 +173,7 @@ def _read_splits(found: Arrays, where: str, version: str) -> Source:
 def _source(
     where: str, items: Items, classes: Classes, held_out: NDArray[np.bool_] | None, found: Arrays
 ) -> Source:
-    """With the arrays that no layout has a place for counted as left out."""
+    """A source that counts arrays which belong to no layout as left out."""
     ledger = Ledger()
     for key in found:
         if key not in _KEYS:
@@ -203,7 +203,7 @@ def _packed(found: Arrays, where: str, version: str) -> PackedItems:
 
 
 def as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
-    """uint8 as they are, floats in [0, 1] times 255, rounded."""
+    """Pixels as uint8; floats in [0, 1] are multiplied by 255 and rounded. ValueError otherwise."""
     channels = values.shape[3] if values.ndim == 4 else 1
     # (H, W, 3) is one color image, not H images of three columns.
     is_one = values.ndim == 3 and values.shape[2] <= 4 < values.shape[1]
@@ -228,7 +228,7 @@ def as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:
 
 
 def _scale(key: str, low: float, high: float) -> str:
-    """How values of this range become what is accepted."""
+    """Advice on how to scale values of this range, "" if there is none."""
     if low >= 0 and high <= 255:
         return f"; save {key}.astype('uint8')"
     if low >= -1 and high <= 1:

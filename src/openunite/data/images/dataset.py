@@ -1,4 +1,4 @@
-"""Image data: open any source, keep some of it apart, serve uint8 images by position.
+"""Image data: open any source, hold some of it out, serve uint8 images by position.
 
 A source is one of
 - `fashion-mnist-mini` (embedded) or `digits` (needs scikit-learn);
@@ -11,11 +11,12 @@ What happens to each image is stated in `pixels.py`.
 How images are held out is stated in `openunite.data.holdout`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -31,10 +32,12 @@ from openunite.data.images.readers import read_source
 from openunite.data.images.scan import Record, scan
 from openunite.data.images.sources import Ints, Items, LeftOut, Pixels, Source, describe_copy
 
+_MEMORY_LIMIT = 2 * 1024**3  # bytes of pixels; of more than that images are decoded when asked for
+
 
 class _Store(Protocol):
     def read(self, rows: Ints) -> Pixels:
-        """Rows (B,) -> (B, C, H, W)."""
+        """Rows (B,) -> images uint8 (B, C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class ImageDataset:
 
     @property
     def sizes(self) -> None:
-        """All images are alike."""
+        """None, because all images have one size."""
         return
 
     def __len__(self) -> int:
@@ -105,12 +108,12 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class ImageData:
-    """An opened source. `num_classes` is 0 for unconditional data, and `class_names` then empty.
+    """An opened source. `num_classes` is 0 for unconditional data, `class_names` is then empty.
 
-    `fingerprint` is a sha256 over content, labels, order and split of what can be used (not over
-    names or sizes): a resumed run compares it to notice other data. Prepared copies have that of
-    their originals where their pixels are the same. `left_out` lists what the source holds besides
-    the images, by kind; `notes` are sentences on that and on what was decided while reading.
+    `fingerprint` is a sha256 over content, labels, order and split of the usable images (not over
+    names or sizes); a resumed run compares it to notice that the data changed. A prepared copy has
+    the fingerprint of its original if the pixels are the same. `left_out` lists what the source
+    holds besides the images, by kind; `notes` are sentences on that and on decisions of the reader.
     """
 
     name: str
@@ -135,17 +138,17 @@ def open_images(
     holdout_max: int = 1000,
     max_bad_share: float = 0.001,
     cache_dir: str | Path | None = None,
-    memory_limit: int = 2 * 1024**3,
+    memory_limit: int = _MEMORY_LIMIT,
     num_threads: int | None = None,
     progress: bool = True,
 ) -> ImageData:
     """Open a source, a path or data in memory; each image becomes uint8 (channels, height, width).
 
-    Images that are broken or have a side below `min_side` are skipped; a share of them above
-    `max_bad_share` is a ValueError. A source without a test split loses round(`holdout_share` * N)
-    images to one, at least 1 and at most `holdout_max`. Pixels stay in memory if all take at most
-    `memory_limit` bytes, else images are decoded when asked for. `cache_dir` (~/.cache/openunite)
-    holds an index of what was read. ValueError, FileNotFoundError, ImportError: a bad source.
+    Images that are broken or have a side below `min_side` are skipped; ValueError if their fraction
+    exceeds `max_bad_share`. Without a test split, round(`holdout_share` * N) images are held out,
+    at least 1 and at most `holdout_max`. Pixels stay in memory if all take at most `memory_limit`
+    bytes, else images are decoded on demand. `cache_dir` (~/.cache/openunite) holds an index of
+    what was read. ValueError, FileNotFoundError or ImportError say why a source cannot be used.
     """
     holdout = Holdout(holdout_share, holdout_max)
     _check_options(max_bad_share, num_threads)
@@ -174,6 +177,59 @@ def open_images(
     )
 
 
+@dataclass(frozen=True)
+class ImagePart:
+    """All images of a source, or of a source with a split those of one part.
+
+    `digests` are those of the files or pixels as the source has them.
+    """
+
+    name: str
+    images: ImageDataset
+    class_names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    digests: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 over the content and the order of the images."""
+        return sha256("".join(self.digests).encode()).hexdigest()
+
+
+def open_part(
+    source: Any, part: Literal["all", "train", "test"], spec: PixelSpec, *, progress: bool = True
+) -> ImagePart:
+    """Open a source without holding anything out; images that cannot be used are left out.
+
+    ValueError if no image is left.
+    """
+    cache = cache_folder()
+    found = read_source(source, cache)
+    keep = len(found.items) * math.prod(spec.shape) <= _MEMORY_LIMIT
+    seen = scan(found, spec, keep, cache, None, progress)
+    chosen = np.ones(len(found.items), dtype=bool)
+    if part != "all" and found.held_out is not None:
+        chosen = found.held_out == (part == "test")
+    bad = np.array([bool(record.reason) for record in seen.records], dtype=bool)
+    rows = np.flatnonzero(chosen & ~bad)
+    if not len(rows):
+        raise ValueError(
+            f"{found.name} has no usable image of the {chosen.sum()} to be compared; add images"
+        )
+    store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
+    names = found.class_names
+    return ImagePart(
+        found.name,
+        ImageDataset(store, rows, found.labels[rows], spec.shape, bool(names)),
+        names,
+        tuple(
+            Skipped(found.items.name(i), seen.records[i].reason)
+            for i in np.flatnonzero(chosen & bad).tolist()
+        ),
+        tuple(seen.records[row].digest for row in rows),
+    )
+
+
 def _check_options(bad_share: float, num_threads: int | None) -> None:
     if not 0.0 <= bad_share <= 1.0:
         raise ValueError(f"max_bad_share must lie in [0, 1], got {bad_share}")
@@ -182,7 +238,7 @@ def _check_options(bad_share: float, num_threads: int | None) -> None:
 
 
 def _skipped(source: Source, records: list[Record], max_bad_share: float) -> tuple[Skipped, ...]:
-    """What cannot be used."""
+    """The images that cannot be used. ValueError if they are too many."""
     bad = [
         Skipped(source.items.name(i), record.reason)
         for i, record in enumerate(records)

@@ -1,12 +1,12 @@
-"""The reader of folders of images.
+"""Read folders of images.
 
 Symbolic links to files that exist are followed, wherever they lead; a broken link counts as an
 unreadable image; links to folders are never followed. What openunite itself wrote below a folder
-(runs, copies, pipelines) is no part of the data.
+(runs, copies, pipelines) is not part of the data.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,9 @@ class FileItems:
 def read_folder(root: Path) -> Source:
     """Class folders, a flat folder of images, or train and test (val) folders of either kind.
 
-    Class folders are searched recursively, a flat folder is not. Hidden entries are ignored, files
-    whose suffix is no image's are left out. Labels are ranks of the class names, see `in_order`.
+    Class folders are searched recursively, a flat folder is not. Hidden entries are ignored, other
+    files than images are left out. Labels are ranks of the class names, see `in_order`. ValueError
+    if there are no images, or if images are mixed with folders of images.
     """
     root, ledger = root.resolve(), Ledger()
     found = splits(root)
@@ -90,7 +91,7 @@ def read_folder(root: Path) -> Source:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images in and below `folder`, sorted, by the rules of `read_folder`: what `train` takes."""
+    """Images in and below `folder`, sorted, by the rules of `read_folder`: those to train on."""
     return [Path(name) for name in _images_below(folder.resolve(), str(folder), Ledger())]
 
 
@@ -105,7 +106,7 @@ def input_files(names: Sequence[str]) -> list[Path]:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The train folder and the test folders, or nothing. ValueError if there are images beside."""
+    """Names of the train and test folders, () if there are none. ValueError for other images."""
     folders = [entry.name for entry in _entries(root) if _is_folder(entry)]
     found = split_folders(folders, root)
     if not found:
@@ -120,7 +121,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 
 def _read_split(root: Path, ledger: Ledger, fewest: int = 2) -> tuple[list[str], Classes]:
-    """Names below `root` and their classes: images or `fewest` class folders."""
+    """Names of the images below `root` and their classes. ValueError below `fewest` classes."""
     entries = _entries(root)
     loose = [entry.name for entry in entries if _is_image(entry)]
     count_files(root, ledger)
@@ -177,7 +178,7 @@ def _look_at_names(classes: Sequence[str], root: Path) -> tuple[str, ...]:
 
 def has_images(folder: Path) -> bool:
     """Whether there are images in or below a folder."""
-    return any(_images_below(folder, "", Ledger()))
+    return any(_images_below(folder.resolve(), "", Ledger()))
 
 
 def _child(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
@@ -202,7 +203,7 @@ def _images_below(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
             ledger.add_file(inside)
 
 
-def count_files(folder: Path, ledger: Ledger, used: Sequence[Path] = ()) -> None:
+def count_files(folder: Path, ledger: Ledger, used: Collection[Path] = ()) -> None:
     """Enter the files in a folder that are neither images nor `used` as left out."""
     for entry in _entries(folder):
         if not (_is_folder(entry) or _is_image(entry) or Path(entry) in used):
@@ -226,7 +227,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
-    """What is not hidden, by name; scandir knows files from folders without a stat of each."""
+    """Entries that are not hidden, by name; scandir tells folders apart without a stat of each."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not is_hidden(entry.name)]
     return sorted(visible, key=lambda entry: entry.name)

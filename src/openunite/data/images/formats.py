@@ -1,7 +1,7 @@
 """Which files are images: those that Pillow knows, and those of readers of other packages.
 
-What such a reader finds is handed on as a PNG, or as a TIFF where a PNG would lose something: from
-there on the rules of `pixels.py` hold for all images.
+An image of such a reader is passed on as a PNG, or as a TIFF if a PNG would lose something, so that
+the rules of `pixels.py` hold for all images.
 """
 
 from io import BytesIO

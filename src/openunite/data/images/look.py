@@ -1,8 +1,8 @@
-"""A cheap look at a source, and what a person should know of it before training on it."""
+"""A quick summary of a source of images, and notes to read before training on it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,25 @@ _BAND = 2**22  # pixels that are compared at once
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """A cheap look at a source; `num_classes` is 0 for unconditional data."""
+    """Number, size (pixels), channels and classes (0: unconditional) of a source's images.
+
+    `one_size` is True if all images that were looked at have the same size.
+    """
 
     num_images: int
     height: int
     width: int
     channels: int
     num_classes: int
+    one_size: bool = field(default=True, compare=False)
 
 
 def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> ImageSummary:
-    """Median size of up to 200 evenly spaced images, and the channels they need.
+    """Summarize a source by the median size of up to 200 images and the channels that they need.
 
-    4 if more than half of them have a pixel that is not opaque, else 1 if all are grey (in
-    content, not only in mode), else 3. Images that cannot be read are passed over; ValueError if
-    that is all of them.
+    The images are evenly spaced. Channels are 4 if more than half of them have a pixel that is not
+    opaque, else 1 if all are gray (in content, not only in mode), else 3. Images that cannot be
+    read are passed over; ValueError if that is all of them.
     """
     found = read_source(source, cache_folder(cache_dir))
     sizes, grey, clear, reasons = [], [], [], []
@@ -56,11 +60,13 @@ def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> Image
         )
     height, width = np.median(np.array(sizes), axis=0).astype(int).tolist()
     channels = 4 if 2 * sum(clear) > len(clear) else 1 if all(grey) else 3
-    return ImageSummary(len(found.items), height, width, channels, len(found.class_names))
+    return ImageSummary(
+        *(len(found.items), height, width, channels, len(found.class_names)), len(set(sizes)) == 1
+    )
 
 
 def depth_notes(source: Source) -> tuple[str, ...]:
-    """What is to be said of images of more than 8 bits, after a look at up to 200 images."""
+    """Notes on images of more than 8 bits, after a look at up to 200 images."""
     ranges = [] if source.digests is not None else list(_deep_ranges(source.items))
     highest = max((high for _, high, is_float in ranges if not is_float), default=0.0)
     stretched = sum(low < 0 or high > (1 if is_float else 65535) for low, high, is_float in ranges)
@@ -82,7 +88,7 @@ def depth_notes(source: Source) -> tuple[str, ...]:
 def overlap_notes(
     source: Source, rows: Ints, digests: Sequence[str], held_out: NDArray[np.bool_]
 ) -> tuple[str, ...]:
-    """What is to be said of the split of the usable `rows`: copies in both parts, empty classes."""
+    """Notes on the split of the usable `rows`: copies in both parts, classes not trained on."""
     notes = []
     trained = {digest for digest, out in zip(digests, held_out, strict=True) if not out}
     tested = [digest for digest, out in zip(digests, held_out, strict=True) if out]
@@ -107,7 +113,7 @@ def _spread(count: int) -> list[int]:
 
 
 def _colors(image: Image.Image) -> tuple[bool, bool]:
-    """Whether an image is grey, and whether some of it is not opaque; in bands, to save memory."""
+    """Whether an image is gray, and whether some of it is not opaque; in bands, to save memory."""
     is_grey, is_clear = True, False
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):

@@ -17,12 +17,13 @@ from openunite.data.images.sources import Classes, Pixels, Source, check_labels
 
 NAME = "images in memory"
 _IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")
+_PLAIN = ("L", "RGB")  # eight bits, and nothing beside the pixels
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 
 
 @dataclass(frozen=True)
 class MemoryItems:
-    """Encoded images or pixels, one after the other."""
+    """Encoded images or arrays of pixels, by position."""
 
     contents: tuple[bytes | Pixels, ...]
 
@@ -67,9 +68,9 @@ def _from_items(items: Any, labels: Any) -> Source:
     contents, found = [], []
     for number in range(len(items)):
         image, label = _parts(items[number], number)
-        contents.append(_content(image, number))
+        contents.append(content_of(image, number))
         found.append(label)
-    again = _content(_parts(items[0], 0)[0], 0)
+    again = content_of(_parts(items[0], 0)[0], 0)
     if _bytes(again) != _bytes(contents[0]):
         raise ValueError(
             "item 0 of the data differs when it is read twice, so a run could not be resumed; take "
@@ -105,8 +106,10 @@ def _parts(item: Any, number: int) -> tuple[Any, Any]:
     return item, None
 
 
-def _content(image: Any, number: int) -> bytes | Pixels:
-    """An image as the readers take it: pixels as they are, a PIL image as a lossless file."""
+def content_of(image: Any, number: int) -> bytes | Pixels:
+    """An image as the readers take it: pixels as they are, others as a lossless file."""
+    if isinstance(image, Image.Image) and image.mode in _PLAIN and not image.has_transparency_data:
+        return np.asarray(image)
     if isinstance(image, Image.Image):
         file = io.BytesIO()
         kind = "TIFF" if image.mode in ("F", "CMYK", "YCbCr", "LAB") else "PNG"
@@ -126,7 +129,7 @@ def _content(image: Any, number: int) -> bytes | Pixels:
 
 
 def _channels_last(images: Any) -> np.ndarray:
-    """An array as it is; a tensor (N, C, H, W) with its channels behind."""
+    """An array unchanged; a tensor (N, C, H, W) as an array (N, H, W, C)."""
     array = np.asarray(images)
     return array.transpose(0, 2, 3, 1) if hasattr(images, "permute") and array.ndim == 4 else array
 

@@ -1,17 +1,17 @@
-"""One image in, one uint8 array (C, H, W) out, by stated rules.
+"""Convert an image of any kind to a uint8 array (C, H, W) by stated rules.
 
-| what is met                  | what is done                                                      |
+| input                        | treatment                                                         |
 |------------------------------|-------------------------------------------------------------------|
 | EXIF orientation 2 to 8      | applied; an EXIF block that cannot be read is ignored             |
 | palette, CMYK, YCbCr, LAB    | RGB, or RGBA where the file marks transparent pixels              |
 | 1 bit per pixel              | black 0, white 255                                                |
-| 16-bit grey (I;16)           | value / 257, rounded; a transparent grey value is ignored         |
-| 32-bit integer grey (I)      | taken as 16-bit; if a value lies outside 0..65535: (v - min) /    |
+| 16-bit gray (I;16)           | value / 257, rounded; a transparent gray value is ignored         |
+| 32-bit integer gray (I)      | taken as 16-bit; if a value lies outside 0..65535: (v - min) /    |
 |                              | (max - min) * 255 with the image's own min and max                |
-| 32-bit float grey (F)        | v * 255, rounded; if a value lies outside [0, 1]: its own min and |
+| 32-bit float gray (F)        | v * 255, rounded; if a value lies outside [0, 1]: its own min and |
 |                              | max as above; NaN or infinity: bad                                |
 | 16 bits per color channel    | the high byte (Pillow's own rule)                                 |
-| `channels` 1 / 2 / 3 / 4     | Pillow's L / LA / RGB / RGBA; color to grey by ITU-R 601-2        |
+| `channels` 1 / 2 / 3 / 4     | Pillow's L / LA / RGB / RGBA; color to gray by ITU-R 601-2        |
 | alpha, target without        | composited on white                                               |
 | no alpha, target with        | opaque alpha is added                                             |
 | animation, several pages     | the first frame                                                   |
@@ -21,7 +21,7 @@
 | unreadable, truncated, empty | bad                                                               |
 | > Image.MAX_IMAGE_PIXELS     | bad, before it is decoded; the limit is Pillow's                  |
 
-A bad image is refused with `BadImage`. A constant image outside its range (rows I, F) becomes 0.
+A bad image raises `BadImage`. A constant image outside its range (rows I, F) becomes 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,10 +55,10 @@ class BadImage(ValueError):
 
 
 class _Room:
-    """Lets threads decode large images together only while they fit into a number of pixels.
+    """Let threads decode large images at the same time only while they fit into a pixel budget.
 
-    A larger image waits until it is alone. Decoding at a reduced size would not need this, but
-    gives other pixels than the box filter.
+    An image above the budget waits until it is alone. Decoding at a reduced size would make this
+    unnecessary, but gives other pixels than the box filter.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -67,12 +67,12 @@ class _Room:
 
     @contextmanager
     def claim(self) -> Iterator[Callable[[int], None]]:
-        """A function that waits for room; what it took is given back at the end."""
+        """Yield a function that waits for room; the context returns the room that it took."""
         taken = 0
 
         def take(pixels: int) -> None:
             nonlocal taken
-            if pixels < self._all // 64:  # hundreds of those are no matter
+            if pixels < self._all // 64:  # even hundreds of these fit into memory
                 return
             wanted = min(pixels, self._all)
             with self._changed:
@@ -89,12 +89,12 @@ class _Room:
                     self._changed.notify_all()
 
 
-_ROOM = _Room(2**26)  # about a gigabyte with all copies
+_ROOM = _Room(2**26)  # pixels; about a gigabyte with all copies
 
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """What every image becomes, and the shortest side that is still accepted."""
+    """Size and channels that images are converted to, and the shortest side to accept."""
 
     height: int
     width: int
@@ -133,8 +133,8 @@ def open_image(
 ) -> Image.Image:
     """A file's first frame, or pixels (H, W) or (H, W, C), upright, as L, LA, RGB or RGBA.
 
-    `claim` is told the number of pixels before they are decoded. Raises BadImage if the content is
-    no image, is damaged or is too large.
+    `claim` is called with the number of pixels before they are decoded. Raises BadImage if the
+    content is not an image, is damaged or is too large.
     """
     if isinstance(content, np.ndarray):
         # Pillow has no (H, W, 1).
@@ -147,7 +147,7 @@ def open_image(
             _refuse_bomb(*image.size)
             claim(image.width * image.height)
             image.load()
-            # After load(): PNG stores EXIF behind the pixels, and TIFF is already upright then.
+            # After load(): PNG stores EXIF after the pixels, and TIFF is already upright then.
             turn = _TURNS.get(_orientation(image))
             upright = _to_eight_bits(image)
             return upright if turn is None else upright.transpose(turn)
@@ -192,7 +192,7 @@ def _fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
 
 
 def resize_and_crop(image: Image.Image, spec: PixelSpec) -> Image.Image:
-    """The rule of ADM (Dhariwal and Nichol, 2021), for targets of any shape.
+    """Resize and crop by the rule of ADM (Dhariwal and Nichol, 2021), for targets of any shape.
 
     1. While width and height are both at least twice the target's, halve both (rounded down)
        with a box filter.
@@ -246,7 +246,7 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged side note is no reason to lose a readable image
+    except Exception:  # damaged EXIF is no reason to lose a readable image
         return 1
 
 

@@ -1,10 +1,9 @@
 """Resized copies of a source in tar shards with a checked index, for training at one size.
 
-Images become what training makes of them (`pixels.py`, the rule of ADM), once. They are stored as
-PNG, so that a run on the copy sees the pixels, the order and the held-out part of a run on the
-source; or as JPEG, smaller and not the same. Every shard is written under a temporary name and
-renamed, its index last: killed at any moment and started again, what is finished is verified,
-kept, and the rest is made.
+Images are converted once, as training would convert them (`pixels.py`, the rule of ADM). With PNG,
+a run on the copy sees the pixels, the order and the held-out part of a run on the source; JPEG is
+smaller but lossy. Every shard is written under a temporary name and then renamed, its index last.
+After an interruption a second call verifies and keeps the finished shards and writes the others.
 """
 
 import json
@@ -36,7 +35,7 @@ from openunite.progress import bar
 
 @dataclass(frozen=True)
 class Target:
-    """What the copies are; `jpeg_quality` None stores PNG."""
+    """The settings of a copy; `jpeg_quality` None stores PNG."""
 
     source: str
     num_items: int
@@ -48,9 +47,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a call to `prepare_images` came to; `kept` shards were finished before, and sound.
+    """The result of `prepare_images`; `kept` shards were finished and intact before the call.
 
-    `notes` say what else there is to know of the source.
+    `notes` are sentences about the source.
     """
 
     num_images: int
@@ -75,8 +74,8 @@ def prepare_images(
 ) -> Prepared:
     """Write `size` x `size` copies of all images of a source into `folder`, or finish doing so.
 
-    Takes every source that training takes. `channels` None: what the images need. ValueError if
-    `folder` holds anything else, or if a share above `max_bad_share` of the images is bad.
+    It accepts every source that training accepts. `channels` None chooses what the images need.
+    ValueError if `folder` holds anything else, or more than `max_bad_share` of the images is bad.
     """
     found = read_source(source, cache_folder(cache_dir))
     channels = channels or inspect_images(source, cache_dir=cache_dir).channels
@@ -107,7 +106,7 @@ def prepare_images(
 
 
 def _check(target: Target) -> None:
-    PixelSpec(target.size, target.size, target.channels)  # refuses a bad size
+    PixelSpec(target.size, target.size, target.channels)  # raises ValueError for a bad size
     quality = target.jpeg_quality
     if quality is not None and (target.channels not in (1, 3) or not 1 <= quality <= 100):
         raise ValueError(
@@ -117,7 +116,7 @@ def _check(target: Target) -> None:
 
 
 def _claim(folder: Path, target: Target) -> None:
-    """Make the folder, or check that it holds a part of this very copy."""
+    """Make the folder, or check that it holds a part of this same copy. ValueError otherwise."""
     if (folder / INDEX).is_file():
         held, asked = read_index(folder)["target"], asdict(target)
         if changed := [
@@ -159,30 +158,30 @@ def _write_index(
 
 
 def _key(source: Source, rows: range, target: Target) -> str:
-    """Changes whenever the shard would: settings, and names and stamps of its items."""
+    """Hash of all that a shard depends on: the settings, and the names and stamps of its items."""
     items = [(source.items.name(i), source.items.stamp(i)) for i in rows]
     return sha256(json.dumps([asdict(target), items]).encode()).hexdigest()
 
 
 def _is_sound(path: Path, key: str) -> bool:
-    """Whether the shard is there, is what it should be, and its checksum fits."""
+    """Whether the shard exists, was made for this `key`, and has the right checksum."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             return bool(arrays["key"] == key and arrays["sha256"] == checksum(path))
-    except Exception:  # whatever a damaged file makes numpy raise: it is written anew
+    except Exception:  # a damaged file makes numpy raise many kinds; it is written again
         return False
 
 
 def _write(
     path: Path, source: Source, rows: range, target: Target, key: str, num_threads: int | None
 ) -> None:
-    """One shard, then its index."""
+    """Write one shard, then its index."""
     temporary = path.with_name(f".writing-{path.name}")
     kept: list[tuple[int, int, int, str]] = []  # row, offset, length, digest
     bad: list[tuple[str, str]] = []
     with (
         tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-        # Closed at once after an interrupt, or all images of the shard would be made first.
+        # Closing it stops the work at an interrupt; else all images would be encoded first.
         closing(_encoded(source, rows, target, num_threads)) as encoded,
     ):
         for i, (digest, reason, content) in zip(rows, encoded, strict=True):
@@ -216,7 +215,7 @@ def _write(
 def _encoded(
     source: Source, rows: range, target: Target, num_threads: int | None
 ) -> Generator[tuple[str, str, bytes], None, None]:
-    """Digest of the original, why it is bad if it is, and the copy's file, in order."""
+    """Digest of each original, why it is bad ("": it is not), and the encoded copy, in order."""
     spec = PixelSpec(target.size, target.size, target.channels)
 
     def encode(i: int) -> tuple[str, str, bytes]:
@@ -243,7 +242,7 @@ def _member(i: int, target: Target) -> str:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """No time and no owner: the same images make the same bytes."""
+    """Add a member without time and owner, so that the same images make the same bytes."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, BytesIO(content))

@@ -1,7 +1,7 @@
-"""What `openunite prepare` wrote: tar shards with an index beside them, opened by their index.
+"""Open the tar shards that `openunite prepare` wrote by the index beside them.
 
-Neither the index nor the arrays beside a shard are trusted: names stay in the folder, and every
-place lies in its shard.
+Neither the index nor the arrays beside a shard are trusted: names must stay in the folder, and
+every offset must lie in its shard.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.data.images.sources import Ints, Source, describe_copy
+from openunite.data.images.sources import Ints, LeftOut, Source, describe_copy
 from openunite.data.images.tars import TarItems
 
 INDEX = "prepared.json"
@@ -39,7 +39,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _check_index(index: Mapping[str, Any]) -> None:
-    """KeyError, TypeError or ValueError if a field is missing or is of another kind."""
+    """Raise KeyError, TypeError or ValueError if a field is missing or has the wrong type."""
     target = index["target"]
     numbers = [index["format"], target["num_items"], target["size"], target["channels"]]
     numbers += [target["shard_size"], 0 if (q := target["jpeg_quality"]) is None else q]
@@ -77,17 +77,19 @@ def read_prepared(folder: Path) -> Source:
     target, earlier = index["target"], index.get("copies", ())
     size, quality = target["size"], target["jpeg_quality"]
     copies = (*earlier, describe_copy(size, size, target["channels"], quality))
-    notes = list(index.get("notes", ()))
-    if skipped := [name for name, _ in index["skipped"]]:
-        notes.append(f"{len(skipped)} images were bad when the copy was made ({skipped[0]}, ...)")
-    labels, digests = joined["labels"], joined["digests"]
+    bad = [name for name, _ in index["skipped"]]
+    reason = "not usable when the copy was made"
+    left_out = (LeftOut("image", len(bad), tuple(bad[:3]), reason),) if bad else ()
+    labels, digests, name = joined["labels"], joined["digests"], folder.resolve().name
     return Source(
-        *(folder.name, items, labels, classes, held_out, "", digests, copies), notes=tuple(notes)
+        *(name, items, labels, classes, held_out, "", digests, copies),
+        left_out=left_out,
+        notes=tuple(index.get("notes", ())),
     )
 
 
 def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str, NDArray[Any]]:
-    """The columns beside one shard. ValueError if they or the shard are damaged."""
+    """The arrays beside one shard. ValueError if they or the shard are damaged."""
     if not file.is_file() or file.stat().st_size != shard["bytes"]:
         raise ValueError(
             f"{file} is missing or has another size than {shard['bytes']} bytes; run the same "
@@ -97,7 +99,7 @@ def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str,
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in (*_COLUMNS, "digests")}
-    except Exception as error:  # whatever a damaged file makes numpy raise
+    except Exception as error:  # a damaged file makes numpy raise many kinds
         raise _damaged(beside) from error
     kinds = all(found[key].dtype.kind == kind for key, kind in _COLUMNS.items())
     shapes = all(found[key].shape == (count,) for key in _COLUMNS)

@@ -13,10 +13,10 @@ _BUILT_IN = {"fashion-mnist-mini": arrays.fashion_mnist_mini, "digits": arrays.d
 
 
 def read_source(source: Any, cache_dir: Path) -> Source:
-    """Look at any kind of source: what there is, before any decoding.
+    """List the images of any kind of source, without decoding them.
 
-    What is no path or name is data in memory, see `memory.py`. ValueError or FileNotFoundError say
-    in one sentence why a source cannot be used.
+    A source that is neither a path nor a name is data in memory, see `memory.py`. ValueError or
+    FileNotFoundError say in one sentence why a source cannot be used.
     """
     if not isinstance(source, str | Path):
         return memory.from_memory(source)
@@ -55,7 +55,7 @@ def read_source(source: Any, cache_dir: Path) -> Source:
 def _read_any_folder(path: Path, cache_dir: Path) -> Source:
     """A prepared copy, a saved data set, tar shards, parquet files, or a folder of images.
 
-    ValueError if the folder holds both images and files that hold images: neither is guessed.
+    ValueError if the folder holds both images and files that hold images, to avoid a guess.
     """
     if (path / prepared.INDEX).is_file():
         return prepared.read_prepared(path)
@@ -75,10 +75,11 @@ def _read_any_folder(path: Path, cache_dir: Path) -> Source:
                 "them elsewhere, or give the file itself"
             )
         return folders.read_folder(path)
-    ledger, used = Ledger(), shards or parquet
-    for folder in sorted({file.parent for file in used}):
+    ledger, used = Ledger(), set(shards or parquet)
+    parents = sorted({file.parent for file in used})
+    for folder in parents:
         folders.count_files(folder, ledger, used)
-    if used[0].parent.parent == path:
+    if parents[0].parent == path:
         for name in folders.splits(path)[2:]:
             ledger.add("folder", name, "another folder is the test split")
     found = (

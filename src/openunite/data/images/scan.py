@@ -1,9 +1,9 @@
-"""The one pass over a source: each item is read once, hashed, decoded and perhaps kept.
+"""The one pass over a source: each item is read once, hashed, decoded and, if wanted, kept.
 
-What the pass found is remembered in an index file, so that a large source that is decoded on
-demand is not read again at every start. The index holds, per item, a stamp (size and time of the
-file), the sha256 of its content, and the reason why it cannot be used, if so; items that could not
-be read are left out of it. A broken index is ignored and rewritten.
+The results are stored in an index file, so that a large source that is decoded on demand is not
+read again at every start. The index holds, per item, a stamp (size and time of the file), the
+sha256 of its content, and the reason why it cannot be used, if so; items that could not be read are
+left out of it. A broken index is ignored and rewritten.
 """
 
 import json
@@ -25,12 +25,12 @@ from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.sources import Pixels, Source
 from openunite.progress import bar
 
-_CHUNK = 64  # items per task: a task of its own for each tiny image would cost more than the image
+_CHUNK = 64  # items per task; one task per tiny image would cost more than the image
 
 
 @dataclass(frozen=True)
 class Record:
-    """One item: its stamp, sha256 (hex; "" if it could not be read), and why not ("": usable)."""
+    """One item: stamp, sha256 (hex; "" if unreadable), and why it cannot be used ("": it can)."""
 
     stamp: str
     digest: str
@@ -53,13 +53,13 @@ def scan(
     num_threads: int | None,
     progress: bool,
 ) -> Scan:
-    """Read what has to be read. With `keep` that is everything, else what the index lacks."""
+    """Read all items and keep their pixels (`keep`), or read only items that the index lacks."""
     items, count = source.items, len(source.items)
     if source.digests is not None and not keep:
         return Scan([Record("", digest.tobytes().hex(), "") for digest in source.digests], None)
     index = _index_path(source, spec, cache_dir)
     known = {} if index is None or keep else _load(index)
-    # Before reading: a file that changes meanwhile then has an outdated stamp, not a wrong record.
+    # Taken before reading: a file that changes meanwhile gets an old stamp, not a wrong record.
     stamps = [items.stamp(i) for i in range(count)]
     records: list[Record | None] = [None] * count
     if known:
@@ -78,7 +78,7 @@ def scan(
     _for_each(take, missing, num_threads, progress)
     complete = [record for record in records if record is not None]
     if index is not None and missing:
-        # What could not be read today may be readable tomorrow.
+        # Items that could not be read are left out, because they may be readable later.
         _save(index, {items.name(i): r for i, r in enumerate(complete) if r.digest})
     return Scan(complete, pixels)
 
@@ -110,8 +110,8 @@ def _for_each(
 ) -> None:
     """Call `work` on every index in several threads; Pillow and hashlib release the GIL.
 
-    After an error or Ctrl-C nothing new is begun, and no thread is waited for: one image may take
-    seconds.
+    After an error or Ctrl-C no new item is begun, and the threads are not waited for, because one
+    image may take seconds.
     """
     starts = range(0, len(indices), _CHUNK)
     chunks = deque(indices[start : start + _CHUNK] for start in starts)
@@ -150,7 +150,7 @@ def _for_each(
 
 
 def _index_path(source: Source, spec: PixelSpec, cache_dir: Path) -> Path | None:
-    """One index per source, target and Pillow version: all of them decide what can be used."""
+    """One file per source, target and Pillow version, which together decide what can be used."""
     if not source.location:
         return None
     key = json.dumps([source.location, str(spec), PIL.__version__, "1"])
@@ -175,7 +175,7 @@ def _is_sound(record: Record) -> bool:
 
 
 def _save(path: Path, records: dict[str, Record]) -> None:
-    """Written beside and renamed: a reader sees the old index or the new one, never half of it."""
+    """Write a temporary file and rename it, so that a reader never sees half an index."""
     entries = {name: [r.stamp, r.digest, r.reason] for name, r in records.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What every reader of images returns: a `Source`, before any decoding."""
+"""`Source`: what every reader of images returns, before any decoding."""
 
 import re
 import stat
@@ -19,12 +19,12 @@ SUFFIXES = {
 }
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 TEST_NAMES = ("test", "val", "valid", "validation")
-HELD_OUT = (*TEST_NAMES, "testing", "dev", "eval")  # the first that exists is taken
+HELD_OUT = (*TEST_NAMES, "testing", "dev", "eval")  # the first that exists is used
 _SPLIT = re.compile(rf"(train|training|{'|'.join(HELD_OUT)})[ _-]?(set|split|data|images|\d{{4}})?")
-# What systems leave behind; names that begin with a dot are hidden as well.
+# Files that operating systems leave behind; names that begin with a dot are hidden as well.
 _LITTER = {"__macosx", "lost+found", "$recycle.bin", "system volume information", "@eadir"}
 _LITTER |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-_MOST_BYTES = 2**30  # no image of as many pixels as Pillow accepts takes more
+MOST_BYTES = 2**30  # no image within Pillow's limit on pixels is larger
 
 
 class Items(Protocol):
@@ -33,10 +33,10 @@ class Items(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """What a person calls item i; no two items have the same name."""
+        """A unique, readable name of item i, for messages."""
 
     def stamp(self, i: int) -> str:
-        """Changes when item i changes; "" if that cannot be known without reading it."""
+        """Text that changes when item i changes; "" if that is unknown without reading it."""
 
     def read(self, i: int) -> bytes | Pixels:
         """The file's bytes, or uint8 pixels (H, W) or (H, W, C). Raises OSError."""
@@ -44,7 +44,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Things of one kind that a source holds and that are not used, and what to do about them."""
+    """Unused contents of one kind in a source, and advice on what to do about them."""
 
     kind: str
     count: int
@@ -53,11 +53,11 @@ class LeftOut:
 
     @property
     def counted(self) -> str:
-        """The number and the kind."""
+        """The number and the kind, such as "3 .csv files"."""
         return f"{self.count} {self.kind}{'s' * (self.count > 1)}"
 
     def __str__(self) -> str:
-        """A short sentence."""
+        """A short sentence for messages."""
         names = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
         return f"{self.counted} left out ({names})" + (f": {self.advice}" if self.advice else "")
 
@@ -69,24 +69,27 @@ class Ledger:
         self._found: dict[tuple[str, str], tuple[int, list[str]]] = {}
 
     def add(self, kind: str, name: str, advice: str = "") -> None:
+        """Count one content called `name` under its kind and the advice about it."""
         count, names = self._found.get((kind, advice), (0, []))
         self._found[kind, advice] = count + 1, names if count >= 3 else [*names, name]
 
     def add_file(self, name: str, what: str = "file", advice: str = "") -> None:
-        """A file, or member of an archive, whose suffix is no image's."""
+        """Count a file, or a member of an archive, that is not an image by its suffix."""
         suffix = Path(name).suffix.lower()
         if suffix in (".heic", ".heif"):
-            advice = "convert them to PNG or JPEG"
+            advice = "convert to PNG or JPEG"
         elif suffix in ARCHIVES:
-            advice = "unpack them to use them"
+            advice = "unpack before use"
         elif suffix in (".csv", ".json", ".jsonl") and not advice:
             advice = "classes are read from folders, one per class"
         self.add(f"{suffix or 'suffixless'} {what}", name, advice)
 
     def count(self, kind: str) -> int:
+        """The number of contents of one kind."""
         return sum(count for (found, _), (count, _) in self._found.items() if found == kind)
 
     def result(self) -> tuple[LeftOut, ...]:
+        """All that was counted, sorted by kind."""
         rows = sorted(self._found.items())
         return tuple(LeftOut(kind, n, tuple(names), text) for (kind, text), (n, names) in rows)
 
@@ -95,12 +98,12 @@ class Ledger:
 class Source:
     """Items with labels int64 (N,); `class_names` is empty for unconditional data.
 
-    `held_out` bool (N,) marks the source's own test split, None if it has none. `location` tells
-    sources apart between runs; "" where remembering what was read would save nothing. `digests`
-    uint8 (N, 32), the sha256 of the originals, says that the source was checked when it was made:
-    all its items can be used. `copies` says how they were made of the originals, one
-    `describe_copy` after the other. `left_out` and `notes` tell what the source holds besides, and
-    what was decided while it was read.
+    `held_out` bool (N,) marks the source's own test split, None if it has none. `location`
+    identifies the source across runs; "" if an index of what was read would save nothing.
+    `digests` uint8 (N, 32), the sha256 of the originals, are given if the source was checked when
+    it was made, so that all its items can be used. `copies` has one `describe_copy` for each time
+    that the originals were copied. `left_out` lists what else the source holds, `notes` what was
+    decided while it was read.
     """
 
     name: str
@@ -116,7 +119,7 @@ class Source:
 
 
 def describe_copy(height: int, width: int, channels: int, jpeg_quality: int | None = None) -> str:
-    """What copies of this size hold. PNG copies are what opening the originals at it gives."""
+    """Description of a copy. A PNG copy has the pixels that its originals give at this size."""
     kind = "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
     return f"{height} x {width} x {channels}, {kind}"
 
@@ -149,16 +152,16 @@ class JoinedItems:
 
 
 def join(train: Items, test: Items) -> tuple[JoinedItems, NDArray[np.bool_]]:
-    """Both splits in one, and which of them are held out."""
+    """The items of both splits, and bool (N,) that marks those of the test split."""
     return JoinedItems(train, test), np.arange(len(train) + len(test)) >= len(train)
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an ordinary file. OSError for others: a pipe or a device may have no end."""
+    """The bytes of an ordinary file. OSError for a pipe or a device, which may have no end."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise OSError("not an ordinary file")
-    if state.st_size > _MOST_BYTES:
+    if state.st_size > MOST_BYTES:
         raise OSError(f"{state.st_size:,} bytes, more than an image has")
     return path.read_bytes()
 
@@ -169,7 +172,7 @@ def is_hidden(name: str) -> bool:
 
 
 def split_folders(names: Iterable[str], where: Path) -> tuple[str, ...]:
-    """The train folder among `names` and the test folders, the one to use first; or nothing.
+    """The train folder among `names`, then the test folders, the one to use first; or ().
 
     The case of letters does not matter. ValueError if two folders are called train.
     """
@@ -190,9 +193,9 @@ def split_folders(names: Iterable[str], where: Path) -> tuple[str, ...]:
 
 
 def split_of(path: Path, root: Path) -> str:
-    """`train`, or a name of the test split, by the first word of the file's or its folder's name.
+    """The split that the first word of a file's or its folder's name states: train, test, val, ...
 
-    "" if neither says it.
+    "" if neither states one.
     """
     for part in path.relative_to(root).parts:
         if match := _SPLIT.fullmatch(re.split(r"[^a-z]", part.lower())[0]):
@@ -200,12 +203,15 @@ def split_of(path: Path, root: Path) -> str:
     return ""
 
 
-def files_below(folder: Path, pattern: str) -> list[Path]:
-    """Ordinary files of a pattern in a folder, or else in its train and test folders."""
-    found = [*folder.glob(pattern)]
-    if not found:
-        splits = split_folders((path.name for path in folder.iterdir() if path.is_dir()), folder)
-        found = [path for name in splits[:2] for path in (folder / name).glob(pattern)]
+def files_below(folder: Path, suffix: str) -> list[Path]:
+    """Ordinary files of this suffix in a folder, or if it has none, in its split folders."""
+    if not folder.is_dir():
+        return []
+    entries = list(folder.iterdir())
+    if not any(path.suffix.lower() == suffix for path in entries):
+        splits = split_folders((path.name for path in entries if path.is_dir()), folder)
+        entries = [path for name in splits[:2] for path in (folder / name).iterdir()]
+    found = [path for path in entries if path.suffix.lower() == suffix]
     return sorted(path for path in found if not is_hidden(path.name) and path.is_file())
 
 
@@ -219,7 +225,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Classes:
-    """Labels int64 (N,), one name per class, and what was decided about them."""
+    """Labels int64 (N,), one name per class, and notes on how the labels were read."""
 
     labels: Ints
     names: tuple[str, ...] = ()
@@ -227,12 +233,12 @@ class Classes:
 
     @classmethod
     def none(cls, count: int) -> "Classes":
-        """Unconditional data."""
+        """The zero labels (N,) of unconditional data."""
         return cls(np.zeros(count, dtype=np.int64))
 
 
 def one_per_image(values: ArrayLike, count: int, where: str) -> NDArray[Any]:
-    """The values as one row; a column (N, 1) is one too. ValueError for another number of them."""
+    """Labels as (N,), from (N,) or a column (N, 1). ValueError for another shape."""
     labels = np.asarray(values)
     if labels.shape == (count, 1):
         return labels[:, 0]
@@ -250,7 +256,7 @@ def check_labels(values: ArrayLike, count: int, class_names: Sequence[str], wher
 
     Without `class_names`, the classes are the labels that occur: numbers from 0 keep their value,
     others are ranked, and text is ranked by `in_order`. ValueError if the labels are not `count`
-    whole numbers, none below 0 and none without a name.
+    integers, if one is below 0, or if one has no class name.
     """
     labels = one_per_image(values, count, where)
     if labels.dtype.kind in "US":

@@ -1,10 +1,12 @@
 """Images from parquet files and from the hub, read by `datasets`, which is imported only here.
 
+The package `datasets` comes with the extra `hub`.
+
 The image column is the first of image, img, pixel_values that exists, else the only column of
 type `Image`; the label column is the first of label, labels, fine_label, class. Text labels are
 ranked by name. A parquet file belongs to the split its name or its folder's starts with (test, val,
-...), every other file to train. A cell may name a file in or below the folder of the table: others
-are not opened, whatever a table says.
+...), every other file to train. A cell may name a file in or below the folder of the table; no
+file elsewhere is opened.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +30,8 @@ from openunite.data.images.sources import (
     read_file,
     split_of,
 )
+from openunite.hub import hub_or_cache
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,7 +68,7 @@ class TableItems:
             return value or b""
         try:
             pixels = np.asarray(value)
-        except ValueError as error:  # rows of several lengths
+        except ValueError as error:  # the rows have different lengths
             raise OSError("a list that is no picture") from error
         if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "iu":
             raise OSError(f"expected encoded bytes or pixels, got {pixels.dtype} {pixels.shape}")
@@ -86,16 +90,16 @@ class TableItems:
 
 def parquet_files(folder: Path) -> list[Path]:
     """The parquet files in a folder, in its train and test folders, or in `data`, as on the hub."""
-    return files_below(folder, "*.parquet") or files_below(folder, "data/*.parquet")
+    return files_below(folder, ".parquet") or files_below(folder / "data", ".parquet")
 
 
 def holds_images(file: Path) -> bool:
     """Whether a parquet file has a column of images; False if it cannot be read."""
-    from pyarrow import parquet, types
-
     try:
+        from pyarrow import parquet, types
+
         schema = parquet.read_schema(file)
-    except Exception:  # pyarrow's own kinds of errors
+    except Exception:  # pyarrow is not installed, or raises one of its own errors
         return False
     kinds = [field.type for field in schema if field.name in _IMAGE_COLUMNS]
     return any(types.is_binary(kind) or types.is_nested(kind) for kind in kinds)
@@ -109,7 +113,7 @@ def is_saved(folder: Path) -> bool:
 
 def read_saved(folder: Path) -> Source:
     """A folder of `save_to_disk`. ValueError if it cannot be opened or has no image column."""
-    import datasets
+    datasets = _datasets(f"reading {folder}")
 
     try:
         opened = datasets.load_from_disk(str(folder))
@@ -124,14 +128,14 @@ def read_saved(folder: Path) -> Source:
 
 def read_parquet(path: Path, files: list[Path], cache_dir: Path) -> Source:
     """One or more parquet files. ValueError if they cannot be read or have no image column."""
-    import datasets
+    datasets = _datasets(f"reading {path}")
 
     root = path if path.is_dir() else path.parent
     splits: dict[str, list[str]] = {}
     for file in files:
         splits.setdefault(split_of(file, root) or "train", []).append(str(file.resolve()))
     try:
-        # Named as an argument: the default would fill the hub's cache with local files.
+        # The cache folder is given, as the default would fill the hub's cache with local files.
         opened = datasets.load_dataset(
             "parquet", data_files=splits, cache_dir=str(cache_dir / "parquet")
         )
@@ -146,12 +150,13 @@ def read_hub(name: str, built_in: Iterable[str]) -> Source:
 
     FileNotFoundError, which also names the `built_in` sets, if it cannot be opened.
     """
-    import datasets
+    datasets = _datasets(f"{name!r} is no existing path, and a data set of the hub")
     from huggingface_hub import constants
 
     try:
-        opened = datasets.load_dataset(name)
-    except Exception as error:  # network, names, configurations, scripts: all kinds of errors
+        with hub_or_cache():
+            opened = datasets.load_dataset(name)
+    except Exception as error:  # network, name, configuration or script: many kinds
         raise FileNotFoundError(
             f"{name!r} is neither an existing path nor a hub data set that can be opened "
             f"({_reason(error)}); check the spelling and the network "
@@ -196,8 +201,7 @@ def _read_table(
 
 
 def _image_column(features: Any, where: str) -> str:
-    import datasets
-
+    datasets = _datasets()
     typed = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
     named = [key for key in _IMAGE_COLUMNS if key in features]
     if not named and len(typed) != 1:
@@ -209,11 +213,10 @@ def _image_column(features: Any, where: str) -> str:
 
 
 def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) -> Items:
-    import datasets
-
+    datasets = _datasets()
     part = part.select_columns([column])
     if isinstance(part.features[column], datasets.Image):
-        # Undecoded: bytes are needed for their hash, and pixels.py has the rules.
+        # Images stay encoded: their bytes are hashed, and pixels.py decodes them.
         part = part.cast_column(column, datasets.Image(decode=False))
     return TableItems(part, column, split, roots)
 
@@ -221,8 +224,7 @@ def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) ->
 def _labels(
     train: "Dataset", label: str | None, values: list[Any], count: int, where: str
 ) -> Classes:
-    import datasets
-
+    datasets = _datasets()
     if label is None:
         return Classes.none(count)
     if any(value is None for value in values):
@@ -232,8 +234,13 @@ def _labels(
     return check_labels(values, count, names, where)
 
 
+def _datasets(purpose: str = "a table of images") -> Any:
+    """The package `datasets`. ImportError says in one sentence how to install it."""
+    return optional("datasets", "hub", purpose)
+
+
 def _reason(error: BaseException) -> str:
-    """The first line of the deepest cause: `datasets` wraps what went wrong."""
+    """The first line of the innermost cause, because `datasets` wraps errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

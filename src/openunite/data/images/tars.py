@@ -1,11 +1,11 @@
-"""Images in tar shards as webdataset has them, read by position: nothing is unpacked.
+"""Read images by position from tar shards in webdataset's layout, without unpacking them.
 
-A sample is the members that share a name up to the first dot: one image, perhaps a `.cls` with its
-class as a number or as text. Where names with dots make one sample of several images, each image
-is a sample of its own, with everything before the suffix as its name. Shards are held out by the
-first word of their name or folder (test, val, ...). The headers of all members are read once per
-start; `openunite prepare` writes shards with an index. Position i is a shard and a place in it, so
-a run resumes exactly.
+A sample consists of the members whose names agree up to the first dot: one image and optionally a
+`.cls` with its class as a number or text. If dots in names would put several images into one
+sample, each image is a sample of its own, named by everything before the suffix. Shards belong to
+the test split by the first word of their name or folder (test, val, ...). The headers of all
+members are read once per start; `openunite prepare` writes shards with an index instead. Position i
+is a fixed offset in a fixed shard, so a run resumes exactly.
 """
 
 import re
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from openunite.data.images.sources import (
     HELD_OUT,
+    MOST_BYTES,
     SUFFIXES,
     Classes,
     Ints,
@@ -31,7 +32,7 @@ from openunite.data.images.sources import (
 )
 
 _LONGEST_LABEL = 256
-_LOOK_BEHIND = 2**20  # bytes behind the end mark that must be zero
+_LOOK_BEHIND = 2**20  # bytes after the end mark that must be zero
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class TarItems:
         return self.stamps[self.shards[i]]
 
     def read(self, i: int) -> bytes:
+        if self.lengths[i] > MOST_BYTES:
+            raise OSError(f"{self.lengths[i]:,} bytes, more than an image has")
         with self.files[self.shards[i]].open("rb") as file:
             file.seek(self.offsets[i])
             content = file.read(self.lengths[i])
@@ -70,7 +73,7 @@ class TarItems:
 
 @dataclass
 class _Shard:
-    """What one tar file holds: name, offset and length of each image, and the text of each .cls."""
+    """Contents of a tar file: name, offset and length of each image, name and text of each .cls."""
 
     images: list[tuple[str, int, int]] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
@@ -78,7 +81,7 @@ class _Shard:
 
 def tar_files(folder: Path) -> list[Path]:
     """The tar shards in a folder, or else in its train and test folders."""
-    return files_below(folder, "*.tar")
+    return files_below(folder, ".tar")
 
 
 def holds_images(file: Path) -> bool:
@@ -114,19 +117,20 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     classes = _classes(rows, names, source)
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
-    name = source.stem if source.is_file() else source.name
+    where = source.resolve()
+    name = where.stem if where.is_file() else where.name
     return Source(
-        *(name, items, classes.labels, classes.names, held_out, str(source.resolve())),
+        *(name, items, classes.labels, classes.names, held_out, str(where)),
         left_out=ledger.result(),
         notes=(*notes, *classes.notes),
     )
 
 
 def _members(file: Path) -> Iterator[tarfile.TarInfo]:
-    """The members, hidden ones apart. ValueError if the file does not end where a tar file ends."""
+    """The members that are not hidden. ValueError if the file does not end with an end mark."""
     with tarfile.open(file, "r:") as tar:
         while (member := tar.next()) is not None:
-            # tarfile keeps them all: a gigabyte per million.
+            # Otherwise tarfile keeps all of them, a gigabyte per million.
             tar.members.clear()  # type: ignore[attr-defined]
             if not any(is_hidden(part) for part in _clean(member.name).split("/")):
                 yield member
@@ -154,7 +158,7 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                ledger.add("linked or sparse member", name, "repack them as ordinary files")
+                ledger.add("linked or sparse member", name, "repack as ordinary files")
             elif suffix in SUFFIXES:
                 shard.images.append((member.name, member.offset_data, member.size))
             elif suffix == ".cls":
@@ -186,7 +190,7 @@ def _pair_all(
         rows = _pair(shards, files, lambda base: base.partition(".")[0], ledger)
     except ValueError:
         rows = _pair(shards, files, lambda base: base.rpartition(".")[0], lonely)
-        if lonely.result():  # a class that several images would share
+        if lonely.result():  # several images would share a class
             raise
         return rows, ("names hold dots: each image is a sample of its own",)
     return rows, ()
@@ -207,7 +211,7 @@ def _pair(
 
 
 def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[str, str]:
-    """The members by sample, in their order."""
+    """Names of the members by sample, in order. ValueError for two members of one sample."""
     found: dict[str, str] = {}
     for name in names:
         folder, _, base = _clean(name).rpartition("/")
@@ -222,7 +226,7 @@ def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[
 
 
 def _classes(rows: Sequence[Row], names: Sequence[str], source: Path) -> Classes:
-    """ValueError if a label is missing, or if numbers and text are mixed."""
+    """The classes of all rows. ValueError if a label is missing or numbers and text are mixed."""
     labels = [label for _, label in rows]
     if all(label is None for label in labels):
         return Classes.none(len(rows))
@@ -247,7 +251,7 @@ def _is_image(member: tarfile.TarInfo) -> bool:
 
 
 def _clean(name: str) -> str:
-    """The name without ./ before it."""
+    """The name without a leading "./"."""
     return name.removeprefix("./")
 
 

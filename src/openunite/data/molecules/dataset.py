@@ -1,8 +1,8 @@
-"""Molecules: open any source, keep some of it apart, serve padded batches.
+"""Molecules: open any source, hold some of it out, serve padded batches.
 
 `readers.py` lists the sources. Molecules keep all hydrogens and are centered on the mean of their
-atoms. Skipped are molecules of one atom, of more than `max_atoms`, of other elements than the
-given ones, with coordinates that are not finite, or with overlapping atoms.
+atoms. Molecules are skipped if they have one atom, more than `max_atoms` atoms, elements other than
+the given ones, coordinates that are not finite, or overlapping atoms.
 """
 
 from collections.abc import Sequence
@@ -51,11 +51,12 @@ def open_molecules(
 ) -> MoleculeData:
     """Open a source; `elements` (None: those found) and `max_atoms` (None: any) limit it.
 
-    A batch's `data` float32 (B, N, 4) is the index of the element in `MoleculeData.elements`, then
-    x, y, z in Angstrom. `split`: "edm" is that of EDM and needs all of QM9; "hash" holds out
-    round(`holdout_share` * N) molecules, 1 to `holdout_max`, by content; "auto" takes the source's
-    own split, else EDM's for all of QM9, else "hash". A share of unusable records above
-    `max_bad_share` is a ValueError; so is, like FileNotFoundError and ImportError, a bad source.
+    Each atom in a batch's `data`, float32 (B, N, 4), has the index of its element in
+    `MoleculeData.elements`, then x, y, z in Angstrom. `split`: "edm" is EDM's and needs all of QM9;
+    "hash" holds out round(`holdout_share` * N) molecules, 1 to `holdout_max`, by content; "auto"
+    takes the source's own split, else EDM's for all of QM9, else "hash". ValueError if a fraction
+    above `max_bad_share` of the records is unusable; ValueError, FileNotFoundError or ImportError
+    if the source cannot be used.
     """
     holdout = Holdout(holdout_share, holdout_max)
     allowed = None if elements is None else sorted_elements(elements)
@@ -79,13 +80,13 @@ def open_molecules(
 
 
 def molecule_dataset(found: StructureArrays, rows: Ints, elements: Sequence[int]) -> AtomDataset:
-    """The given molecules as the model takes them: packed (N, 4), centered."""
+    """A dataset of the molecules in `rows`: 4 features per atom, positions centered."""
     features = np.concatenate([element_indices(found, elements), _centered(found)], axis=1)
     return AtomDataset(found, features, rows)
 
 
 def edm_split() -> Ints:
-    """EDM's split of QM9's 130,831 molecules in the order of their numbers (130831,)."""
+    """EDM's split (130831,) of QM9's 130,831 molecules in the order of their numbers."""
     order = np.random.RandomState(0).permutation(NUM_MOLECULES)
     split = np.full(NUM_MOLECULES, TEST, dtype=np.int64)
     split[order[:_EDM_TRAIN]] = TRAIN
@@ -118,7 +119,7 @@ def _split(
 
 
 def _centered(structures: StructureArrays) -> Features:
-    """Positions of all atoms (A, 3), each molecule's mean subtracted."""
+    """Positions of all atoms (A, 3), Angstrom, relative to the mean of their molecule."""
     sizes = structures.sizes
     filled = np.flatnonzero(sizes)
     centers = np.zeros((len(sizes), 3))

@@ -1,4 +1,4 @@
-"""The whole of QM9 from the PyPI package qm9pack, parsed once."""
+"""Read all of QM9 from the PyPI package qm9pack; it is parsed once and cached."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
     if cached.is_file():
         try:
             return load_arrays(cached)
-        except ValueError:  # broken: made anew below
+        except ValueError:  # a broken cache is written again below
             pass
     molecules = parse_qm9([folder / name for name in _FILES], progress)
     if len(molecules) != NUM_MOLECULES:
@@ -44,7 +44,7 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
 
 
 def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
-    """The columns Index, Elements and XYZ_Ang of the package's CSV files."""
+    """Molecules from the columns Index, Elements and XYZ_Ang (Angstrom) of the package's files."""
     names, sizes = [], []
     numbers, coordinates = (
         array("B"),
@@ -53,7 +53,7 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
     rows = bar(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
     for where, row in rows:
         symbols = re.findall(r"[A-Z][a-z]?", row["Elements"])
-        # float() takes what JSON does not, such as "0."
+        # float() accepts "0.", which JSON does not.
         values = row["XYZ_Ang"].replace("[", "").replace("]", "").split(",")
         if len(values) != 3 * len(symbols) or not symbols:
             raise ValueError(
@@ -73,7 +73,10 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
 
 
 def _package_folder() -> Path:
-    """Found, not imported: the package needs pkg_resources, which setuptools no longer has."""
+    """The data of qm9pack, found without an import: it needs pkg_resources, gone from setuptools.
+
+    ImportError if qm9pack is not installed, ValueError if a file is missing.
+    """
     spec = find_spec("qm9pack")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("'qm9' needs the package qm9pack: pip install 'openunite[molecules]'")
@@ -92,7 +95,7 @@ def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _save(path: Path, molecules: StructureArrays) -> None:
-    """Written beside and renamed: a reader sees a whole file or none."""
+    """Write to a temporary folder and rename, so that a reader sees a complete file or none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -32,7 +32,7 @@ MoleculeSource = str | Path | Sequence[Any]
 def read_molecules(
     source: MoleculeSource, *, cache_dir: str | Path | None = None, progress: bool = True
 ) -> Reading:
-    """All molecules of a source, positions float32 in Angstrom, not centered.
+    """Read all molecules of a source; positions are float32 in Angstrom, not centered.
 
     A source is "qm9" (the package qm9pack), an .npz with `n_atoms`, `z` and `pos`, an SDF, mol,
     xyz or extended xyz file (perhaps .gz), a folder of these, or a list of ASE Atoms or
@@ -88,7 +88,7 @@ def _without_cell(item: Structure | Skipped) -> Structure | Skipped:
 
 
 def _molecule(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list of structures of ASE, RDKit or pymatgen."""
+    """Item i of a list as a molecule; a `Skipped` says why it is none."""
     try:
         found = structure_of(item)
     except ValueError as error:

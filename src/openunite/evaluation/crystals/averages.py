@@ -24,7 +24,7 @@ class Average:
 
     @classmethod
     def of(cls, values: ArrayLike) -> Self:
-        """The standard error is 0 for fewer than two values."""
+        """The mean of values (N,) and its standard error, which is 0 for fewer than two values."""
         found = np.asarray(values, dtype=np.float64)
         if len(found) == 0:
             return cls(float("nan"), 0.0, 0)

@@ -1,10 +1,11 @@
 """Does a composition balance? SMACT's rule with the data of SMACT 2014, as in CDVAE and ADiT.
 
-SMACT 4 judges by other oxidation states unless told not to, and then disagrees on one composition
-in seven; here the set is always "smact14". The answer is that of
-`smact.screening.smact_validity(composition, oxidation_states_set="smact14")`, found without trying
-every combination of oxidation states: SMACT takes seconds for some compositions of ten elements,
-such as an untrained model makes. SMACT provides the data.
+By default SMACT 4 uses other oxidation states, and then disagrees on one composition in seven; here
+the set is always "smact14". The data are SMACT's and the answer is that of
+`smact.screening.smact_validity(composition, oxidation_states_set="smact14")`, but not every
+combination of oxidation states is tried: SMACT takes seconds for some compositions of ten elements,
+which untrained models generate. Elements without an electronegativity (Pm, Rn, Lr) are treated as
+in CDVAE's code, where charges alone decide; SMACT 4 rejects them.
 """
 
 import math
@@ -20,7 +21,7 @@ from openunite.data.atoms.structure import Structure
 
 Composition = tuple[tuple[int, int], ...]  # (atomic number, count), ascending
 
-# ADiT gives up beyond, and calls the composition invalid.
+# With more combinations, ADiT gives up and calls the composition invalid.
 MAX_COMBINATIONS = 10_000_000
 
 
@@ -32,27 +33,26 @@ class _ElementData:
 
 
 def reduced_composition(structure: Structure) -> Composition:
-    """Na4Cl4 -> ((11, 1), (17, 1)); empty for a structure without atoms."""
+    """Elements and reduced counts: Na4Cl4 -> ((11, 1), (17, 1)); empty without atoms."""
     numbers, counts = np.unique(structure.numbers, return_counts=True)
     divisor = math.gcd(*counts.tolist())
     return tuple(zip(numbers.tolist(), (counts // max(1, divisor)).tolist(), strict=True))
 
 
 def compositional_validity(structures: Iterable[Structure]) -> NDArray[np.bool_]:
-    """`balances` of each structure (M,). ImportError without SMACT."""
+    """Whether the composition of each structure (M,) `balances`. ImportError without SMACT."""
     return np.array([balances(reduced_composition(each)) for each in structures], dtype=bool)
 
 
 @cache
 def balances(composition: Composition) -> bool:
-    """Whether a reduced composition is plausible: charges cancel with cations the less negative.
+    """Whether a reduced composition is plausible: oxidation states cancel and fit the elements.
 
-    One element, and metals of SMACT's list alone, pass. Otherwise each element takes one oxidation
-    state, the charges must sum to zero and every cation must have a lower Pauling electronegativity
-    than every anion. An element that SMACT has no oxidation states for (He, Ne, Ar, those beyond
-    Lr) or no electronegativity for (Pm, Rn, Lr too) fails in any compound, as does a composition
-    with more than `MAX_COMBINATIONS` combinations of states. An atomic number that is no element
-    fails even alone.
+    Single elements pass, and so do alloys of metals on SMACT's list. Otherwise each element takes
+    one oxidation state, the charges must sum to zero, and every cation must have a lower Pauling
+    electronegativity than every anion; if one is unknown, charges alone decide. A compound fails
+    if SMACT has no oxidation states for an element (He, Ne, Ar, those beyond Lr), or if there are
+    more than `MAX_COMBINATIONS` combinations of states. An atomic number outside 1 to 118 fails.
     """
     if not composition or not all(1 <= number <= 118 for number, _ in composition):
         return False
@@ -67,20 +67,26 @@ def balances(composition: Composition) -> bool:
 
 
 def _charges_cancel(elements: Sequence[_ElementData], counts: Sequence[int]) -> bool:
-    """Try each electronegativity as the highest of a cation; anions lie above it."""
+    """Whether charges can cancel, trying each electronegativity as the highest of the cations."""
     scale = [each.electronegativity for each in elements]
     known = [value for value in scale if value is not None]
     if len(known) < len(scale):
-        return False
-    return any(_reaches_zero(elements, counts, known, highest) for highest in set(known))
+        return _reaches_zero([each.states for each in elements], counts)
+    return any(
+        _reaches_zero(
+            [
+                [state for state in each.states if (state > 0) == (value <= highest)]
+                for each, value in zip(elements, known, strict=True)
+            ],
+            counts,
+        )
+        for highest in set(known)
+    )
 
 
-def _reaches_zero(
-    elements: Sequence[_ElementData], counts: Sequence[int], scale: Sequence[float], highest: float
-) -> bool:
+def _reaches_zero(states: Sequence[Sequence[int]], counts: Sequence[int]) -> bool:
     charges = {0}
-    for element, count, value in zip(elements, counts, scale, strict=True):
-        allowed = [state for state in element.states if (state > 0) == (value <= highest)]
+    for allowed, count in zip(states, counts, strict=True):
         charges = {charge + count * state for charge in charges for state in allowed}
     return 0 in charges
 

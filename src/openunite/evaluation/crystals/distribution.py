@@ -27,14 +27,14 @@ def densities(structures: Iterable[Structure]) -> Floats:
 
 
 def element_counts(structures: Iterable[Structure]) -> Floats:
-    """Numbers of different elements (M,)."""
+    """Number of different elements in each structure (M,)."""
     return np.array([len(np.unique(each.numbers)) for each in structures], dtype=np.float64)
 
 
 def wasserstein_distance(first: ArrayLike, second: ArrayLike) -> float:
     """Wasserstein-1 distance of two samples (M,) and (K,), in their unit.
 
-    The area between the two cumulative distributions. ValueError if a sample is empty.
+    It is the area between the two cumulative distributions. ValueError if a sample is empty.
     """
     a, b = (np.sort(np.asarray(values, dtype=np.float64)) for values in (first, second))
     if len(a) == 0 or len(b) == 0:

@@ -1,11 +1,12 @@
 """Are two crystals the same? pymatgen's StructureMatcher with the tolerances of CDVAE.
 
 The matcher makes cells primitive and scales them to one volume first, so origin, supercell and
-overall size do not count: a cell 30 % larger still matches. RMS displacements are divided by
-(V / N)^(1/3) and have no unit. A match rate of an autoencoder is not one of structure prediction.
+overall size do not count: a cell 30 % larger still matches. RMS displacements are divided by (V /
+N)^(1/3) and have no unit. Match rates of autoencoders and of structure prediction cannot be
+compared.
 
-Give primitive cells: of a larger cell the exact copy reduces and one with noise of 0.1 A does not,
-and primitive cells of different size never match.
+Pass primitive cells: an exact copy of a larger cell is reduced but a copy with noise of 0.1 A is
+not, and primitive cells of different size never match.
 """
 
 import warnings
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MatchScores:
-    """Matches among all pairs, and the RMS displacement of those.
+    """Match rates among all pairs, and RMS displacements of the pairs that match.
 
     `both_valid` (ADiT, DiffCSP) counts a pair only if output and reference are valid, so no rate
-    exceeds `ceiling`, the share of valid references; `output_valid` (CDVAE) asks it of the output.
+    exceeds `ceiling`, the fraction of valid references; `output_valid` (CDVAE) only needs a
+    valid output.
     """
 
     both_valid: Rate
@@ -43,7 +45,7 @@ class MatchScores:
 
 
 def structure_matcher() -> "StructureMatcher":
-    """stol 0.5, angle_tol 10, ltol 0.3; other protocols (S.U.N.) take the defaults, .3, 5, .2."""
+    """A matcher with stol 0.5, angle_tol 10, ltol 0.3 (S.U.N. uses the defaults 0.3, 5, 0.2)."""
     try:
         from pymatgen.analysis.structure_matcher import StructureMatcher
     except ImportError as error:
@@ -61,8 +63,8 @@ def rms_distances(
 ) -> Floats:
     """RMS displacement (M,), dimensionless, of each output from its reference; inf: no match.
 
-    Pairs outside `judged` (M,) are not compared and get inf. Some 15 ms a pair; shows progress. A
-    pair on which pymatgen fails does not match. ValueError if the two differ in length.
+    Pairs outside `judged` (M,) are not compared and get inf. A pair takes about 15 ms; shows
+    progress. A pair on which pymatgen fails does not match. ValueError if the two differ in length.
     """
     check_pairs(outputs, references)
     rows = np.arange(len(outputs)) if judged is None else np.flatnonzero(judged)
@@ -92,7 +94,7 @@ def match_scores(
 
 
 def check_pairs(outputs: Sequence[Structure], references: Sequence[Structure]) -> None:
-    """ValueError unless there are as many outputs as references."""
+    """Raise ValueError unless there are as many outputs as references."""
     if len(outputs) != len(references):
         raise ValueError(
             f"expected one output per reference, got {len(outputs)} and {len(references)}; pass "
@@ -102,7 +104,7 @@ def check_pairs(outputs: Sequence[Structure], references: Sequence[Structure]) -
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pymatgen's warnings, for instance of elements it has no electronegativity for."""
+    """Silence pymatgen's warnings, for instance about elements without an electronegativity."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

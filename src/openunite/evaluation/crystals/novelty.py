@@ -1,7 +1,7 @@
 """How many different crystals are there, and how many of them are new?
 
-Crystals are compared within one reduced composition only: the matcher never matches across, so the
-cost is that of the largest composition. All comparisons are those of `structure_matcher`.
+Only crystals of the same reduced composition are compared, because the matcher never matches
+others. The most frequent composition decides the cost. All comparisons use `structure_matcher`.
 """
 
 from collections import defaultdict
@@ -45,7 +45,7 @@ def novel_crystals(
 ) -> NDArray[np.bool_]:
     """Which crystals (M,) match none of the `known` ones; shows progress.
 
-    Novelty is their share of the `unique_crystals`.
+    Novelty is their fraction among the `unique_crystals`.
     """
     matcher = structure_matcher()
     compositions = [reduced_composition(structure) for structure in structures]
@@ -63,28 +63,28 @@ def novel_crystals(
 
 
 class _Reduced:
-    """A crystal, and its Niggli-reduced primitive cell once it is asked for."""
+    """A crystal and its Niggli-reduced primitive cell, which is computed at first use."""
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
 
     @cached_property
     def cell(self) -> "PymatgenStructure | None":
-        """None where pymatgen fails; such a crystal matches nothing."""
+        """The reduced cell; None if pymatgen fails, and then the crystal matches nothing."""
         with quiet():
             try:
                 found = to_pymatgen(self.structure)
                 return found.get_reduced_structure("niggli").get_primitive_structure()
-            except Exception:  # one odd crystal must not cost the whole evaluation
+            except Exception:  # one odd crystal must not end the evaluation
                 return None
 
     def matches(self, other: "_Reduced", matcher: "StructureMatcher") -> bool:
-        """Whether `other` is the same crystal. Primitive cells of different size never are."""
+        """Whether `other` is the same crystal. Primitive cells of different size never match."""
         mine, theirs = self.cell, other.cell
         if mine is None or theirs is None or len(mine) != len(theirs):
             return False
         with quiet():
             try:
                 return bool(matcher.fit(mine, theirs, skip_structure_reduction=True))
-            except Exception:  # as above
+            except Exception:  # as in `cell`
                 return False

@@ -8,6 +8,7 @@ from openunite.data.atoms.structure import Floats, Structure
 
 _IMAGES = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
 _MAX_PASSES = 100
+_PAIRS = 20_000  # pairs held at once, with 27 images each
 
 
 def cell_of(structure: Structure) -> Floats:
@@ -23,7 +24,8 @@ def cell_of(structure: Structure) -> Floats:
 def periodic_distances(structure: Structure) -> Floats:
     """Distances (N, N) in Angstrom between the nearest images of each pair, zero on the diagonal.
 
-    Exact for every cell, however skewed. Needs finite positions and a cell with a volume.
+    They are exact for every cell, however skewed. Positions must be finite, and the cell must have
+    a volume.
 
     In a basis b_1, b_2, b_3 whose vectors, and b_0 = -(b_1 + b_2 + b_3), meet at no acute angle,
     |sum y_i b_i|^2 = sum_{i<j} p_ij (y_i - y_j)^2 with all p_ij = -b_i b_j >= 0 and y_0 = 0. If the
@@ -33,15 +35,19 @@ def periodic_distances(structure: Structure) -> Floats:
     """
     basis = _obtuse_basis(cell_of(structure))
     fractional = np.linalg.solve(basis.T, structure.positions.T).T
-    between = fractional[:, None] - fractional[None]
-    between -= np.round(between)
-    vectors = (between[:, :, None] + _IMAGES) @ basis  # (N, N, 27, 3)
-    shortest: Floats = np.sqrt(np.einsum("ijmk,ijmk->ijm", vectors, vectors).min(-1))
+    shortest = np.empty((len(fractional), len(fractional)))
+    rows = max(1, _PAIRS // max(1, len(fractional)))
+    for start in range(0, len(fractional), rows):  # in chunks, as a large cell has many pairs
+        between = fractional[start : start + rows, None] - fractional[None]
+        between -= np.round(between)
+        vectors = (between[:, :, None] + _IMAGES) @ basis  # (rows, N, 27, 3)
+        squares = np.einsum("ijmk,ijmk->ijm", vectors, vectors).min(-1)
+        shortest[start : start + rows] = np.sqrt(squares)
     return shortest
 
 
 def _obtuse_basis(cell: Floats) -> Floats:
-    """Another basis (3, 3) of the lattice, by Selling's reduction."""
+    """A basis (3, 3) of the lattice without acute angles, by Selling's reduction."""
     basis = _size_reduced(cell)
     vectors = np.vstack([basis, -basis.sum(0)])
     while True:
@@ -56,9 +62,9 @@ def _obtuse_basis(cell: Floats) -> Floats:
 
 
 def _size_reduced(cell: Floats) -> Floats:
-    """Take whole multiples of each vector off the others: few steps even for a very skewed cell.
+    """Subtract integer multiples of each vector from the others, to need few steps afterwards.
 
-    Just over half a vector stays, within rounding: in a hexagonal cell it would come and go.
+    A ratio that exceeds 1/2 by rounding only is kept: in a hexagonal cell it would alternate.
     """
     basis = cell.astype(np.float64)
     for _ in range(_MAX_PASSES):

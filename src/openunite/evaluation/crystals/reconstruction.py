@@ -1,7 +1,7 @@
-"""How well crystals come back: elements, cell and coordinates, atom i against atom i.
+"""Reconstruction errors of crystals: elements, cell and coordinates, atom i against atom i.
 
-Cells are compared as they stand, edge by edge: outputs and references must be in one setting, such
-as Niggli's.
+Cells are compared edge by edge without a reduction: outputs and references must be in the same
+setting, such as Niggli's.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,11 @@ from openunite.evaluation.rates import Rate
 
 @dataclass(frozen=True)
 class CrystalReconstruction:
-    """Atoms of the right element, crystals with no wrong one, and errors averaged over crystals.
+    """Rates of correct elements, per atom and per crystal, and errors averaged over crystals.
 
-    Length errors (mean of three, A), angle errors (mean of three, degrees), `fractional_rmsd`: of
-    pairs in which both cells are possible and all positions finite; `left_out` are the others.
+    `length_error` (mean of three, Angstrom), `angle_error` (mean of three, degrees) and
+    `fractional_rmsd` are over pairs in which both cells are possible and all positions finite;
+    `left_out` counts the others.
     """
 
     atom_types: Rate
@@ -36,7 +37,7 @@ class CrystalReconstruction:
 def reconstruction_scores(
     outputs: Sequence[Structure], references: Sequence[Structure]
 ) -> CrystalReconstruction:
-    """Compare output i with reference i. ValueError where the numbers of atoms differ."""
+    """Compare output i with reference i. ValueError if numbers of atoms differ."""
     check_pairs(outputs, references)
     pairs = list(zip(outputs, references, strict=True))
     errors = np.array([_errors(*pair) for pair in pairs], dtype=np.float64).reshape(-1, 3)
@@ -56,7 +57,7 @@ def reconstruction_scores(
 
 
 def _errors(output: Structure, reference: Structure) -> tuple[float, float, float]:
-    """Of lengths, angles and fractional coordinates; not finite where a cell is impossible."""
+    """Errors of lengths (A), angles (degrees), fractional coordinates; NaN or inf if impossible."""
     cells = np.stack([cell_of(output), cell_of(reference)])
     with np.errstate(invalid="ignore", divide="ignore"):
         between = np.abs(np.subtract(*parameters_from_cell(cells)))
@@ -70,10 +71,10 @@ def _errors(output: Structure, reference: Structure) -> tuple[float, float, floa
 def fractional_rmsd(output: Structure, reference: Structure) -> float:
     """Root mean square over atoms of the difference of fractional coordinates, up to a shift.
 
-    The norm of an atom's difference is that of its three coordinates, each wrapped into
-    [-1/2, 1/2]. The shift is common to all atoms and the best one: the origin of a crystal is
-    arbitrary. It is exact, not the mean of the wrapped differences, which fails where these lie on
-    both sides of 1/2. ValueError if the numbers of atoms differ or are zero.
+    The difference of an atom is the norm of its three differences, each wrapped into [-1/2, 1/2].
+    Since the origin of a crystal is arbitrary, the best common shift of all atoms is removed. It is
+    found exactly; the mean of wrapped differences would be wrong if they lie on both sides of 1/2.
+    ValueError if the numbers of atoms differ or are zero.
     """
     if len(output) != len(reference) or len(output) == 0:
         raise ValueError(
@@ -85,7 +86,7 @@ def fractional_rmsd(output: Structure, reference: Structure) -> float:
 
 
 def _circular_variance(values: Floats) -> float:
-    """The least mean square (N,) -> () of wrapped distances to one point of a circle of length 1.
+    """The least mean square distance of values (N,) to any one point of a circle of length 1.
 
     The best point is the mean of the values unrolled from some cut, and the N cuts between sorted
     values give means 1/N apart.

@@ -1,7 +1,7 @@
 """All metrics of generated crystals, each beside its value for real ones.
 
-A number says little without its twin: a tenth of the real crystals of MP-20 fails SMACT's rule, and
-the match rate cannot exceed the fraction of references that pass.
+A number says little without that of real crystals: a tenth of the crystals of MP-20 fails SMACT's
+rule, and the match rate cannot exceed the fraction of references that pass.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,7 @@ from openunite.evaluation.crystals.matching import check_pairs, match_scores
 from openunite.evaluation.crystals.novelty import novel_crystals, unique_crystals
 from openunite.evaluation.crystals.reconstruction import reconstruction_scores
 from openunite.evaluation.crystals.table import crystal_table, flat_metrics
-from openunite.evaluation.crystals.validity import (
-    ANGLE_RANGE,
-    FAULTS,
-    CrystalValidity,
-    crystal_validity,
-)
+from openunite.evaluation.crystals.validity import FAULTS, CrystalValidity, crystal_validity
 from openunite.evaluation.measured import Flat, Measured
 from openunite.evaluation.rates import Rate
 
@@ -55,46 +50,56 @@ def crystal_report(
     *,
     train: Sequence[Structure] | None = None,
     reconstructions: Sequence[Structure] | None = None,
-    angle_range: tuple[float, float] = ANGLE_RANGE,
 ) -> CrystalReport:
     """Compare samples with held-out real crystals, `reference`; shows progress.
 
-    - Columns "samples" and "real": structural, compositional and overall validity among all; the
-      same with `_any_angles` as CDVAE counts, for cells in another setting; uniqueness among the
-      valid; novelty among the unique, if there is `train`; the number with each of `FAULTS`. Both
-      uniqueness and novelty depend on the size of a set, so those of real crystals are computed on
-      as many as there are samples, evenly spaced in `reference`.
+    - Columns "samples" and "real": structural, compositional and overall validity among all, as
+      CDVAE counts; the same with `_adit`, only for cells with angles in ADiT's range; uniqueness
+      among the valid; novelty among the unique, if there is `train`; the number with each of
+      `FAULTS`. Both uniqueness and novelty depend on the size of a set, so those of real crystals
+      are computed on as many as there are samples, evenly spaced in `reference`.
     - Wasserstein distances of density (g/cm^3) and of the number of elements between the valid
       samples and the reference; for real crystals, between every second one and the rest.
     - With `reconstructions`, one per reference crystal and in the same order: match rates and RMS
       as in `match_scores`, errors as in `reconstruction_scores`, over all but
       `num_left_out` pairs.
 
-    Errors of uniqueness and novelty are those of independent trials: read them as a scale. The
-    mean of an empty set, such as the RMS without a match, is left out. Cells are used as given:
-    reduce those of real crystals (`reduce_cells`), not those of a model. `angle_range` as in
-    `structural_fault`. ValueError for an empty set or a molecule.
+    Errors of uniqueness and novelty assume independent trials, so they are only rough. The mean of
+    an empty set, such as the RMS without a match, is left out. Cells are used as given: reduce
+    those of real crystals (`reduce_cells`), not those of a model. ValueError for an empty set or a
+    molecule.
     """
     _check_sets(samples, reference, reconstructions)
-    found = crystal_validity(samples, angle_range=angle_range)
-    real = crystal_validity(reference, angle_range=angle_range)
+    found, real = crystal_validity(samples), crystal_validity(reference)
     counts: Flat = {"num_samples": len(samples), "num_reference": len(reference)}
     counts |= {} if train is None else {"num_train": len(train)}
+    columns = _columns(samples, reference, found, real, train)
+    if reconstructions is not None:
+        counts["num_reconstructions"] = len(reconstructions)
+        outputs = crystal_validity(reconstructions)
+        columns["reconstructions"] = _reconstruction(reconstructions, reference, outputs, real)
+    return CrystalReport(columns, counts)
+
+
+def _columns(
+    samples: Sequence[Structure],
+    reference: Sequence[Structure],
+    found: CrystalValidity,
+    real: CrystalValidity,
+    train: Sequence[Structure] | None,
+) -> dict[str, Column]:
+    """The columns of samples and of real crystals."""
     valid = _chosen(samples, found.overall)
     valid_twins = _chosen(reference, real.overall & _spaced(len(samples), len(reference)))
-    columns: dict[str, Column] = {
+    columns = {
         "samples": _validity(found) | _variety(valid, train),
         "real": _validity(real) | _variety(valid_twins, train),
     }
-    columns["samples"] |= _distances(valid, _chosen(reference, real.structural))
     half = np.arange(len(reference)) % 2 == 0
-    rest = _chosen(reference, real.structural & ~half)
-    columns["real"] |= _distances(_chosen(reference, real.overall & half), rest)
-    if reconstructions is not None:
-        counts["num_reconstructions"] = len(reconstructions)
-        outputs = crystal_validity(reconstructions, angle_range=angle_range)
-        columns["reconstructions"] = _reconstruction(reconstructions, reference, outputs, real)
-    return CrystalReport(columns, counts)
+    first, rest = (_chosen(reference, x) for x in (real.overall & half, real.structural & ~half))
+    columns["samples"] |= _distances(valid, _chosen(reference, real.structural))
+    columns["real"] |= _distances(first, rest)
+    return columns
 
 
 def _check_sets(
@@ -110,7 +115,7 @@ def _check_sets(
 
 
 def _spaced(count: int, total: int) -> NDArray[np.bool_]:
-    """Mark `count` of `total` (at most all), evenly spaced."""
+    """Mask (total,) of `count` evenly spaced positions, or of all if there are fewer."""
     mask = np.zeros(total, dtype=bool)
     mask[np.linspace(0, total - 1, min(count, total)).round().astype(int)] = True
     return mask
@@ -122,8 +127,8 @@ def _validity(found: CrystalValidity) -> Column:
         "structural_validity": found.structural,
         "compositional_validity": found.compositional,
         "validity": found.overall,
-        "structural_validity_any_angles": found.any_angles,
-        "validity_any_angles": found.any_angles & found.compositional,
+        "structural_validity_adit": found.structural & found.in_angle_range,
+        "validity_adit": found.overall & found.in_angle_range,
     }
     rates = {name: Rate.of(int(mask.sum()), total).measured for name, mask in masks.items()}
     return rates | {f"faults_{name}": Measured(found.faults.count(name)) for name in FAULTS}

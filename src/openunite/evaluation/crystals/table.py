@@ -8,10 +8,8 @@ _PAIRED = (
     Metric("structural_validity", "structural validity", "higher", form=_RATE),
     Metric("compositional_validity", "compositional validity", "higher", form=_RATE),
     Metric("validity", "validity (both)", "higher", form=_RATE),
-    Metric(
-        "structural_validity_any_angles", "structural, any angles (CDVAE)", "higher", form=_RATE
-    ),
-    Metric("validity_any_angles", "both, any angles (CDVAE)", "higher", form=_RATE),
+    Metric("structural_validity_adit", "structural, 50-130 deg (ADiT)", "higher", form=_RATE),
+    Metric("validity_adit", "both, 50-130 degrees (ADiT)", "higher", form=_RATE),
     Metric("uniqueness", "uniqueness (of valid)", "higher", form=_RATE),
     Metric("novelty", "novelty (of unique)", "higher", form=_RATE),
     Metric("density_wasserstein", "Wasserstein, density (g/cm3)", "lower"),
@@ -42,7 +40,7 @@ _LABEL, _COLUMN = 32, 20
 
 
 def flat_metrics(columns: Columns) -> Flat:
-    """Values as metrics.json has them; those of pairs have no prefix."""
+    """Values under their names in metrics.json; metrics of pairs have no prefix."""
     return flatten(columns, _PREFIXES, [row.name for row in (*_RECONSTRUCTION, _LEFT_OUT)])
 
 

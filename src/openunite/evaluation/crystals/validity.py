@@ -1,8 +1,9 @@
-"""Is a crystal possible at all? The validity of CDVAE and ADiT, structural and compositional.
+"""Is a crystal possible at all? The validity of CDVAE, structural and compositional, and ADiT's.
 
-What differs: ADiT calls a crystal valid only if matminer also finds CrystalNN fingerprints ("ops")
-for all of its sites, and its match rate inherits that. Matminer is heavy and the criterion is not
-part of this package; it can only lower overall validity and match rate.
+Most papers report CDVAE's. ADiT also requires that the angles of the cell lie inside `ANGLE_RANGE`
+(those of cells that are not Niggli-reduced often do not) and that matminer finds CrystalNN
+fingerprints ("ops") for all sites, for validity and match rate. Matminer is a heavy dependency and
+that criterion is not part of this package; it can only lower overall validity and match rate.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,20 +22,19 @@ MIN_DISTANCE = 0.5  # Angstrom
 MIN_VOLUME = 0.1  # cubic Angstrom
 ANGLE_RANGE = (50.0, 130.0)  # degrees; ADiT's guard, for Niggli-reduced cells
 MAX_NUMBER = 104
-FAULTS = ("unconstructible", "angles", "volume", "distance")
+FAULTS = ("unconstructible", "volume", "distance")
 
-_ANY_ANGLE = (0.0, 180.0)
 _MAX_LENGTH = 1e4  # Angstrom; float64 cannot tell atoms apart in cells much longer
 
 
 @dataclass(frozen=True)
 class CrystalValidity:
-    """What is wrong with the geometry of each crystal ("": nothing) and which compositions (M,)
-    are plausible. `any_angles` (M,) have no fault but perhaps that of angles: CDVAE's protocol."""
+    """What is wrong with the geometry of each crystal ("": nothing), which compositions (M,) are
+    plausible, and which cells (M,) have all angles in ADiT's range."""
 
     faults: tuple[str, ...]
     compositional: NDArray[np.bool_]
-    any_angles: NDArray[np.bool_]
+    in_angle_range: NDArray[np.bool_]
 
     @property
     def structural(self) -> NDArray[np.bool_]:
@@ -47,54 +47,46 @@ class CrystalValidity:
         return self.structural & self.compositional
 
 
-def crystal_validity(
-    structures: Sequence[Structure], *, angle_range: tuple[float, float] = ANGLE_RANGE
-) -> CrystalValidity:
+def crystal_validity(structures: Sequence[Structure]) -> CrystalValidity:
     """Structural and compositional validity; shows progress.
 
-    `angle_range` as in `structural_fault`. ImportError without SMACT, ValueError for a structure
-    without a cell.
+    ImportError without SMACT, ValueError for a structure without a cell.
     """
     shown = bar(structures, desc="validity", disable=None, leave=False)
-    faults = tuple(structural_fault(each, angle_range=angle_range) for each in shown)
-    any_angles = [
-        not (structural_fault(each, angle_range=_ANY_ANGLE) if fault == "angles" else fault)
-        for each, fault in zip(structures, faults, strict=True)
-    ]
-    return CrystalValidity(faults, compositional_validity(structures), np.array(any_angles, bool))
+    faults = tuple(map(structural_fault, shown))
+    angles = np.array([in_angle_range(each) for each in structures], dtype=bool)
+    return CrystalValidity(faults, compositional_validity(structures), angles)
 
 
-def structural_validity(
-    structures: Iterable[Structure], *, angle_range: tuple[float, float] = ANGLE_RANGE
-) -> NDArray[np.bool_]:
+def structural_validity(structures: Iterable[Structure]) -> NDArray[np.bool_]:
     """Which crystals (M,) have no `structural_fault`. Needs numpy alone."""
-    faults = [structural_fault(each, angle_range=angle_range) for each in structures]
-    return np.array([not fault for fault in faults], dtype=bool)
+    return np.array([not structural_fault(each) for each in structures], dtype=bool)
 
 
-def structural_fault(
-    structure: Structure, *, angle_range: tuple[float, float] = ANGLE_RANGE
-) -> str:
+def in_angle_range(structure: Structure) -> bool:
+    """Whether all angles of the cell, as it is given, lie inside the open `ANGLE_RANGE`.
+
+    ADiT applies this to samples of models trained on Niggli-reduced cells. A reduced cell is always
+    inside, but a fifth of the cells of MP-20's files, read without reduction, are not.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        angles = parameters_from_cell(cell_of(structure))[3:]
+    return bool(((angles > ANGLE_RANGE[0]) & (angles < ANGLE_RANGE[1])).all())  # False for NaN
+
+
+def structural_fault(structure: Structure) -> str:
     """The first of `FAULTS` that a crystal has, "" for a valid one.
 
     - unconstructible: no atoms, numbers that are not finite, an atomic number outside 1 to 104,
       or an edge of the cell of length zero or above 10,000 A.
-    - angles: one outside the open `angle_range`, in degrees. The cell is judged as given, as ADiT
-      does with what a model trained on Niggli-reduced cells generates. A reduced cell is always
-      inside, but a fifth of the cells of MP-20's files, read unreduced, are not. Pass (0, 180) for
-      cells in another setting, and for CDVAE's protocol.
     - volume: below 0.1 cubic A.
-    - distance: two atoms less than 0.5 A apart, nearest images. The images of one atom among
-      themselves are not looked at (nor are they by CDVAE and ADiT): a one-atom cubic cell of edge
-      0.48 A passes.
+    - distance: two atoms less than 0.5 A apart, nearest images. Distances between
+      images of the same atom do not count, as in CDVAE and ADiT: a one-atom cubic cell with an edge
+      of 0.48 A passes.
     """
     cell = cell_of(structure)
     if not _constructible(structure):
         return "unconstructible"
-    angles = parameters_from_cell(cell)[3:]
-    lowest, highest = angle_range
-    if angles.min() <= lowest or angles.max() >= highest:
-        return "angles"
     if abs(np.linalg.det(cell)) < MIN_VOLUME:
         return "volume"
     distances = periodic_distances(structure)

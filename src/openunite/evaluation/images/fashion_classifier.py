@@ -1,7 +1,7 @@
-"""A small classifier of 28x28 clothing images: it measures the samples of the quickstart.
+"""A small classifier of 28x28 clothing images: it evaluates samples of the quickstart.
 
-Trained by tools/train_fashion_classifier.py on the training split only; its penultimate layer gives
-the features for Frechet distances.
+It was trained by tools/train_fashion_classifier.py on the training split only; its penultimate
+layer gives the features for Frechet distances.
 """
 
 from importlib.resources import as_file, files

@@ -22,12 +22,23 @@ Fetch = Callable[[range], Tensor]  # positions -> images uint8 (B, C, H, W)
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The Gaussian of all features; features and logits of the images `rows`, at most KEPT."""
+    """The Gaussian of all features; features and logits of the images `rows`, at most KEPT.
+
+    `pixels` of the same images, shrunk, are there where copies are looked for.
+    """
 
     gaussian: GaussianStatistics
     features: Float[Tensor, "n d"]
     rows: Int[Tensor, " n"]
     logits: Float[Tensor, "n k"] | None = None
+    pixels: Float[Tensor, "n p"] | None = None
+
+    def part(self, most: int) -> "FeatureSet":
+        """At most so many of the images, a fixed random part, with a Gaussian of their own."""
+        chosen = choose(len(self.features), most, seed=2)
+        values, rows = self.features[chosen], self.rows[chosen]
+        logits, pixels = (x if x is None else x[chosen] for x in (self.logits, self.pixels))
+        return FeatureSet(statistics(values), values, rows, logits, pixels)
 
 
 def extract(
@@ -105,9 +116,13 @@ def cached_features(
     if known:
         return path
     shards = Shards(work / f"real-{path.stem}", count, batch_size)
-    extract(extractor, fetch, shards, group, f"real images, {what.get('split', 'all')}", device)
+    extract(extractor, fetch, shards, group, f"features, {what.get('split', 'all')}", device)
     if group.is_main:
-        save_features(path, gather(shards))
+        try:
+            save_features(path, gather(shards))
+        except FileNotFoundError:  # another evaluation was faster, and has removed the shards
+            if load_features(path) is None:
+                raise
         shards.remove()
     group.wait()
     return path

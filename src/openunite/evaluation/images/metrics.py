@@ -1,5 +1,7 @@
 """Pixel metrics of images (B, C, H, W) in [0, 1] against their targets, one number per image."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -57,6 +59,11 @@ def _window(images: Tensor) -> Tensor:
 def box_blur3(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Mean over each 3x3 neighborhood; border pixels are repeated outwards."""
     return F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
+
+
+def shrink(images: Float[Tensor, "b c h w"], side: int = 32) -> Float[Tensor, "b c s t"]:
+    """Means over squares of pixels, the smallest that bring both sides to at most `side`."""
+    return F.avg_pool2d(images, math.ceil(max(images.shape[2:]) / side))
 
 
 def _check_pair(output: Tensor, target: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Perceptual distances of images, as plain callables: no parameters, nothing to train or to save.
+"""Perceptual distances of images, as plain callables without parameters to train or save.
 
 `Lpips` is the LPIPS of Zhang et al. (2018), "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric", version 0.1 with VGG16: the paper's second reconstruction loss. Its linear heads
@@ -25,7 +25,7 @@ VGG16 = WeightFile(
 )
 HEADS_FILE = "lpips_vgg16_heads.safetensors"
 MIN_SIDE = 16  # four pools halve it to one pixel
-# Stages between pools: where torchvision's `features` has the convolutions, and their channels.
+# Stages between pools: indices of the convolutions in torchvision's `features`, and channels.
 _STAGES = (
     ((0, 2), 64),
     ((5, 7), 128),
@@ -33,7 +33,7 @@ _STAGES = (
     ((17, 19, 21), 512),
     ((24, 26, 28), 512),
 )
-# LPIPS normalizes images in [-1, 1] by these.
+# LPIPS normalizes images in [-1, 1] with these.
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _TINY = 1e-10
 
@@ -53,10 +53,10 @@ class Lpips:
 
     @classmethod
     def load(cls, vgg16: str | Path | None = None, heads: str | Path | None = None) -> "Lpips":
-        """From torchvision's file (a path, a folder, a cache or the web) and the linear heads.
+        """Load torchvision's file (a path, a folder, a cache or the web) and the linear heads.
 
         `heads` is a file of the `lpips` package (weights/v0.1/vgg.pth) in place of the packaged
-        one. FileNotFoundError says how to get what is missing.
+        one. FileNotFoundError says how to get a missing file.
         """
         try:
             path = locate(VGG16, vgg16)
@@ -69,7 +69,7 @@ class Lpips:
 
     @classmethod
     def random(cls, seed: int) -> "Lpips":
-        """Random weights of the true shapes, for tests and timing: its values mean nothing."""
+        """Random weights of the true shapes, for tests and timing; the distance has no meaning."""
         generator = torch.Generator().manual_seed(seed)
         tensors = {}
         for name, shape in vgg16_shapes().items():
@@ -86,7 +86,7 @@ class Lpips:
         return self.between(output, target)
 
     def compile(self) -> None:
-        """Have torch.compile fuse what surrounds the convolutions; for images of one shape."""
+        """Compile the operations around the convolutions, for images of one shape."""
         self.between = torch.compile(  # type: ignore[method-assign]
             self.between, fullgraph=True, dynamic=False
         )
@@ -94,7 +94,7 @@ class Lpips:
     def between(
         self, output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, " b"]:
-        """The distance of images that are known to fit, where the weights are."""
+        """The distance without checks, for images on the device of the weights."""
         with torch.no_grad():
             wanted = self._features(target)
         total = output.new_zeros(len(output), dtype=torch.float32)
@@ -104,7 +104,7 @@ class Lpips:
         return total
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Activations at the end of each stage, every pixel's channels of unit length, float32."""
+        """Activations at the end of each stage, each pixel scaled to unit length, float32."""
         x = to_rgb(images.float()) * 2.0 - 1.0
         shift, scale = (self._tensors[name].view(3, 1, 1) for name in ("shift", "scale"))
         x = (x - shift) / scale
@@ -160,10 +160,10 @@ def _heads(path: str | Path | None) -> dict[str, Tensor]:
 def gradient_distance(
     output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, " b"]:
-    """Multi-scale gradient distance (B,): edges that are missing, blurred or misplaced.
+    """Multi-scale gradient distance (B,), sensitive to missing, blurred and misplaced edges.
 
     Mean absolute error of the horizontal and vertical pixel differences, averaged over up to four
-    scales, each half of the one before. For training where LPIPS cannot be had; not LPIPS.
+    scales, each half of the one before. For training without the weights of LPIPS; not LPIPS.
     """
     _check(output, target, min_side=2)
     error = output.float() - target.float()

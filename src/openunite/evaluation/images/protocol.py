@@ -5,8 +5,8 @@ yardsticks come with them: other real images (of the training split), and slight
 images.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from openunite.evaluation.images.feature_sets import features_of
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import box_blur3
+from openunite.evaluation.images.pixels import over_real, pixel_ratios
 from openunite.evaluation.images.table import (
     ACCURACY,
     FD,
@@ -24,7 +25,7 @@ from openunite.evaluation.images.table import (
     RECONSTRUCTION_FD,
     ImageMetrics,
 )
-from openunite.evaluation.measured import Measured
+from openunite.evaluation.measured import Columns, Measured
 from openunite.progress import bar
 
 Reconstruct = Callable[[Tensor], Tensor]  # images (B, C, H, W) in [0, 1] -> the same
@@ -35,12 +36,11 @@ BATCH_SIZE = 250
 
 @dataclass(frozen=True)
 class ImageEvaluation:
-    """Metrics in columns, and the images; sample i has label i % num_classes."""
+    """Metrics in columns, and images: samples "unguided" and "guided" with these labels."""
 
     columns: dict[str, dict[str, Measured]]
     labels: Int[Tensor, " n"]
-    samples: Float[Tensor, "n c h w"]
-    samples_guided: Float[Tensor, "n c h w"] | None
+    samples: dict[str, Float[Tensor, "n c h w"]]
     reconstructions: Float[Tensor, "m c h w"]
 
 
@@ -56,41 +56,54 @@ def evaluate_images(
     extractor: Extractor | None = None,
     num_samples: int = 1000,
     batch_size: int = BATCH_SIZE,
+    patch_size: int = 1,
 ) -> ImageEvaluation:
     """Reconstruct the test images, draw `num_samples` class-balanced samples, measure both.
 
     Guided and unguided samples start from the same seeds, so they differ by guidance alone.
     `num_classes` 0 is an unconditional model: no guided samples, no accuracies. Otherwise the
-    classes must be those of the extractor. Without an extractor only pixels are compared.
+    classes must be those of the extractor. Without an extractor only pixels are compared; for
+    seams, `patch_size` is the side of the model's patches.
     """
     real = _unit_range(test_images, "test_images")
     other_real = _unit_range(train_images, "train_images")
     outputs = _reconstruct_all(reconstruct, real, batch_size)
     labels = torch.arange(num_samples) % max(1, num_classes)
-    plain, guided = _sample_all(sample, labels, NO_GUIDANCE, batch_size), None
+    sets = {"unguided": _sample_all(sample, labels, NO_GUIDANCE, batch_size)}
     if num_classes > 0:
-        same = guidance_scale == NO_GUIDANCE
-        guided = plain if same else _sample_all(sample, labels, guidance_scale, batch_size)
-    columns: dict[str, dict[str, Measured]] = {}
+        sets["guided"] = sets["unguided"]
+        if guidance_scale != NO_GUIDANCE:
+            sets["guided"] = _sample_all(sample, labels, guidance_scale, batch_size)
+    columns = {"reconstructions": _errors(outputs, real)}
     if extractor is not None:
         features = partial(features_of, extractor, batch_size=batch_size)
-        reference = features(real)
-        metrics = ImageMetrics(reference, num_classes > 0, (FD, ACCURACY))
-        columns["unguided"] = metrics.evaluate(features(plain), labels)
-        if guided is not None:
-            columns["guided"] = metrics.evaluate(features(guided), labels)
+        metrics = ImageMetrics(features(real), num_classes > 0, (FD, ACCURACY))
+        measured = {name: metrics.evaluate(features(each), labels) for name, each in sets.items()}
+        columns = measured | columns
         columns["real images"] = metrics.evaluate(features(other_real), None)
         columns["blurred images"] = metrics.evaluate(features(box_blur3(real)), None)
-        columns["reference"] = replace(metrics, metrics=(ACCURACY,)).evaluate(
-            reference, test_labels
-        )
-        distance = replace(metrics, metrics=(RECONSTRUCTION_FD,))
-        columns["reconstructions"] = distance.evaluate(features(outputs), None)
-    columns["reconstructions"] = columns.get("reconstructions", {}) | _pixels(outputs, real)
-    return ImageEvaluation(columns, labels, plain, guided, outputs)
+        columns["reference"] = metrics.only(ACCURACY).evaluate(metrics.reference, test_labels)
+        distance = metrics.only(RECONSTRUCTION_FD).evaluate(features(outputs), None)
+        columns["reconstructions"] = distance | columns["reconstructions"]
+    shown = sets | {"real images": other_real, "reconstructions": outputs}
+    return ImageEvaluation(
+        _with_pixel_metrics(columns, shown, real, patch_size), labels, sets, outputs
+    )
 
 
-def _pixels(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
+def _with_pixel_metrics(
+    columns: Columns, shown: Mapping[str, Tensor], real: Tensor, patch_size: int
+) -> dict[str, dict[str, Measured]]:
+    """Columns with the pixel metrics of the sets of images added."""
+    own = pixel_ratios(real.split(BATCH_SIZE), patch_size)
+    every = {name: dict(column) for name, column in columns.items()}
+    for name, images in shown.items():
+        if found := over_real(pixel_ratios(images.split(BATCH_SIZE), patch_size), own):
+            every[name] = every.get(name, {}) | found
+    return every
+
+
+def _errors(outputs: Tensor, real: Tensor) -> dict[str, Measured]:
     return {
         row.name: Measured(float(row.compute(outputs, real).double().mean())) for row in (L1, PSNR)
     }

@@ -1,21 +1,23 @@
 """The metrics of images: a new one is a function and a row.
 
 A set metric looks at the features (and logits) of all images at once, a pair metric at an image
-and its reconstruction. `ImageMetrics` computes them for `train`, `evaluate` and `sweep` alike.
+and its reconstruction, a pixel metric (`pixels.py`) at the pixels of a set and of real images.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from openunite.evaluation.feature_metrics import (
+    COPY_HELD_OUT,
     IS_SPLITS,
     KID_SUBSETS,
     NEIGHBORS,
     class_accuracy,
+    copies,
     inception_score,
     kernel_distance,
     kid_subset_size,
@@ -25,19 +27,25 @@ from openunite.evaluation.frechet import GaussianStatistics, frechet_distance
 from openunite.evaluation.images.feature_sets import KEPT, FeatureSet, choose
 from openunite.evaluation.images.metrics import SSIM_SIDE, l1, psnr, ssim
 from openunite.evaluation.images.perceptual import MIN_SIDE, Distance
+from openunite.evaluation.images.pixels import ALPHA, PIXEL_METRICS, SEAMS
 from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary, vocabulary
 
 M = TypeVar("M", bound=Metric)
+MIN_IMAGES = 4  # KID, precision and recall need as many of each set
 MANIFOLD = 10_000  # features that precision, recall and KID take from a larger set
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a set metric sees: a set, the reference, and a label per image where classes match."""
+    """What a set metric sees: a set, the reference, and a label per image where classes match.
+
+    `train` are features of the training images, where copies of them are looked for.
+    """
 
     found: FeatureSet
     reference: FeatureSet
     labels: Tensor | None = None
+    train: FeatureSet | None = None
 
     @property
     def gaussians(self) -> tuple[GaussianStatistics, GaussianStatistics]:
@@ -67,8 +75,9 @@ class SetMetric(Metric):
     """A metric of a set of images; `needs` says what must be there to compute it."""
 
     compute: Callable[[Comparison], Measured]
-    needs: Literal["features", "logits", "classes"] = "features"
+    needs: Literal["features", "logits", "classes", "train", "pixels"] = "features"
     min_images: int = 1
+    min_reference: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +90,10 @@ class PairMetric(Metric):
 
 def _frechet(sets: Comparison) -> Measured:
     return Measured(frechet_distance(*sets.gaussians))
+
+
+def _copies(sets: Comparison, kind: Literal["features", "pixels"]) -> Measured:
+    return copies(*(getattr(each, kind) for each in (sets.found, sets.reference, sets.train)))
 
 
 FD = SetMetric(
@@ -98,18 +111,23 @@ RECONSTRUCTION_FD = SetMetric(
 KID = SetMetric(
     *("kid", "KID", "lower"),
     words="Kernel distance of features; unbiased, so it can be negative",
-    error="std over subsets",
     compute=lambda sets: kernel_distance(*sets.points),
+    min_images=MIN_IMAGES,
+    min_reference=MIN_IMAGES,
 )
 PRECISION = SetMetric(
     *("precision", "precision", "higher"),
     words="Fraction of these images that lie near real ones",
     compute=lambda sets: Measured(precision(*sets.points)),
+    min_images=MIN_IMAGES,
+    min_reference=MIN_IMAGES,
 )
 RECALL = SetMetric(
     *("recall", "recall", "higher"),
     words="Fraction of real images that lie near these",
     compute=lambda sets: Measured(precision(*sets.points[::-1])),
+    min_images=MIN_IMAGES,
+    min_reference=MIN_IMAGES,
 )
 SCORE = SetMetric(
     *("inception_score", "{score}", "higher"),
@@ -126,6 +144,24 @@ ACCURACY = SetMetric(
     compute=lambda sets: class_accuracy(sets.logits, sets.known_labels),
     needs="classes",
 )
+COPIES = SetMetric(
+    *("copies", "copies, features", "lower"),
+    words="Fraction of images whose features lie nearer to a training image's than those of 99 % "
+    "of the held-out images do; without copies about 1 %",
+    form="{:.1%}",
+    compute=lambda sets: _copies(sets, "features"),
+    needs="train",
+    min_reference=COPY_HELD_OUT,
+)
+PIXEL_COPIES = replace(
+    COPIES,
+    name="pixel_copies",
+    label="copies, pixels",
+    words=COPIES.words.replace("features lie", "pixels lie"),
+    compute=lambda sets: _copies(sets, "pixels"),
+    needs="pixels",
+)
+COPY_METRICS = (COPIES, PIXEL_COPIES)
 SET_METRICS = (FD, KID, PRECISION, RECALL, SCORE, ACCURACY)
 
 L1 = PairMetric("l1", "L1", "lower", "Mean absolute error of pixels in [0, 1]", compute=l1)
@@ -152,7 +188,10 @@ def lpips_metric(distance: Distance | None) -> PairMetric:
 
 PAIR_METRICS = (L1, PSNR, SSIM)
 NFE = Metric("nfe", "NFE", "lower", "Network evaluations per sample, not counting guidance")
-METRICS = (*SET_METRICS, RECONSTRUCTION_FD, *PAIR_METRICS, lpips_metric(None), NFE)
+METRICS = (
+    *(*SET_METRICS, *COPY_METRICS, RECONSTRUCTION_FD),
+    *(*PAIR_METRICS, lpips_metric(None), *PIXEL_METRICS, NFE),
+)
 
 
 def added(kind: type[M]) -> list[M]:
@@ -172,18 +211,39 @@ class ImageMetrics:
     reference: FeatureSet
     has_classes: bool
     metrics: Sequence[SetMetric] = field(default_factory=lambda: (*SET_METRICS, *added(SetMetric)))
+    train: FeatureSet | None = None
+
+    def only(self, *metrics: SetMetric) -> "ImageMetrics":
+        """Other metrics against the same reference."""
+        return replace(self, metrics=metrics)
 
     def evaluate(self, found: FeatureSet, labels: Tensor | None) -> dict[str, Measured]:
         """Every metric whose needs are met."""
-        sets = Comparison(found, self.reference, labels if self.has_classes else None)
-        return {m.name: m.compute(sets) for m in self.metrics if _can_compute(m, sets)}
+        sets = Comparison(found, self.reference, labels if self.has_classes else None, self.train)
+        return {
+            m.name: m.compute(sets)
+            for m in self.metrics
+            if _has_needs(m, sets) and _has_enough(m, sets)
+        }
+
+    def too_few(self, found: FeatureSet) -> list[SetMetric]:
+        """The metrics that `evaluate` leaves out for want of images."""
+        sets = Comparison(found, self.reference, train=self.train)
+        return [m for m in self.metrics if _has_needs(m, sets) and not _has_enough(m, sets)]
 
 
-def _can_compute(metric: SetMetric, sets: Comparison) -> bool:
+def _has_needs(metric: SetMetric, sets: Comparison) -> bool:
     has = {"features"}
+    if sets.train is not None:
+        has |= {"train"} | (set() if sets.train.pixels is None else {"pixels"})
     if sets.found.logits is not None:
         has |= {"logits"} | (set() if sets.labels is None else {"classes"})
-    return metric.needs in has and len(sets.found.features) >= metric.min_images
+    return metric.needs in has
+
+
+def _has_enough(metric: SetMetric, sets: Comparison) -> bool:
+    found, reference = len(sets.found.features), len(sets.reference.features)
+    return found >= metric.min_images and reference >= metric.min_reference
 
 
 def pair_metrics(side: int, lpips: Distance | None) -> list[PairMetric]:
@@ -200,6 +260,7 @@ def settings(samples: int, reference: int) -> dict[str, str]:
         "precision_recall": f"{NEIGHBORS} neighbors, at most {MANIFOLD} images of each set",
         "inception_score": f"{IS_SPLITS} splits, at most {KEPT} images",
         "class_accuracy": f"at most {KEPT} images",
+        "pixel_metrics": f"at most {MANIFOLD} real images",
         "ssim": "Gaussian windows of 11 pixels, std 1.5",
     }
 
@@ -212,6 +273,13 @@ _FLAT = {
     "fd_samples": ("unguided", FD),
     "fd_samples_guided": ("guided", FD),
     "fd_recon": ("reconstructions", RECONSTRUCTION_FD),
+    "seams_samples": ("unguided", SEAMS),
+    "seams_samples_guided": ("guided", SEAMS),
+    "seams_recon": ("reconstructions", SEAMS),
+    "seams_real": ("real images", SEAMS),
+    "partly_clear_samples": ("unguided", ALPHA),
+    "partly_clear_samples_guided": ("guided", ALPHA),
+    "partly_clear_recon": ("reconstructions", ALPHA),
     "fd_blur": ("blurred images", FD),
     "fd_real": ("real images", FD),
     "sample_accuracy": ("unguided", ACCURACY),

@@ -1,9 +1,9 @@
 """The protocol of ADiT: OpenBabel finds bonds, RDKit reads them back from a PDB record.
 
-The one module that touches OpenBabel, which is GPL: it is imported when a function runs, and comes
-with the extra `molecules-adit`. RDKit reads with sanitization and with its own bonds by proximity
-on top of those in the record, as ADiT's evaluation does; that makes some 5 % of real QM9 molecules
-invalid, so quote the value of real molecules beside any other.
+This is the only module that uses OpenBabel, which is under the GPL: it is imported when a function
+runs, and comes with the extra `molecules-adit`. As in ADiT's evaluation, RDKit sanitizes molecules
+and adds its own bonds by proximity to those in the record; that makes about 5 % of real QM9
+molecules invalid, so report the value of real molecules beside any other.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -69,8 +69,8 @@ def adit_pdb(structure: Structure) -> str:
 def adit_molecule(structure: Structure, *, remove_hydrogens: bool = False) -> "Chem.Mol | None":
     """The RDKit molecule of `adit_pdb`, None where RDKit finds it invalid.
 
-    `remove_hydrogens` takes hydrogens out of the graph while reading; published numbers differ in
-    it by two to three points.
+    `remove_hydrogens` removes hydrogens from the graph while reading; papers differ in this, and it
+    changes results by two to three percentage points.
     """
     chem, rd_base = optional("rdkit.Chem", _EXTRA), optional("rdkit.rdBase", _EXTRA)
     try:
@@ -115,7 +115,7 @@ def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> 
     """RMSD in Angstrom (M,) by pymatgen's MoleculeMatcher; infinite where a pair does not match.
 
     Atoms are paired by the labels of the InChI, which confuses equivalent atoms: a perfect output
-    scores 0.009 A on QM9. Atom order does not matter here; `kabsch_rmsd` is the sharp number.
+    scores 0.009 A on QM9. Atom order does not matter here; `kabsch_rmsd` is stricter.
     """
     if len(outputs) != len(references):
         raise ValueError(
@@ -123,7 +123,7 @@ def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> 
             "them in the same order"
         )
     molecule = optional("pymatgen.core", _EXTRA).Molecule
-    optional(_OPENBABEL, _EXTRA)  # which pymatgen would miss with an error of its own, per pair
+    optional(_OPENBABEL, _EXTRA)  # without it, every pair would silently count as no match
     matching = optional("pymatgen.analysis.molecule_matcher", _EXTRA)
     matcher = matching.MoleculeMatcher(tolerance=0.01)  # the tolerance plays no part in get_rmsd
     result = np.full(len(outputs), np.inf)
@@ -164,7 +164,7 @@ def _check(structure: Structure) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let OpenBabel say nothing inside the block, whatever it was allowed to say before."""
+    """Silence OpenBabel inside the block, and restore its level of messages afterwards."""
     log = optional(_OPENBABEL, _EXTRA).obErrorLog
     level = log.GetOutputLevel()
     log.SetOutputLevel(-1)

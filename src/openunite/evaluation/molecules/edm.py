@@ -19,7 +19,7 @@ from openunite.evaluation.rates import Rate
 H, C, N, O, F = 1, 6, 7, 8, 9  # noqa: E741
 VALENCES = {H: 1, C: 4, N: 3, O: 2, F: 1}
 
-# Bond lengths in pm; within a margin of them, in pm, a pair counts as bonded.
+# Bond lengths in pm. A pair is bonded if it is closer than its length plus the margin (pm).
 _SINGLE, _SINGLE_MARGIN = (
     {
         (H, H): 74, (H, C): 109, (H, N): 101, (H, O): 96, (H, F): 92,
@@ -37,7 +37,7 @@ _TRIPLE, _TRIPLE_MARGIN = {(C, C): 120, (C, N): 116, (C, O): 113, (N, N): 110}, 
 
 _ROWS = np.zeros(256, dtype=np.intp)  # atomic number -> row of the tables; 0 for all the others
 _ROWS[list(VALENCES)] = np.arange(1, len(VALENCES) + 1)
-_VALENCE = np.array([-1, *VALENCES.values()])  # -1: no sum of bond orders is right
+_VALENCE = np.array([-1, *VALENCES.values()])  # -1, for other elements, is no sum of bond orders
 
 
 def _limits(lengths: dict[tuple[int, int], int], margin: int) -> Floats:
@@ -60,7 +60,7 @@ _LIMITS = np.stack(
 
 @dataclass(frozen=True)
 class EdmStability:
-    """Fractions of stable atoms, hydrogens, heavy atoms and whole molecules."""
+    """Fractions of stable atoms, hydrogens, heavy atoms and molecules; a count of unknown atoms."""
 
     atoms: Rate
     hydrogens: Rate
@@ -83,7 +83,7 @@ def bond_orders(structure: Structure) -> Ints:
 
 
 def bonded(numbers: Ints, positions: Floats) -> NDArray[np.bool_]:
-    """Which pairs (M, N, N) have a bond order above 0, of M molecules of N atoms each."""
+    """Which pairs of atoms (M, N, N) are bonded in each of M molecules of N atoms."""
     rows = _rows(numbers)
     with np.errstate(invalid="ignore", over="ignore"):
         limits = _LIMITS[0, rows[:, :, None], rows[:, None]]
@@ -92,7 +92,7 @@ def bonded(numbers: Ints, positions: Floats) -> NDArray[np.bool_]:
 
 
 def _distances(positions: Floats) -> Floats:
-    """(..., N, 3) -> (..., N, N)."""
+    """Distances (..., N, N) between positions (..., N, 3)."""
     offsets = positions[..., :, None, :] - positions[..., None, :, :]
     distances: Floats = np.sqrt(np.square(offsets).sum(-1))
     return distances
@@ -106,15 +106,14 @@ def stable_atoms(structure: Structure) -> NDArray[np.bool_]:
 
 
 def unknown_atoms(structure: Structure) -> int:
-    """How many atoms are of an element that the tables lack."""
+    """Number of atoms whose element is not in the tables."""
     return int((_rows(structure.numbers) == 0).sum())
 
 
 def edm_stability(structures: Sequence[Structure]) -> EdmStability:
     """Stability of atoms, hydrogens, heavy atoms and molecules.
 
-    Per molecule nothing but its own pairs is looked at: some 0.15 ms each. A structure
-    without atoms is an unstable molecule.
+    A molecule takes about 0.15 ms. A structure without atoms is an unstable molecule.
     """
     counts = np.zeros((len(structures), 4), dtype=np.int64)
     for row, structure in zip(counts, structures, strict=True):

@@ -1,4 +1,4 @@
-"""EDM's validity, uniqueness and novelty: RDKit judges the graph of bonds from `edm`.
+"""EDM's validity, uniqueness and novelty: RDKit checks the graph of bonds from `edm`.
 
 Hydrogens are atoms of the graph and charges are not used, so groups that need them, such as nitro,
 fail. An element outside H, C, N, O, F makes a molecule invalid.
@@ -45,7 +45,7 @@ def edm_molecule(structure: Structure) -> "Chem.Mol | None":
     with rd_base.BlockLogs():
         try:
             chem.SanitizeMol(graph)
-        except ValueError:  # all of RDKit's sanitization errors are
+        except ValueError:  # the base of RDKit's sanitization errors
             return None
     molecule: Chem.Mol = graph.GetMol()
     return molecule

@@ -1,7 +1,7 @@
-"""Which molecules could have the same SMILES: a key of the largest fragment, without RDKit.
+"""A key of the largest fragment, to find molecules that may share a SMILES without RDKit.
 
-Equal `edm_smiles` imply equal keys, for a SMILES decides elements and bonds (not their orders, of
-which aromatic rings have several choices). Different molecules may share a key, and few do.
+Equal `edm_smiles` imply equal keys, because a SMILES determines elements and bonds. Bond orders do
+not enter the key, since aromatic rings allow several. Few different molecules share a key.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.evaluation.molecules.edm import bonded
 
-_ROUNDS = 4  # how far from itself an atom looks
-_PAIRS = 1_000_000  # of atoms that are looked at in one go
+_ROUNDS = 4  # bonds between an atom and the farthest atom that affects its hash
+_PAIRS = 1_000_000  # of atoms per chunk
 _Hashes = NDArray[np.uint64]
 
 
@@ -31,7 +31,7 @@ def fragment_keys(structures: Sequence[Structure]) -> list[int]:
 
 
 def _keys(numbers: Ints, bonds: NDArray[np.bool_]) -> _Hashes:
-    """Weisfeiler and Lehman's refinement of elements (M, N) over bonds (M, N, N) -> (M,)."""
+    """Hashes (M,) by Weisfeiler-Lehman refinement of elements (M, N) over bonds (M, N, N)."""
     neighbors = bonds.astype(np.uint64)
     colors = _mix(numbers.astype(np.uint64))
     for _ in range(_ROUNDS):
@@ -41,9 +41,10 @@ def _keys(numbers: Ints, bonds: NDArray[np.bool_]) -> _Hashes:
 
 
 def _largest(bonds: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The atoms (M, N) of the fragment with most of them, of equals that of the first atom."""
+    """Mask (M, N) of the largest fragment; of equally large ones, that of the first atom."""
     atoms = bonds.shape[1]
-    names = np.broadcast_to(np.arange(atoms), bonds.shape[:2])  # at last, a fragment's first atom
+    # Names are lowered until each is that of the first atom in its fragment.
+    names = np.broadcast_to(np.arange(atoms), bonds.shape[:2])
     while True:
         heard = np.where(bonds, names[:, None], atoms).min(axis=2)
         if (heard >= names).all():

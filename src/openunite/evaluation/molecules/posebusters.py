@@ -5,8 +5,8 @@ version of PoseBusters with more columns gives the same ones. Each is a fraction
 that are valid by the ADiT protocol.
 
 `internal_energy` compares with conformers that RDKit embeds; where it embeds none, as for some
-strained cages, or finds no InChI, the check has no result. Such a
-molecule is left out of that column, does not pass overall, and is counted in `undecided`.
+strained cages, or finds no InChI, the check has no result. Such a molecule is left out of that
+column, does not pass overall, and is counted in `undecided`.
 """
 
 import logging
@@ -87,13 +87,13 @@ def posebusters_checks(molecules: Sequence["Chem.Mol"]) -> list[Checks]:
 
 
 def _decided(value: Any) -> bool | None:
-    """NaN and missing values, which stand between the booleans of a row, become None."""
+    """The result of a check; NaN and missing values become None."""
     return bool(value) if isinstance(value, bool | np.bool_) else None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither PoseBusters nor RDKit says anything inside the block."""
+    """Silence PoseBusters and RDKit inside the block."""
     rd_base = optional("rdkit.rdBase", "molecules-adit")
     logger, silent = logging.getLogger("posebusters"), logging.NullHandler()
     propagate, logger.propagate = logger.propagate, False

@@ -1,4 +1,4 @@
-"""How well molecules come back: types and positions, atom i against atom i."""
+"""Reconstruction errors of molecules: elements and positions, atom i against atom i."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,9 +35,10 @@ def type_accuracy(outputs: Sequence[Structure], references: Sequence[Structure])
 def kabsch_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> Floats:
     """Root mean square distance in Angstrom (M,) after the best shift and rotation.
 
-    Rotations are proper: a mirror image of a chiral molecule is not its equal. All atoms, hydrogens
-    included, count alike and types do not matter. Coordinates that are not finite give infinity.
-    Raises ValueError if the sets or two molecules differ in length, or a molecule has no atoms.
+    Rotations are proper: a mirror image of a chiral molecule does not match it. All atoms,
+    hydrogens included, have equal weight, and elements do not matter. Coordinates that are not
+    finite give infinity. Raises ValueError if the sets or two molecules differ in length, or a
+    molecule has no atoms.
     """
     _check_pairs(outputs, references)
     moved = [_centered(output) for output in outputs]
@@ -62,7 +63,7 @@ def kabsch_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -
 def _rotations(covariances: Floats) -> Floats:
     """The proper rotations R (M, 3, 3) that minimize |X R - Y| from covariances X^T Y."""
     left, _, right = np.linalg.svd(covariances)
-    # A reflection fits better for some: flip the axis of the smallest singular value there.
+    # Where a reflection fits better, flip the axis of the smallest singular value.
     left[:, :, -1] *= np.sign(np.linalg.det(left @ right))[:, None]
     rotations: Floats = left @ right
     return rotations

@@ -33,7 +33,7 @@ _IN_ORDER = (
 
 @dataclass(frozen=True)
 class MoleculeReport:
-    """The same metrics of the columns "samples" and "real".
+    """The same metrics for the columns "samples" and "real".
 
     `unknown_atoms` counts atoms of elements that the EDM tables lack; if there are any, stability
     and EDM validity say little.
@@ -126,10 +126,10 @@ def molecule_report(
 def reconstruction_report(
     outputs: Sequence[Structure], references: Sequence[Structure], *, adit: bool
 ) -> ReconstructionReport:
-    """Outputs against real molecules, atom i against atom i; RMSDs in angstrom.
+    """Compare outputs with real molecules, atom i against atom i; RMSDs in Angstrom.
 
-    Stability stands beside that of the references. `adit` adds the match rate and RMSD of the ADiT
-    protocol, and for the references what a perfect output would get.
+    Stability is computed for both. `adit` adds the match rate and RMSD of the ADiT protocol; those
+    of the references are what a perfect output would get.
     """
     types = type_accuracy(outputs, references)
     rmsd = kabsch_rmsd(outputs, references)

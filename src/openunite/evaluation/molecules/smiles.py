@@ -17,12 +17,12 @@ ToSmiles = Callable[[Structure], str | None]
 
 @dataclass(frozen=True)
 class SmilesScores:
-    """Validity among all, uniqueness among the valid, novelty among what the protocol says.
+    """Validity among all, uniqueness among the valid, novelty among those that the protocol counts.
 
     `valid_and_unique`, distinct valid molecules among all, is what some tables call "unique".
     Uniqueness falls as a set grows: compare sets of one size. `novelty` is None where no training
-    SMILES were given. The errors of uniqueness and novelty are those of independent trials, which
-    they are not quite: read them as a scale.
+    SMILES were given. The errors of uniqueness and novelty assume independent trials, so they are
+    only rough.
     """
 
     validity: Rate
@@ -58,16 +58,16 @@ def smiles_scores(
 
 
 def smiles_set(structures: Iterable[Structure], to_smiles: ToSmiles) -> frozenset[str]:
-    """The SMILES of the valid molecules of a training set; shows progress. Keep it: it is slow.
+    """The SMILES of the valid molecules of a training set; shows progress.
 
-    About 1 ms a molecule with `edm_smiles` and 1.5 ms with `adit_smiles`.
+    A molecule takes about 1 ms with `edm_smiles` and 1.5 ms with `adit_smiles`: keep the result.
     """
     found = map(to_smiles, bar(structures, desc="training SMILES", disable=None, leave=False))
     return frozenset(smiles for smiles in found if smiles is not None)
 
 
 def molecule_smiles(molecule: "Chem.Mol") -> str:
-    """Isomeric SMILES of the connected part with most atoms, the first of equals."""
+    """Isomeric SMILES of the largest connected fragment; of equally large ones, the first."""
     chem, rd_base = optional("rdkit.Chem", "molecules"), optional("rdkit.rdBase", "molecules")
     with rd_base.BlockLogs():
         parts = chem.GetMolFrags(molecule, asMols=True)

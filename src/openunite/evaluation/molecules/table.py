@@ -1,4 +1,4 @@
-"""The metrics of molecules: what `metrics.json`, cards and reports call them, and in which form."""
+"""The metrics of molecules: their names and formats in `metrics.json`, cards and reports."""
 
 from collections.abc import Iterator
 
@@ -53,7 +53,7 @@ _PLAIN = ("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd")
 
 
 def flat_metrics(columns: Columns) -> Flat:
-    """Values as metrics.json has them: `sample_NAME`, `real_NAME` and `recon_NAME`."""
+    """Values under their names in metrics.json: `sample_NAME`, `real_NAME` and `recon_NAME`."""
     return flatten(columns, _PREFIXES, _PLAIN)
 
 

@@ -1,15 +1,16 @@
-"""Molecules and crystals for a trained model: what it reads and what it writes."""
+"""Reading and writing of molecules and crystals for a trained model."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from openunite.data.atoms.arrays import Reading
+from openunite.data.atoms.arrays import Reading, pad_structures, unpad_structures
 from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.write import WRITERS, write_structures
@@ -23,7 +24,7 @@ from openunite.task import Task, Tell
 
 
 class AtomFiles(Task):
-    """The half of the task of molecules and crystals that sees files."""
+    """The part of the task of molecules and crystals that reads and writes files."""
 
     outputs = (".png", *WRITERS)
     pair_outputs = outputs
@@ -31,7 +32,7 @@ class AtomFiles(Task):
     def read(
         self, pipeline: AtomPipeline, sources: Sequence[str], tell: Tell
     ) -> Iterator[tuple[str, Structure]]:
-        """All structures that the model can take."""
+        """Names and structures that the model can take. ValueError if there are none."""
         found = False
         for item in chain.from_iterable(self.records(source) for source in sources):
             if isinstance(item, Skipped):
@@ -48,12 +49,12 @@ class AtomFiles(Task):
             raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
 
     def item(self, value: Any) -> Structure:
-        """A `Structure`, or one of ASE, RDKit or pymatgen."""
+        """The `Structure` of `value`, which may be an object of ASE, RDKit or pymatgen."""
         return structure_of(value)
 
     @abstractmethod
     def records(self, source: str) -> Iterator[Structure | Skipped]:
-        """What a file or a folder holds."""
+        """The records of a file or a folder."""
 
     def reconstruct(
         self, pipeline: AtomPipeline, items: Sequence[Structure]
@@ -66,12 +67,20 @@ class AtomFiles(Task):
         values = found.values[found.mask].float().cpu().numpy()
         return {"latents": values, "num_atoms": np.array([len(item) for item in items])}
 
-    def write(self, path: Path, samples: Sequence[Structure]) -> int:
+    def write(
+        self, path: Path, samples: Collection[Structure], labels: Sequence[int] | None = None
+    ) -> int:
         if path.suffix.lower() != ".png":
             return write_structures(path, samples)
         with whole_file(path) as file:
-            structure_grid(samples, min(8, len(samples))).save(file, "PNG")
+            structure_grid(list(samples), min(8, len(samples))).save(file, "PNG")
         return len(samples)
+
+    def pack(self, samples: Sequence[Structure]) -> dict[str, Tensor]:
+        return pad_structures(samples)
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Structure]:
+        return unpad_structures(tensors)
 
     def write_pairs(
         self,
@@ -80,7 +89,7 @@ class AtomFiles(Task):
         inputs: Sequence[Structure],
         outputs: Sequence[Structure],
     ) -> None:
-        """Inputs above outputs, or outputs under the names of the inputs."""
+        """Write a picture of inputs above outputs, or the outputs with the names of the inputs."""
         if path.suffix.lower() == ".png":
             with whole_file(path) as file:
                 pair_structures(inputs, outputs).save(file, "PNG")
@@ -107,7 +116,7 @@ def kind_of(structure: Structure) -> str:
 
 
 def check_kinds(kinds: Iterable[str], suffix: str) -> None:
-    """ValueError if a file of this kind cannot hold one of the kinds of structures."""
+    """Raise ValueError if a file with this suffix cannot hold one of the kinds of structures."""
     if suffix == ".cif" and "molecules" in kinds:
         raise ValueError("molecules have no cell to write into a .cif; choose .sdf or .xyz")
     if suffix == ".sdf" and "crystals" in kinds:
@@ -115,6 +124,6 @@ def check_kinds(kinds: Iterable[str], suffix: str) -> None:
 
 
 def records_of(reading: Reading) -> Iterator[Structure | Skipped]:
-    """What a reader returned, one after the other: first what it could not read."""
+    """All records of a reading: those that could not be read, then the structures."""
     yield from reading.skipped
     yield from reading.structures

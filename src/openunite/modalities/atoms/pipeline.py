@@ -1,9 +1,9 @@
-"""What the pipelines of molecules and crystals share: one latent per atom, any number of atoms."""
+"""The common base of molecule and crystal pipelines: one latent per atom, any number of atoms."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,14 +11,28 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from openunite.batch import Evidence
+from openunite.data.atoms.checks import cell_faults
+from openunite.data.atoms.convert import is_structure, structure_of
 from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
-from openunite.pipelines.base import Generators, Labels, UnitePipeline
+from openunite.pipelines.asked import Asked
+from openunite.pipelines.base import UnitePipeline
+from openunite.pipelines.inputs import (
+    Generators,
+    Labels,
+    Seeds,
+    count_of,
+    one_each,
+    seeds_of,
+    whole_number,
+)
 
-_SIZE_DRAW = 1 << 31  # the draw that decides the number of atoms; solver steps count from 0
+Sizes = Seeds  # integers
+Structures = Any  # one or many `Structure`, or structures of ASE, RDKit or pymatgen
+_SIZE_DRAW = 1 << 31  # random draw for the number of atoms; those of solver steps count from 0
 
 
 @dataclass(frozen=True)
@@ -35,77 +49,103 @@ class AtomLatents:
 class AtomPipeline(UnitePipeline):
     """Generate, encode, decode and reconstruct structures with one set of weights."""
 
+    periodic: ClassVar[bool | None] = None  # whether structures have a cell; None: some have
+
     def __call__(
         self,
-        num_structures: int = 1,
+        num_structures: int | None = None,
         *,
-        num_atoms: int | Sequence[int] | None = None,
+        num_atoms: Sizes | None = None,
         class_labels: Labels = None,
+        conditions: Asked = None,
         generator: Generators | None = None,
-        seeds: Sequence[int] | None = None,
+        seeds: Seeds | None = None,
         batch_size: int = 256,
         **options: Any,
     ) -> list[Structure]:
-        """Generate structures; structure i is a function of its own seed, never of the batch.
+        """Generate `num_structures` structures, or as many as there are class labels or seeds.
 
-        `num_atoms` is one number for all, or one for each; by default it is drawn from the sizes
-        of the training data. `options`: callback, and changes of `self.sampling`, see
-        `sample_latents`. Raises ValueError for a size or a label out of range.
+        Structure i is a function of its own seed, never of the batch. `num_atoms` is one number for
+        all, or one for each; by default it is drawn from the sizes of the training data.
+        `conditions` name values, one for all structures or a list with one for each: 4.2, (4, 5),
+        "LiFePO4". `options`: callback, and changes of `self.sampling`, see `sample_latents`. Raises
+        ValueError for a size, a label or a value out of range, and for an unknown argument.
         """
-        count = num_structures if class_labels is None else len(class_labels)
-        evidence, given = self._evidence(class_labels), self._seeds(count, generator, seeds)
+        self.refuse_unknown(options, type(self).__call__)
+        whole_number("batch_size", batch_size)
+        count = count_of("num_structures", num_structures, class_labels, seeds, generator)
+        evidence = self._evidence(class_labels, count, conditions)
+        given = seeds_of(count, generator, seeds)
         sizes = self._sizes(num_atoms, given, evidence)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
-            mask = _mask_of(sizes[part]).to(self.device)
+            mask = _mask_of(sizes[part]).to(self._execution_device)
             latents = self.sample_latents(evidence.rows(part), given[part], mask, **options)
             structures += self.decode(AtomLatents(latents, mask))
         return structures
 
     def generate(
-        self, class_labels: Labels, *, seeds: Sequence[int], **options: Any
+        self,
+        class_labels: Labels,
+        *,
+        seeds: Seeds,
+        num_atoms: Sizes | None = None,
+        **options: Any,
     ) -> list[Structure]:
         """One structure per seed; `options` as for a call."""
-        return self(len(seeds), class_labels=class_labels, seeds=seeds, **options)
+        self.refuse_unknown(options, type(self).generate, "conditions", "batch_size")
+        count = count_of("the number of seeds", None, seeds)
+        return self(count, class_labels=class_labels, seeds=seeds, num_atoms=num_atoms, **options)
 
-    def encode(
-        self, structures: Sequence[Structure], generator: Generators | None = None
-    ) -> AtomLatents:
+    def encode(self, structures: Structures, generator: Generators | None = None) -> AtomLatents:
         """Structures -> latents, deterministic unless a generator is given.
 
-        ValueError for an element the model does not know, and for too many atoms.
+        Takes one or many, also of ASE, RDKit or pymatgen. ValueError as from `check`.
         """
-        self.check(structures)
-        batch = self._dataset(structures).batch(range(len(structures)))
-        mask = batch.valid.to(self.device)
-        data = batch.data.to(self.device)
+        found = self.preprocess(structures)
+        batch = self._dataset(found).batch(range(len(found)))
+        mask = batch.valid.to(self._execution_device)
+        data = batch.data.to(self._execution_device)
         return AtomLatents(self.tokenize(data, generator, mask), mask)
 
     def decode(self, latents: AtomLatents) -> list[Structure]:
-        """Latents -> structures."""
-        mask = latents.mask.to(self.device)
+        """Latents -> structures. ValueError for latents that `encode` cannot return."""
+        if not isinstance(latents, AtomLatents):
+            kind = type(latents).__name__
+            raise ValueError(f"expected AtomLatents as `encode` returns them, got a {kind}")
+        mask = latents.mask.to(self._execution_device)
+        sizes = mask.sum(dim=1)
+        most = self.latent_shape[0]
+        if tuple(mask.shape) != tuple(latents.values.shape[:2]) or mask.shape[1] > most:
+            raise ValueError(
+                f"expected latents (B, N, C) with a mask (B, N) and N of at most {most}, got "
+                f"{tuple(latents.values.shape)} with {tuple(mask.shape)}"
+            )
+        if not len(sizes) or not torch.equal(mask, _mask_of(sizes, mask.shape[1])):
+            raise ValueError("the mask must be True for the first atoms of each structure")
         return self._structures(self.detokenize(latents.values, mask), mask)
 
-    def reconstruct(
-        self, structures: Sequence[Structure], batch_size: int = 256
-    ) -> list[Structure]:
+    def reconstruct(self, structures: Structures, batch_size: int = 256) -> list[Structure]:
         """decode(encode(structures)), in batches."""
-        starts = range(0, len(structures), batch_size)
-        parts = [self.decode(self.encode(structures[i : i + batch_size])) for i in starts]
+        found = self.preprocess(structures)
+        starts = range(0, len(found), whole_number("batch_size", batch_size))
+        parts = [self.decode(self.encode(found[i : i + batch_size])) for i in starts]
         return [structure for part in parts for structure in part]
 
-    def interpolate(self, first: Structure, second: Structure, num: int) -> list[Structure]:
+    def interpolate(self, first: Any, second: Any, num: int) -> list[Structure]:
         """Decode `num` points on the line between two latents, ends included.
 
-        ValueError if the structures differ in their number of atoms: latents go by atom.
+        ValueError if the numbers of atoms differ, because there is one latent per atom.
         """
-        if len(first) != len(second):
-            raise ValueError(
-                f"expected two structures with the same number of atoms, got {len(first)} and "
-                f"{len(second)}; choose others"
-            )
+        whole_number("num", num)
         ends = self.encode([first, second])
+        sizes = ends.mask.sum(dim=1).tolist()
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"expected two structures with the same number of atoms, got {sizes[0]} and "
+                f"{sizes[1]}; choose others"
+            )
         weights = torch.linspace(0.0, 1.0, num, device=ends.values.device)[:, None, None]
         between = torch.lerp(ends.values[:1], ends.values[1:], weights)
         return self.decode(AtomLatents(between, ends.mask[:1].expand(num, -1)))
@@ -114,7 +154,7 @@ class AtomPipeline(UnitePipeline):
 
     @abstractmethod
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
-        """The structures as the model takes them."""
+        """A dataset of the structures that gives batches for the model."""
 
     @abstractmethod
     def _structures(self, output: Tensor, mask: Tensor) -> list[Structure]:
@@ -124,7 +164,7 @@ class AtomPipeline(UnitePipeline):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """The atomic numbers the model knows."""
+        """The atomic numbers that the model knows."""
         elements: tuple[int, ...] = self.modality.settings.elements
         return elements
 
@@ -134,7 +174,7 @@ class AtomPipeline(UnitePipeline):
         return row.expand(count, -1)
 
     def _sizes(
-        self, num_atoms: int | Sequence[int] | None, seeds: Tensor, evidence: Evidence
+        self, num_atoms: Sizes | None, seeds: Tensor, evidence: Evidence
     ) -> Int[Tensor, " b"]:
         most, count = self.latent_shape[0], len(seeds)
         if num_atoms is None:
@@ -146,36 +186,44 @@ class AtomPipeline(UnitePipeline):
                 shares / shares[:, -1:], torch.special.ndtr(normal), right=True
             )
             return found[:, 0].clamp_max(shares.shape[1] - 1)
-        sizes = [num_atoms] * count if isinstance(num_atoms, int) else list(num_atoms)
-        if len(sizes) != count:
-            raise ValueError(
-                f"expected one number of atoms per structure, {count}, got {len(sizes)}"
-            )
-        if bad := [n for n in sizes if not 1 <= n <= most]:
-            raise ValueError(
-                f"num_atoms must lie between 1 and {most} for this model, got {bad[0]}"
-            )
-        return torch.tensor(sizes)
+        sizes = one_each("number of atoms", num_atoms, count)
+        return torch.tensor([whole_number("num_atoms", size, 1, most) for size in sizes])
+
+    def preprocess(self, structures: Structures) -> list[Structure]:
+        """One or many structures of any package as a list. ValueError as from `check`."""
+        many = not is_structure(structures) and isinstance(structures, Iterable)
+        found = [structure_of(item) for item in (structures if many else [structures])]
+        if not found:
+            raise ValueError("expected at least one structure, got none")
+        self.check(found)
+        return found
 
     def check(self, structures: Sequence[Structure]) -> None:
-        """ValueError names the first structure that this model cannot take, and why."""
-        most, known = self.latent_shape[0], set(self.elements)
+        """Raise ValueError that names the first structure that this model cannot take, and why."""
         for i, structure in enumerate(structures):
-            name = structure.name or f"structure {i}"
-            if not 1 <= len(structure) <= most:
-                raise ValueError(
-                    f"{name} has {len(structure)} atoms, this model takes 1 to {most}; leave it out"
-                )
-            if unknown := set(structure.numbers.tolist()) - known:
-                names = ", ".join(symbol_of(number) for number in self.elements)
-                raise ValueError(
-                    f"{name} contains {symbol_of(min(unknown))}, this model knows {names}; "
-                    "leave it out"
-                )
+            if fault := self._fault(structure):
+                raise ValueError(f"{structure.name or f'structure {i}'} {fault}; leave it out")
+
+    def _fault(self, structure: Structure) -> str:
+        """What is wrong with a structure, "" for nothing."""
+        most, known = self.latent_shape[0], set(self.elements)
+        if not 1 <= len(structure) <= most:
+            return f"has {len(structure)} atoms, this model takes 1 to {most}"
+        if unknown := set(structure.numbers.tolist()) - known:
+            names = ", ".join(symbol_of(number) for number in self.elements)
+            return f"contains {symbol_of(min(unknown))}, this model knows {names}"
+        if self.periodic is not None and self.periodic is not (structure.cell is not None):
+            if self.periodic:
+                return "has no cell, this model takes crystals"
+            return "has a cell, this model takes molecules without one"
+        if not np.isfinite(structure.positions).all():
+            return "has positions that are not finite numbers"
+        return "" if structure.cell is None else cell_faults(structure.cell[None])[0]
 
 
-def _mask_of(sizes: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-    return torch.arange(int(sizes.max())) < sizes[:, None]
+def _mask_of(sizes: Int[Tensor, " b"], longest: int | None = None) -> Bool[Tensor, "b n"]:
+    most = int(sizes.max()) if longest is None else longest
+    return torch.arange(most, device=sizes.device) < sizes[:, None]
 
 
 def numbers_of(

@@ -1,13 +1,13 @@
 """Recipes for molecules and crystals.
 
-`elements` and `max_atoms` left empty are taken from the data when the run starts.
+If a recipe does not set `elements` or `max_atoms`, a run takes them from its data at the start.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from openunite.flow.sampling import Sampling
+from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
@@ -42,8 +42,8 @@ def molecules() -> RunConfig:
 def crystals() -> RunConfig:
     """Your own crystals: `openunite train crystals --data FILE_OR_FOLDER` (CIF, CSV, npz).
 
-    Also `make quickstart-crystals`, with --data quickstart-crystals: what jarvis-tools and pymatgen
-    carry. Cost: seven minutes on two CPU cores without AVX-512; needs the extra `crystals`.
+    `make quickstart-crystals` runs it on "quickstart-crystals", data in the packages jarvis-tools
+    and pymatgen. Cost: seven minutes on two CPU cores without AVX-512; needs the extra `crystals`.
     Measured (docs/LOG.md): match rate 0.69 (at most 0.90), 87 % of the samples structurally and
     78 % compositionally valid (real 100 % and 90 %).
     """
@@ -93,15 +93,15 @@ def joint_s() -> RunConfig:
 def joint() -> RunConfig:
     """Your own molecules and crystals in one small model: `--data MOLECULES,CRYSTALS`.
 
-    Half of an epoch is of either kind. Cost: not measured; a step is one of `qm9` but for the sizes
-    of the structures.
+    Each kind makes up half of an epoch. Cost: not measured; the steps are those of `qm9`, with
+    other sizes of structures.
     """
     recipe = _small("joint", "joint", {}, "")
     return replace(recipe, num_classes=2, data=DataConfig("", least_share=0.5))
 
 
 def _small(name: str, modality: str, settings: Settings, source: str) -> RunConfig:
-    """1.7 M parameters: what two CPU cores can train in minutes."""
+    """A run with 1.7 M parameters, which two CPU cores can train in minutes."""
     return RunConfig(
         recipe=name,
         modality=modality,
@@ -136,7 +136,7 @@ def _small(name: str, modality: str, settings: Settings, source: str) -> RunConf
 def _paper(
     name: str, modality: str, settings: Settings, source: str, epochs: int, structures: int
 ) -> RunConfig:
-    """AdamW-like rates of the paper are 1e-4 at batch 512; Muon's here is in proportion."""
+    """A run as in the paper, which uses AdamW at 1e-4 with batch 512; Muon's rate is scaled."""
     size, steps_per_epoch = get_size("S"), structures // 512
     return RunConfig(
         recipe=name,

@@ -26,10 +26,9 @@ from openunite.evaluation.molecules.report import (
     molecule_report,
     reconstruction_report,
 )
-from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
+from openunite.modalities.atoms.card import run_card
 from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
-from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
@@ -38,7 +37,7 @@ from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
 _SHOWN, _COLUMNS = 24, 6
-_AT_ONCE = 10_000  # training molecules that are looked through
+_AT_ONCE = 10_000  # training molecules per chunk of the search
 
 
 class Drawn(NamedTuple):
@@ -57,7 +56,7 @@ class Evaluated(NamedTuple):
 
 
 class AtomTask(AtomFiles):
-    """What molecules and crystals have in common in the commands."""
+    """What commands need for molecules and for crystals alike."""
 
     train_options = ("max_atoms",)
     sample_options = ("num_atoms",)
@@ -68,7 +67,7 @@ class AtomTask(AtomFiles):
         """Write structures and a report into the folder; return the metrics."""
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
-        """`max_atoms` is a limit for the data; the model's number then follows from them."""
+        """Apply options; `max_atoms` limits the data, and the model's number follows from them."""
         config = sized(config, options.size)
         if options.max_atoms is None:
             return config
@@ -80,9 +79,9 @@ class AtomTask(AtomFiles):
         return f"{self.things} of up to {config.modality_config.get('max_atoms')} atoms"
 
     def resolve(self, config: RunConfig, data: Any) -> RunConfig:
-        """The largest number of atoms, from the `AtomData`; elements too, unless they are set.
+        """Set the largest number of atoms from the `AtomData`, and the elements unless given.
 
-        The packages that evaluate the run are required here, before any step.
+        ImportError, before any training step, if a package for the evaluation is missing.
         """
         self.require()
         settings = {"elements": list(data.elements), **config.modality_config}
@@ -109,9 +108,9 @@ class AtomTask(AtomFiles):
     def evaluate_model(
         self, command: Any, pipeline: AtomPipeline, data: Any, extractor: Any
     ) -> ProtocolCard:
-        """Samples and reconstructions against the held-out structures of the run's data."""
+        """Evaluate samples and reconstructions against held-out data; write and return the card."""
         run = Run.of(command.source)
-        source = command.data or run.config.data.source if data is None else data
+        source = command.data or run.source(data)
         opened: Any = self.open(run.config, source, progress=False)
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)
@@ -125,19 +124,11 @@ class AtomTask(AtomFiles):
         self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
     ) -> Metrics:
         """Evaluate what was drawn and write card.json; `source` is the name of the run."""
-        found, classes = self.evaluate(folder, drawn, data), pipeline.encoder.config.num_classes
-        references, samples = len(drawn.references), len(drawn.samples)
-        card = protocol_card(
-            self.things,
-            pipeline,
-            model_section(pipeline, source, "ema"),
-            ReferenceSection(data.name, data.fingerprint, "test", references),
-            SamplesSection(samples, self.things if classes else "none", 0),
-            found.columns,
-            batch_size=samples,
+        found = self.evaluate(folder, drawn, data)
+        sizes = len(drawn.samples), len(drawn.references)
+        run_card(self.things, pipeline, data, source, found.columns, sizes).save(
+            folder / "card.json"
         )
-        card = replace(card, reconstruction=PartSection("test", references))
-        card.save(folder / "card.json")
         return found.metrics
 
 
@@ -149,7 +140,7 @@ def draw(
     num_samples: int | None = None,
     first_seed: int = 0,
 ) -> Drawn:
-    """Samples (of class `kind`), reconstructions and references, with pictures that show them."""
+    """Draw samples (of class `kind`), reconstruct held-out structures, and save pictures."""
     number = NUM_SAMPLES if num_samples is None else num_samples
     count = min(number, len(test))
     # Evenly spaced: sources are often sorted by size.
@@ -166,7 +157,7 @@ def draw(
 
 
 class MoleculeTask(AtomTask):
-    """Molecules for every command."""
+    """What commands need for molecules."""
 
     things = "molecules"
     sources = "qm9, or SDF, xyz or .npz files"
@@ -212,14 +203,14 @@ class MoleculeTask(AtomTask):
 
 
 class CrystalTask(AtomTask):
-    """Crystals for every command."""
+    """What commands need for crystals."""
 
     things = "crystals"
     sources = "CIF, CSV, xyz or .npz files"
     needs = ("smact", "pymatgen.core")
 
     def plan_for(self, config: RunConfig) -> RunConfig:
-        """With the elements from H to Pu, unless the settings name some."""
+        """Set the elements from H to Pu, unless the settings name some."""
         settings = {"elements": list(range(1, 95)), **config.modality_config}
         return replace(config, modality_config=settings)
 
@@ -258,9 +249,9 @@ class CrystalTask(AtomTask):
 
 
 def _smiles_like(structures: Sequence[Structure], train: AtomDataset) -> frozenset[str]:
-    """SMILES of the training molecules that the given ones, or their largest fragments, could be.
+    """SMILES of those training molecules whose `fragment_keys` occur among the given structures.
 
-    There may be a hundred thousand others, for which SMILES would take minutes.
+    No other can equal one of the given structures, and the SMILES of all would take minutes.
     """
     keys = set(fragment_keys(structures))
     found: list[Structure] = []

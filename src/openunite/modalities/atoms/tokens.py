@@ -1,4 +1,4 @@
-"""Atoms as tokens: one per atom, tied by its index to a register."""
+"""Atoms as tokens: one token per atom, tied by the atom's index to a register."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from openunite.nn.embeddings import sincos_table
 
 
 class ExactLinear(nn.Linear):
-    """In float32 at least, also under autocast: bfloat16 has steps of 0.016 A at 3 A."""
+    """A linear layer in at least float32, even under autocast: bfloat16 is too coarse for Angstrom.
+
+    At 3 Angstrom, numbers in bfloat16 are 0.016 Angstrom apart.
+    """
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         exact = torch.promote_types(self.weight.dtype, torch.float32)
@@ -22,7 +25,7 @@ class ExactLinear(nn.Linear):
 
 @dataclass(frozen=True)
 class AtomSettings:
-    """Settings of molecules and crystals: the atomic numbers, and the most atoms there can be."""
+    """Settings of molecules and crystals: known atomic numbers and the largest number of atoms."""
 
     elements: tuple[int, ...]
     max_atoms: int
@@ -35,7 +38,7 @@ class AtomSettings:
 
 
 class AtomEmbedder(Embedder):
-    """A vector of the element, an MLP of F features, and the sin-cos table of the index."""
+    """Tokens are the sum of an element embedding, an MLP of F features and a sin-cos table."""
 
     tied = True
     positions: Tensor
@@ -62,7 +65,7 @@ class AtomEmbedder(Embedder):
 
 
 class AtomHead(Head):
-    """States (B, N, D) -> (B, N, num_outputs), linear; the index is a sin-cos table."""
+    """Linear map of states (B, N, D) -> (B, N, num_outputs); `positions` encodes atom indices."""
 
     def __init__(self, max_atoms: int, num_outputs: int, width: int) -> None:
         super().__init__()
@@ -81,7 +84,7 @@ def mean_over_atoms(values: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> 
 
 
 def random_rotations(normal: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3 3"]:
-    """Uniform rotations: unit quaternions (w, x, y, z) from normal numbers, as matrices."""
+    """Uniform random rotation matrices, by unit quaternions (w, x, y, z) from normal numbers."""
     w, x, y, z = nn.functional.normalize(normal, dim=1).unbind(dim=1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

@@ -22,6 +22,8 @@ class CrystalPipeline(AtomPipeline):
     `is_finite` is False, metrics count it invalid, and it cannot be written.
     """
 
+    periodic = True
+
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
         rows = np.arange(len(structures))
         return crystal_dataset(reduce_cells(pack(structures), rows), rows, self.elements)
@@ -33,7 +35,7 @@ class CrystalPipeline(AtomPipeline):
 
 
 def crystals_of(modality: CrystalModality, output: Tensor, mask: Tensor) -> list[Structure]:
-    """What the head says (B, N, E + 12) as crystals."""
+    """Crystals from the output of the head (B, N, E + 12)."""
     logits, points, lengths, angles = modality.split(output, mask)
     cells = cell_from_parameters(torch.cat([lengths, angles], dim=1).double().cpu().numpy())
     places = wrap(fractional_of(points.double()).cpu().numpy())

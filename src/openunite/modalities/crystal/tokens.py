@@ -31,7 +31,7 @@ class CrystalEmbedder(AtomEmbedder):
 
 @dataclass(frozen=True)
 class CrystalSettings(AtomSettings):
-    """Settings of crystals; `shift` moves training data."""
+    """Settings of crystals; `shift` moves the origin of training crystals at random."""
 
     shift: bool = True
 
@@ -40,11 +40,10 @@ class CrystalModality(Modality):
     """Crystals: packed tensors (B, N, 10) in, (B, N, E + 12) out.
 
     Output of the head, for each atom: element logits; a point of the plane for each fractional
-    coordinate, whose direction is 2 pi times it (no continuous function to the line could follow a
-    coordinate around its circle); and six numbers whose mean over the atoms is the lattice:
-    lengths / N^(1/3) in Angstrom, angles / 90 degrees. The loss is the sum of the cross-entropy of
-    elements, 3 times the L1 of the points, the L1 of the scaled lengths, and 10 times the L1 of the
-    scaled angles.
+    coordinate, whose angle is 2 pi times the coordinate (one number cannot follow it continuously
+    around the circle); and six numbers whose mean over the atoms is the lattice: lengths / N^(1/3)
+    in Angstrom, angles / 90 degrees. The loss is the sum of the cross-entropy of elements, 3 times
+    the L1 of the points, the L1 of the scaled lengths, and 10 times the L1 of the scaled angles.
     """
 
     Settings = CrystalSettings
@@ -64,7 +63,7 @@ class CrystalModality(Modality):
         return {name: error.mean() for name, error in self.errors(output, batch).items()}
 
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """The losses of each crystal."""
+        """The terms of the loss by name, (B,) with one value per crystal."""
         data, mask = batch.data, batch.valid
         logits, points, lengths, angles = self.split(output, mask)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")

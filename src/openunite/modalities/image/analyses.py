@@ -1,4 +1,4 @@
-"""What `openunite analyze` does with a run on images."""
+"""The analyses of `openunite analyze` for runs on images."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ IMAGE_ANALYSES: tuple[type[Analysis], ...] = (
 )
 _BATCH = 250
 _ACTIVATIONS = 2**28  # bytes that the activations of one batch may take
-_MOST_SEARCHED = 20_000  # training images looked at for copies
+_MOST_SEARCHED = 20_000  # training images searched for copies
 _SEARCH_SIDE = 32  # larger images are shrunk to about this before they are compared
 _FOLLOWED, _PAIRS, _SHOWN = 10, 8, 10
 
@@ -76,7 +76,7 @@ class ImageStudy:
 
     @property
     def stages(self) -> dict[str, Callable[[], list[Analysis]]]:
-        """What to do, in order."""
+        """The analyses to run by name, in order."""
         stages: dict[str, Callable[[], list[Analysis]]] = {
             "layers": lambda: _parts(self.passes()),
             "probe": lambda: [self.probe()],
@@ -89,7 +89,7 @@ class ImageStudy:
 
     @property
     def missing(self) -> dict[str, str]:
-        """Titles of what is left out, and why."""
+        """Titles of the analyses that are left out, and why."""
         titles = {kind.name: kind.title for kind in IMAGE_ANALYSES}
         return {titles[name]: reason for name, reason in self._left_out.items()}
 
@@ -101,7 +101,7 @@ class ImageStudy:
     # ---- analyses -------------------------------------------------------------------------
 
     def passes(self) -> PassComparison:
-        """Both passes on the same images, both without a class: only the observation differs."""
+        """Compare tokenizing and denoising, both without a class: only the observation differs."""
         start = seeded_normal(torch.tensor([0]), *self.pipeline.latent_shape)
 
         def activations(z: Tensor, t: Tensor, data: Tensor | None) -> Activations:
@@ -117,10 +117,11 @@ class ImageStudy:
             return compare_passes(self._noised(), tokenize, lambda z, t: activations(z, t, None))
 
     def similar(self) -> list[Analysis]:
+        """Only the similarity of the layers in both passes."""
         return [self.passes().similarity]
 
     def probe(self) -> Probe:
-        """Trained on training images, tested on held-out ones."""
+        """Probes of the class, fitted on training images and tested on held-out ones."""
         train, train_labels = _some(self.data.train, 2 * self.num_images)
         test, test_labels = _some(self.data.test, self.num_images)
         return probe_latents(
@@ -130,7 +131,7 @@ class ImageStudy:
         )
 
     def trajectory(self) -> Trajectory:
-        """Samples of the classes in turn, with the pipeline's own settings."""
+        """Follow samples of the classes in turn step by step, with the pipeline's settings."""
         pipeline, sampling = self.pipeline, self.pipeline.sampling
         seeds, device = torch.arange(_FOLLOWED), pipeline.device
         evidence = self._evidence(_FOLLOWED)
@@ -140,7 +141,7 @@ class ImageStudy:
             times.append(t)
             states.append(state)
 
-        solver = "heun" if sampling.row.adaptive else None  # an adaptive one has no steps to show
+        solver = "heun" if sampling.row.adaptive else None  # adaptive ones have no fixed steps
         pipeline.sample_latents(evidence, seeds, callback=keep, solver=solver)
         low, high = sampling.guidance_interval
         predict = pipeline.denoiser(evidence, sampling.guidance_scale, (low, high))
@@ -148,14 +149,14 @@ class ImageStudy:
             return follow(times, states, predict, pipeline.decode_tensor)
 
     def interpolation(self) -> Interpolation:
-        """Between held-out images, the first of each pair and the second at random."""
+        """Interpolate between the latents of random pairs of held-out images."""
         latents = self.latents[: 2 * _PAIRS].to(self.pipeline.device)
         half = len(latents) // 2
         first, second = latents[:half], latents[half : 2 * half]
         return interpolate_latents(first, second, self.pipeline.decode_tensor)
 
     def memorization(self) -> Memorization:
-        """Samples and reconstructions of held-out images against the training set."""
+        """Nearest training images of samples, and of reconstructions of held-out images."""
         train = self.data.train
         count = max(_FOLLOWED, self.num_images // 10)
         samples = torch.cat([self._sample(part) for part in torch.arange(count).split(_BATCH)])
@@ -178,7 +179,7 @@ class ImageStudy:
 
     @cached_property
     def images(self) -> Tensor:
-        """uint8 (N, C, H, W), held-out; training images fill up where those are too few."""
+        """Held-out images uint8 (N, C, H, W), and training images after them if they are few."""
         held_out, _ = _some(self.data.test, self.num_images)
         if len(held_out) == self.num_images:
             return held_out
@@ -186,10 +187,11 @@ class ImageStudy:
 
     @cached_property
     def latents(self) -> Float[Tensor, "n k c"]:
+        """The latents of `images`."""
         return self._encode(self.images)
 
     def _noised(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images with the noise that their latents are mixed with."""
+        """Batches of images, and of the noise (B, K, C) to mix with their latents."""
         size = self.config.model
         bytes_each = 8 * (size.depth + 2) * size.num_registers * size.width
         batch = max(32, min(_BATCH, _ACTIVATIONS // bytes_each))
@@ -210,7 +212,7 @@ class ImageStudy:
         return self.pipeline.generate(labels, seeds=seeds.tolist()).cpu()
 
     def _evidence(self, count: int) -> Evidence:
-        """The classes in turn; nothing where there are none."""
+        """Evidence of the classes in turn; none for data without classes."""
         if not self.config.num_classes:
             return NOTHING
         labels = torch.arange(count) % self.config.num_classes
@@ -232,7 +234,7 @@ def _found(stage: Callable[[], list[Analysis]], suffix: str = "", of: str = "") 
 
 
 def _beside(study: ImageStudy, name: str, other: Any) -> ImageStudy:
-    """The other model on the same data. ValueError if it takes none of them."""
+    """The other model on the same data. ValueError if it is for images of another size."""
     shape = study.pipeline.encoder.config.modality_config
     sides = ("height", "width", "channels")
     found = other.encoder.config.modality_config
@@ -249,7 +251,7 @@ def _parts(passes: PassComparison) -> list[Analysis]:
 
 
 def _rows(data: ImageDataset, count: int) -> Int[Tensor, " n"]:
-    """At most `count` positions in a fixed random order, for sources are often sorted by class."""
+    """At most `count` positions in fixed random order, since sources are often sorted by class."""
     return permutation(len(data), seed=0, epoch=0)[:count]
 
 
@@ -260,7 +262,7 @@ def _some(data: ImageDataset, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _small(images: Tensor) -> Float[Tensor, "n c h w"]:
-    """Floats in [0, 1], shrunk by a whole factor by taking means."""
+    """Images as floats in [0, 1], shrunk by averaging square blocks of pixels."""
     pixels = images.float() / 255.0 if images.dtype == torch.uint8 else images
     factor = max(images.shape[2:]) // _SEARCH_SIDE
     return torch.nn.functional.avg_pool2d(pixels, factor) if factor > 1 else pixels

@@ -59,7 +59,7 @@ def run_card(
     extractor: Extractor | None,
 ) -> ProtocolCard:
     """The card of the evaluation at the end of a run called `source`."""
-    count, classes = len(found.samples), int(pipeline.encoder.config.num_classes)
+    count, classes = len(found.labels), int(pipeline.encoder.config.num_classes)
     order = "balanced" if classes else "none"
     card = protocol_card(
         "images",
@@ -86,7 +86,7 @@ def _extractor(extractor: Extractor) -> ExtractorSection:
 def _reference(
     pipeline: ImagePipeline, data: ImageData, split: str, labels: Tensor
 ) -> ReferenceSection:
-    """Real images with these labels, at the size of the model."""
+    """The section on the real images with these labels, at the size of the model."""
     shape = pipeline.encoder.config.modality_config
     return ReferenceSection(
         data=data.name,

@@ -20,10 +20,11 @@ from openunite.evaluation.images.feature_sets import (
     made_with,
     read_features,
 )
-from openunite.evaluation.images.features import EXTRACTORS, load_extractor
+from openunite.evaluation.images.features import EXTRACTORS, extractor_for, load_extractor
 from openunite.evaluation.images.features.base import Extractor
+from openunite.evaluation.images.pixels import pixel_ratios
 from openunite.evaluation.images.sets import images_in, sample_shards
-from openunite.evaluation.images.table import ImageMetrics
+from openunite.evaluation.images.table import MANIFOLD, MIN_IMAGES, ImageMetrics
 from openunite.evaluation.sections import ModelSection
 from openunite.evaluation.shards import ProcessGroup, Shards, identity
 from openunite.modalities.card import model_section
@@ -33,8 +34,6 @@ from openunite.runs import Run
 from openunite.training.config import MEMORY
 from openunite.training.device import choose_device, on_cpu
 
-_EMBEDDED = "fashion-mnist-mini"
-MIN_IMAGES = 4  # KID, precision and recall need as many
 MAX_SEED = 2**63
 SWEEP_FRACTION, SWEEP_MIN, SWEEP_MAX = 0.1, 1000, 10_000
 Split = Literal["test", "train", "sweep"]
@@ -129,6 +128,15 @@ class EvaluationContext:
     def metrics(self, reference: Path) -> ImageMetrics:
         """The metrics of sets of images against real images."""
         return ImageMetrics(read_features(reference), self.has_classes)
+
+    def pixels(self, images: Split | Shards) -> dict[str, float]:
+        """Ratios of the pixels of images in shards, or of at most MANIFOLD real ones of a split."""
+        patch = self.pipeline.modality.settings.patch_size
+        if isinstance(images, Shards):
+            return pixel_ratios((shard["images"] for shard in images.read()), patch)
+        dataset, rows = self.rows(images)
+        parts = rows[choose(len(rows), MANIFOLD)].split(self.batch_size)
+        return pixel_ratios((dataset.batch(part).data for part in parts), patch)
 
     # ---- samples --------------------------------------------------------------------------
 
@@ -246,16 +254,6 @@ def _check(command: Evaluate | Sweep) -> None:
         )
 
 
-def is_embedded(data: str) -> bool:
-    """True for the images in the package, which `train` itself compares by features."""
-    return data == _EMBEDDED
-
-
-def extractor_for(data: str) -> str:
-    """The default extractor for models of this data; it needs no download."""
-    return "fashion" if is_embedded(data) else "efficientnet-lite0"
-
-
 def _which_weights(source: str, asked: str) -> str:
     """The weights asked for of a run; for a pipeline those that its record names, if any."""
     record = Path(source) / "conversion.json"
@@ -275,7 +273,7 @@ def run_data(source: str) -> str:
     run = Run.around(source)
     if run is None:
         raise ValueError(f"{source} is no run, so its images are not known; name them with --data")
-    return run.config.data.source
+    return str(run.source())
 
 
 def trained_on(source: str) -> str | None:

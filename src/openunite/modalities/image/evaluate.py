@@ -11,6 +11,7 @@ from openunite.evaluation.card import ProtocolCard, find_warnings, load_card
 from openunite.evaluation.images.feature_sets import gather, read_features
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.perceptual import MIN_SIDE, Lpips
+from openunite.evaluation.images.pixels import over_real
 from openunite.evaluation.images.sets import mean_nfe, pair_means, reconstruct_shards
 from openunite.evaluation.images.table import (
     RECONSTRUCTION_FD,
@@ -90,7 +91,7 @@ def make_card(
     context: EvaluationContext, command: Evaluate, results: EvaluationResults
 ) -> ProtocolCard:
     """All metrics and what decided them, on one process."""
-    columns = _columns(context, results)
+    columns = _columns(context, results, command.split)
     card = evaluation_card(context, results.drawn, command.split, columns)
     checksum = "none" if results.lpips is None else results.lpips.checksum
     card = replace(
@@ -104,20 +105,22 @@ def make_card(
 
 
 def _columns(
-    context: EvaluationContext, results: EvaluationResults
+    context: EvaluationContext, results: EvaluationResults, split: Split
 ) -> dict[str, dict[str, Measured]]:
     metrics, labels = context.metrics(results.reference), context.labels(results.drawn)
-    columns = {}
+    real, columns = context.pixels(split), {}
     for name, shards in (("unguided", results.samples), ("guided", results.guided)):
         if shards is not None:
             images, features = shards
-            nfe = {"nfe": mean_nfe(images)}
-            columns[name] = metrics.evaluate(gather(features), labels) | nfe
+            seen = over_real(context.pixels(images), real) | {"nfe": mean_nfe(images)}
+            columns[name] = metrics.evaluate(gather(features), labels) | seen
     others, other_labels = results.others
-    columns["real images"] = metrics.evaluate(read_features(others), other_labels)
+    seen = over_real(context.pixels(_other(split)), real)
+    columns["real images"] = metrics.evaluate(read_features(others), other_labels) | seen
     outputs, features = results.reconstructions
     distance = ImageMetrics(read_features(results.originals), False, (RECONSTRUCTION_FD,))
     errors = pair_means(outputs, results.pairs)
+    errors |= over_real(context.pixels(outputs), context.pixels("test"))
     columns["reconstructions"] = distance.evaluate(gather(features), None) | errors
     return columns
 

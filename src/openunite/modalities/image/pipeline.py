@@ -1,20 +1,35 @@
 """ImagePipeline: one checkpoint that encodes, decodes and generates images."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from openunite.data.images.pixels import PixelSpec, image_to_array
-from openunite.pipelines.base import Generators, Labels, UnitePipeline
+from openunite.data.images.pixels import BadImage, PixelSpec, image_to_array, open_image
+from openunite.modalities.image.visible import whole_patches
+from openunite.pipelines.asked import Asked
+from openunite.pipelines.base import UnitePipeline
+from openunite.pipelines.inputs import (
+    Generators,
+    Labels,
+    Seeds,
+    count_of,
+    seeds_of,
+    whole_number,
+)
 
 OutputType = Literal["pil", "pt", "np"]
-Images = Sequence[Image.Image] | Image.Image | np.ndarray | Tensor
+OneImage = Image.Image | str | Path | np.ndarray | Tensor
+Images = OneImage | Sequence[OneImage]
 Output = list[Image.Image] | Tensor | np.ndarray
+_GENERATE = ("conditions", "observed", "mask", "paste")  # arguments that a call hands on
 
 
 class ImagePipeline(UnitePipeline):
@@ -24,41 +39,70 @@ class ImagePipeline(UnitePipeline):
         self,
         class_labels: Labels = None,
         *,
-        num_images: int = 1,
+        num_images: int | None = None,
         generator: Generators | None = None,
-        seeds: Sequence[int] | None = None,
+        seeds: Seeds | None = None,
         output_type: OutputType = "pil",
         **options: Any,
     ) -> Output:
-        """Generate one image per class label, or `num_images` without a class.
+        """Generate `num_images` images, or as many as there are class labels or seeds.
 
-        Labels are class indices or names. Image i is a function of its own seed (`seeds[i]`, or
-        drawn from `generator`, or from the i-th of a list of generators), never of the batch.
-        `options`: callback, and changes of `self.sampling`, see `sample_latents`. Returns PIL
-        images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or an array (B, H, W, channels)
-        ("np"). Raises ValueError for a label or a setting out of range.
+        Labels are class indices or names, one per image, or one that is not in a list for all.
+        Image i is a function of its own seed (`seeds[i]`, or drawn from `generator`, or from the
+        i-th of a list of generators), never of the batch. `options` are those of `generate`:
+        conditions, observed, mask, paste, callback, and changes of `self.sampling`, see
+        `sample_latents`. Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or
+        an array (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of
+        range, and for an unknown argument.
         """
-        count = num_images if class_labels is None else len(class_labels)
-        chosen = self._seeds(count, generator, seeds).tolist()
+        self.refuse_unknown(options, type(self).__call__, *_GENERATE)
+        _check_output(output_type)
+        count = count_of("num_images", num_images, class_labels, seeds, generator)
+        chosen = seeds_of(count, generator, seeds)
         return _as_output(self.generate(class_labels, seeds=chosen, **options), output_type)
 
     def generate(
-        self, class_labels: Labels, *, seeds: Sequence[int], **options: Any
+        self,
+        class_labels: Labels,
+        *,
+        seeds: Seeds,
+        conditions: Asked = None,
+        observed: Images | None = None,
+        mask: Any = None,
+        paste: bool = False,
+        **options: Any,
     ) -> Float[Tensor, "b c h w"]:
-        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W)."""
-        count = len(seeds) if class_labels is None else len(class_labels)
-        given = self._seeds(count, None, seeds)
-        return self.decode_tensor(
-            self.sample_latents(self._evidence(class_labels), given, **options)
-        )
+        """What `__call__` does, from one seed per image to a tensor (B, channels, H, W).
+
+        `conditions` name values, one for all images or a list with one for each: 4.2, (4, 5).
+        `observed` are images of which the pixels are known where `mask` (H, W) or (B, H, W) is
+        True; patches that are known whole are shown to the network. `paste` puts all known pixels
+        into the result. Only models trained with `objective.partial_share` follow what they see.
+        """
+        self.refuse_unknown(options, type(self).generate)
+        count = count_of("the number of seeds", None, seeds)
+        evidence = self._evidence(class_labels, count, conditions)
+        given = seeds_of(count, None, seeds)
+        if observed is None and mask is None:
+            return self.decode_tensor(self.sample_latents(evidence, given, **options))
+        if mask is None or observed is None:
+            raise ValueError("observed and mask belong together: give both, or neither")
+        known, pixels = self._known(mask, count), self.preprocess(observed)
+        if len(pixels) not in (1, count):
+            raise ValueError(f"expected one observed image, or {count}, got {len(pixels)}")
+        pixels = pixels.expand(count, -1, -1, -1)
+        visible = whole_patches(known, self.modality.settings.patch_size)
+        evidence = replace(evidence, observation=pixels, visible=visible)
+        images = self.decode_tensor(self.sample_latents(evidence, given, **options))
+        return torch.where(known[:, None], pixels, images) if paste else images
 
     # ---- tokenizing -----------------------------------------------------------------------
 
     def encode(self, images: Images, generator: Generators | None = None) -> Float[Tensor, "b k c"]:
         """Images -> latents (B, K, C), deterministic unless a generator is given.
 
-        PIL images of any size and mode, arrays (B, H, W, channels) or tensors (B, channels, H, W),
-        both in [0, 1] or uint8.
+        One image or many: PIL images and files of any size and mode, arrays (H, W, channels) or
+        tensors (channels, H, W) of the model's size, in [0, 1] or uint8, or a batch of either.
         """
         return self.tokenize(self.preprocess(images), generator)
 
@@ -78,41 +122,105 @@ class ImagePipeline(UnitePipeline):
         self, first: Images, second: Images, num_images: int, output_type: OutputType = "pil"
     ) -> Output:
         """Decode `num_images` points on the line between two images' latents, ends included."""
+        whole_number("num_images", num_images)
         start, end = self.encode(first), self.encode(second)
+        if len(start) != 1 or len(end) != 1:
+            raise ValueError(f"expected one image at each end, got {len(start)} and {len(end)}")
         weights = torch.linspace(0.0, 1.0, num_images, device=start.device)[:, None, None]
         return self.decode(torch.lerp(start, end, weights), output_type=output_type)
 
     # ---- inputs ---------------------------------------------------------------------------
 
+    def _known(self, mask: Any, count: int) -> Bool[Tensor, "b h w"]:
+        """Which pixels are known. ValueError for what cannot be completed."""
+        tokenizer, denoiser = self.encoder.networks()
+        if tokenizer is not denoiser:
+            raise ValueError("a model with a second network for tokenizing cannot complete images")
+        shape, known = self.modality.settings, torch.as_tensor(mask)
+        allowed = {(shape.height, shape.width), (count, shape.height, shape.width)}
+        if known.dtype != torch.bool or tuple(known.shape) not in allowed:
+            raise ValueError(
+                f"expected a mask of booleans ({shape.height}, {shape.width}), or one for each of "
+                f"{count} images, got {tuple(known.shape)} of {known.dtype}"
+            )
+        return known.to(self._execution_device).expand(count, -1, -1)
+
     def preprocess(self, images: Images) -> Float[Tensor, "b c h w"]:
         """Images as the model takes them; PIL images are resized and center-cropped to its size."""
         shape = self.modality.settings
-        if isinstance(images, Image.Image):
-            images = [images]
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(images).permute(0, 3, 1, 2)
-        if isinstance(images, Tensor):
-            pixels = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
+        spec = PixelSpec(shape.height, shape.width, shape.channels)
+        if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+            parts = [_pixels(images, spec)]
+        elif isinstance(images, Sequence) and not isinstance(images, str):
+            parts = [_pixels(image, spec)[None] for image in images]
         else:
-            spec = PixelSpec(shape.height, shape.width, shape.channels)
-            arrays = np.stack([image_to_array(image, spec) for image in images])
-            pixels = torch.from_numpy(arrays).float() / 255.0
-        if pixels.numel() and not (float(pixels.min()) >= 0.0 and float(pixels.max()) <= 1.0):
+            parts = [_pixels(images, spec)[None]]
+        if not sum(map(len, parts)):
+            raise ValueError("expected at least one image, got none")
+        pixels = torch.cat([part.to(self._execution_device) for part in parts])
+        low, high = float(pixels.min()), float(pixels.max())
+        if not math.isfinite(low + high):
+            raise ValueError("pixel values must be numbers, got NaN or infinity; leave them out")
+        if low < 0.0 or high > 1.0:
             raise ValueError(
-                f"pixel values must lie in [0, 1] (or be uint8), got {float(pixels.min()):.3g} to "
-                f"{float(pixels.max()):.3g}; do not normalize the images"
+                f"pixel values must lie in [0, 1] (or be uint8), got {low:.3g} to {high:.3g}; do "
+                "not normalize the images"
             )
-        return pixels.to(self.device)
+        return pixels
+
+
+def _pixels(image: Any, spec: PixelSpec) -> Tensor:
+    """One image (C, H, W), or a batch (B, C, H, W) as array or tensor, as floats."""
+    if isinstance(image, str | Path):
+        try:
+            image = open_image(Path(image).read_bytes())
+        except BadImage as error:
+            raise ValueError(f"{image}: {error}") from error
+    if isinstance(image, Image.Image):
+        return torch.tensor(image_to_array(image, spec)).float() / 255.0
+    wanted, hint = spec.shape, "; PIL images may have any size"
+    if isinstance(image, np.ndarray):
+        wanted, hint = (spec.height, spec.width, spec.channels), hint + ", arrays end with channels"
+        shape = image.shape
+        image = image[..., None] if shape == wanted[:2] and spec.channels == 1 else image
+        image = _as_tensor(image)
+        if tuple(image.shape[-3:]) == wanted:
+            image, wanted = image.movedim(-1, -3), spec.shape
+    elif not isinstance(image, Tensor):
+        raise ValueError(
+            f"expected images, paths, arrays or tensors, got a {type(image).__name__:.100}"
+        )
+    if image.ndim not in (3, 4) or tuple(image.shape[-3:]) != wanted:
+        raise ValueError(f"expected images of shape {wanted}, got {tuple(image.shape)}{hint}")
+    if image.dtype == torch.uint8:
+        return image.float() / 255.0
+    if not image.is_floating_point():
+        raise ValueError(
+            f"expected pixels as uint8 or as floats in [0, 1], got {image.dtype}; divide them by "
+            "the largest value that they can have"
+        )
+    return image.float()
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """A copy, which may be read-only, of any byte order, or strided backwards."""
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"expected pixels as numbers, got {array.dtype}")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
+def _check_output(output_type: str) -> None:
+    if output_type not in get_args(OutputType):
+        raise ValueError(f"output_type must be 'pil', 'pt' or 'np', got {output_type!r}")
 
 
 def _as_output(images: Float[Tensor, "b c h w"], output_type: OutputType) -> Output:
     """The same images as PIL, tensor or array. ValueError for another type."""
+    _check_output(output_type)
     if output_type == "pt":
         return images
     array = images.permute(0, 2, 3, 1).cpu().numpy()
     if output_type == "np":
         return array
-    if output_type != "pil":
-        raise ValueError(f"output_type must be 'pil', 'pt' or 'np', got {output_type!r}")
     pixels = (array * 255.0).round().astype(np.uint8)
     return [Image.fromarray(p[:, :, 0] if p.shape[2] == 1 else p) for p in pixels]

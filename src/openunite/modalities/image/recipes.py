@@ -1,6 +1,6 @@
 """Recipes for images."""
 
-from openunite.flow.sampling import Sampling
+from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
     ModelConfig,
@@ -12,7 +12,7 @@ from openunite.training.sizes import get_size
 
 
 def fashion() -> RunConfig:
-    """Fashion-MNIST-mini, embedded: 28 x 28 grey, 10 classes, 6,000 + 1,000 images.
+    """Fashion-MNIST-mini, embedded: 28 x 28 gray, 10 classes, 6,000 + 1,000 images.
 
     Cost: about four minutes on two CPU cores. Expected (docs/LOG.md has the runs): PSNR 24.4 dB,
     84 % of unguided and 96 % of guided samples recognized, fd_samples about 0.2 of fd_blur.
@@ -174,8 +174,9 @@ def imagenet256_xl() -> RunConfig:
 def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
     """The paper's numbers: batch 1024, rate 1e-4 x batch / 384, warm-up 20 epochs, cosine.
 
-    LPIPS needs torchvision's VGG16 file, from the web or put into ~/.cache/openunite/weights; where
-    it cannot be had, set `perceptual` to "gradients" or "none" in a copy of config.yaml.
+    LPIPS needs torchvision's VGG16 file, which is downloaded or read from
+    ~/.cache/openunite/weights. Without it, set `perceptual` to "gradients" or "none" in a copy of
+    config.yaml.
     """
     images, batch_size = 1_281_167, 1024
     steps_per_epoch = images // batch_size
@@ -193,8 +194,8 @@ def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
         batch_size=batch_size,
         micro_batch_size=32,
         precision="bf16",
-        # As released: the sum over draws has weight 1, so their mean has weight k; no ramp, the
-        # long warm-up of the learning rate lets the reconstruction lead.
+        # As in the release, the sum over draws has weight 1, so their mean has weight k. There is
+        # no ramp, because the long warm-up of the learning rate lets the reconstruction lead.
         objective=ObjectiveConfig(flow_draws, flow_weight=float(flow_draws), flow_ramp=0.0),
         optimizer=OptimizerConfig(
             rate, rate, warmup_steps=20 * steps_per_epoch, ema_decay=0.9978, clip_norm=3.0
@@ -206,7 +207,7 @@ def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
 
 
 def _short_run() -> OptimizerConfig:
-    """What a run of 1,000 to 2,000 small batches learns most with (docs/LOG.md)."""
+    """The optimizer found best for runs of 1,000 to 2,000 small batches (docs/LOG.md)."""
     return OptimizerConfig(
         muon_learning_rate=7e-3, muon_momentum=0.9, betas=(0.9, 0.99), constant_share=0.4
     )

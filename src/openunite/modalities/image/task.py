@@ -1,7 +1,7 @@
 """Image runs: data, previews, pictures and metrics."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,21 @@ from openunite.data.images.dataset import ImageData, open_images
 from openunite.data.images.folders import input_files
 from openunite.data.images.formats import converted
 from openunite.data.images.look import ImageSummary, inspect_images
+from openunite.data.images.memory import content_of
 from openunite.data.images.pixels import BadImage, open_image
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.feature_sets import choose
-from openunite.evaluation.images.features import load_extractor
+from openunite.evaluation.images.features import is_embedded, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import psnr
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
+from openunite.evaluation.images.sets import to_bytes
 from openunite.evaluation.images.table import flat_metrics
 from openunite.files import whole_file
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
-from openunite.modalities.image.context import is_embedded
+from openunite.modalities.image.outputs import is_image, write_image, write_images
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
@@ -40,16 +42,17 @@ from openunite.training.device import choose_device
 from openunite.training.sizes import get_size
 
 _BATCH = 64
-_SHOWN = 10  # classes in the picture of samples, and samples of each
-_TESTED = 1000  # test images for the metrics of a run, and as many training images beside them
+_SHOWN = 10  # number of classes in the picture of samples, and of samples per class
+_TESTED = 1000  # test images for the metrics of a run; also the number of training images
 
 
 class ImageTask(Task):
-    """Images for every command."""
+    """What commands need for images."""
 
     things = "images"
     sources = "a folder, .npz, parquet or hub id"
     outputs = (".png", ".npz", "")
+    file_suffix = ".png"
     pair_outputs = (".png",)
     train_options = ("image_size", "patch_size")
     names_key = "files"
@@ -69,21 +72,25 @@ class ImageTask(Task):
         )
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
-        """The recipe `images` is fitted to the data; registers follow the patches.
+        """Fit the recipe `images` to the data, or apply the options to another recipe.
 
-        Other recipes keep their number of registers where it is not that of the patches.
+        The number of registers follows the number of patches if the two are equal in the recipe.
         """
         if config.recipe == "images" and options.fresh:
             return fit_to_images(config, inspect_images(source), options)
-        settings, patches = dict(config.modality_config), num_patches(config.modality_config)
+        settings = dict(config.modality_config)
         if options.image_size is not None:
             settings |= {"height": options.image_size, "width": options.image_size}
         if options.patch_size is not None:
             settings["patch_size"] = options.patch_size
-        if config.model.num_registers == patches:
-            model = replace(config.model, num_registers=num_patches(settings))
-            config = replace(config, model=model)
-        return sized(replace(config, modality_config=settings), options.size)
+        config = self.follow(config, replace(config, modality_config=settings))
+        return sized(config, options.size)
+
+    def follow(self, before: RunConfig, after: RunConfig) -> RunConfig:
+        if before.model.num_registers != num_patches(before.modality_config):
+            return after
+        model = replace(after.model, num_registers=num_patches(after.modality_config))
+        return replace(after, model=model)
 
     def describe(self, config: RunConfig) -> str:
         shape = config.modality_config
@@ -91,9 +98,9 @@ class ImageTask(Task):
         return f"images of {size} pixels in patches of {shape['patch_size']}"
 
     def resolve(self, config: RunConfig, data: ImageData) -> RunConfig:
-        """The number of classes: what the data have, which must be what is configured, if any is.
+        """Set the number of classes from the data. ValueError if another one is configured.
 
-        Weights of the perceptual loss that cannot be had are complained of here, before any step.
+        Weights of the perceptual loss are loaded, so that missing ones are noticed at the start.
         """
         modality = get_modality(config.modality, config.modality_config)
         assert isinstance(modality, ImageModality)
@@ -149,7 +156,7 @@ class ImageTask(Task):
         found = _evaluate(config, data, pipeline, test, extractor)
         inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
-        best = found.samples if found.samples_guided is None else found.samples_guided
+        best = found.samples.get("guided", found.samples["unguided"])
         _sample_picture(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
         card.save(folder / "card.json")
@@ -172,7 +179,7 @@ class ImageTask(Task):
     def read(
         self, pipeline: ImagePipeline, sources: Sequence[str], tell: Tell
     ) -> Iterator[tuple[str, Image.Image]]:
-        """Files as given, whatever their suffix, and images in and below folders."""
+        """Names and images of files, whatever their suffix, and of folders. ValueError if none."""
         files, found = input_files(sources), False
         for file in bar(files, desc="images", unit="image", disable=len(files) < 2 * _BATCH):
             try:
@@ -186,6 +193,10 @@ class ImageTask(Task):
         if not found:
             raise ValueError(f"none of {len(files)} files could be read as an image")
 
+    def item(self, value: Any) -> Image.Image:
+        """A PIL image, or one of an array (H, W, C) or a tensor (C, H, W)."""
+        return value if isinstance(value, Image.Image) else open_image(content_of(value, 0))
+
     def reconstruct(
         self, pipeline: ImagePipeline, items: Sequence[Image.Image]
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -197,26 +208,28 @@ class ImageTask(Task):
     ) -> dict[str, np.ndarray]:
         return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
 
-    def write(self, path: Path, samples: Sequence[Tensor]) -> int:
-        """One grid (.png), one array `images` (.npz), or a folder with a file for each image."""
-        images = torch.stack(list(samples)).cpu()
-        if path.suffix.lower() == ".npz":
-            array = (images.permute(0, 2, 3, 1) * 255.0).round().to(torch.uint8).numpy()
-            with whole_file(path) as file:
-                np.savez(file, images=array)
-        elif path.suffix:
-            with whole_file(path) as file:
-                image_grid(images, columns=min(8, len(images))).save(file, "PNG")
-        else:
-            for i, image in enumerate(images):
-                with whole_file(path / f"{i:06d}.png") as file:
-                    image_grid(image[None], columns=1, scale=1).save(file, "PNG")
-        return len(images)
+    def write(
+        self, path: Path, samples: Collection[Tensor], labels: Sequence[int] | None = None
+    ) -> int:
+        return write_images(path, samples, labels)
+
+    def write_one(self, path: Path, sample: Tensor) -> None:
+        write_image(path, sample)
+
+    def is_sound(self, path: Path) -> bool:
+        return is_image(path)
+
+    def pack(self, samples: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Of 256 levels, as files have them."""
+        return {"images": to_bytes(torch.stack(list(samples)))}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        return list(tensors["images"])
 
     def write_pairs(
         self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     ) -> None:
-        """Inputs above outputs."""
+        """Write a picture of inputs above outputs."""
         with whole_file(path) as file:
             pair_grid(torch.stack(list(inputs)), torch.stack(list(outputs))).save(file, "PNG")
 
@@ -226,10 +239,10 @@ class ImageTask(Task):
 
 
 def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) -> RunConfig:
-    """Image size, patch and model size from a look at the data and the machine.
+    """Set image size, patch and model size by the data and the machine.
 
-    On a CPU images are brought to at most 32 pixels (64 from an hour on), on a GPU to at most
-    128; patches are an eighth of the side, so there are about 64 of them.
+    On a CPU images are resized to at most 32 pixels a side (64 for runs of an hour or more), on a
+    GPU to at most 128; patches are an eighth of the side, so there are about 64 of them.
     """
     gpu, minutes = choose_device().type == "cuda", options.minutes or 30.0
     largest = 128 if gpu else 64 if minutes >= 60 else 32
@@ -249,7 +262,7 @@ def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) ->
 
 
 def num_patches(settings: Mapping[str, Any]) -> int:
-    """The number of patches of an image, those that stand over its border included."""
+    """The number of patches of an image, including those that reach over its border."""
     patch = settings["patch_size"]
     return math.ceil(settings["height"] / patch) * math.ceil(settings["width"] / patch)
 
@@ -279,14 +292,15 @@ def _evaluate(
         test_labels=data.test.labels[test.index],
         train_images=data.train.batch(spread).data,
         num_classes=min(_SHOWN, len(data.class_names)),
-        num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 are for the picture alone
+        num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 suffice for the picture
         guidance_scale=config.sampling.guidance_scale,
         extractor=extractor,
+        patch_size=pipeline.modality.settings.patch_size,
     )
 
 
 def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
-    """Up to ten classes by ten samples; the samples run through them in turn."""
+    """A picture of up to ten classes by ten samples; `samples` are of the classes in turn."""
     classes = min(_SHOWN, len(class_names))
     if classes == 0:
         return image_grid(samples[: _SHOWN**2], columns=_SHOWN)

@@ -9,12 +9,13 @@ from math import ceil
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import Batch
 from openunite.evaluation.images.perceptual import Distance, Lpips, gradient_distance
 from openunite.flow.random import SlotRandom, Stream
+from openunite.modalities.image.visible import NUM_CHOICES, draw_parts
 from openunite.modality import Embedder, Head, Modality
 from openunite.nn.embeddings import sincos_grid
 
@@ -48,7 +49,7 @@ class ImageShape:
 
 
 class PatchEmbedder(Embedder):
-    """Images (B, channels, H, W) in [0, 1] -> tokens (B, N, D), row-major, plus a fixed table."""
+    """Images (B, channels, H, W) in [0, 1] -> tokens (B, N, D), row-major, plus fixed positions."""
 
     positions: Tensor
 
@@ -79,7 +80,7 @@ class PatchEmbedder(Embedder):
 
 
 class PixelHead(Head):
-    """States (B, N, D) -> images (B, channels, H, W); patch vectors run row, column, channel."""
+    """States (B, N, D) -> images (B, channels, H, W); patch values go by row, column, channel."""
 
     def __init__(self, shape: ImageShape, width: int) -> None:
         super().__init__()
@@ -121,7 +122,7 @@ class ImageSettings:
         weights = {"l1": self.l1_weight, "l2": self.l2_weight}
         if min(weights.values()) < 0.0 or not any(weights.values()):
             raise ValueError(f"expected l1_weight and l2_weight >= 0, one above 0, got {weights}")
-        _ = self.shape  # refuses sizes that no image has
+        _ = self.shape  # raises ValueError for impossible sizes
 
     @property
     def shape(self) -> "ImageShape":
@@ -161,7 +162,7 @@ class ImageModality(Modality):
     def distance(self) -> Distance:
         """The perceptual distance, loaded on first use: only training needs its weights.
 
-        FileNotFoundError says where weights that cannot be had are to be put.
+        FileNotFoundError says where to put weights that are missing.
         """
         if self._distance is None:
             lpips, path = self.settings.perceptual == "lpips", self.settings.perceptual_path
@@ -169,8 +170,13 @@ class ImageModality(Modality):
         return self._distance
 
     def use_distance(self, distance: Distance) -> None:
-        """Put another callable in place of the configured one, such as `Lpips.random(0)`."""
+        """Replace the configured distance by another callable, such as `Lpips.random(0)`."""
         self._distance = distance
+
+    def draw_visible(self, batch: Batch, random: SlotRandom, draw: int) -> Bool[Tensor, "b n"]:
+        rows, columns = self.settings.shape.grid
+        count = rows * columns + NUM_CHOICES
+        return draw_parts((rows, columns), random.uniform(Stream.PARTIAL, count, draw=draw))
 
     def compile(self) -> None:
         if self.settings.perceptual == "lpips" and isinstance(distance := self.distance(), Lpips):

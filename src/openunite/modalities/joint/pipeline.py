@@ -35,7 +35,7 @@ class JointPipeline(AtomPipeline):
         return [crystal if periodic else molecule for periodic, molecule, crystal in chosen]
 
     def _histograms(self, evidence: Evidence, count: int) -> Tensor:
-        """Rows (B, S) of the class of each sample; their sum where no class is asked for."""
+        """Size histogram (B, S) of each sample's class; the sum of both without a class."""
         rows = torch.tensor(self.config.size_histogram, dtype=torch.float64)
         chosen = evidence.conditions.get(CLASS)
         if chosen is None:

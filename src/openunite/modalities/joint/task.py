@@ -1,4 +1,4 @@
-"""Runs on molecules and crystals together: each kind is a class, evaluated as in its own run."""
+"""Runs on molecules and crystals together; each kind is a class and is evaluated on its own."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ _HOLDS = {".cif": ("crystals",), ".sdf": ("molecules",)}  # an .xyz holds both
 
 
 class JointTask(AtomTask):
-    """Molecules and crystals for every command."""
+    """What commands need for models of molecules and crystals."""
 
     things = "structures"
     parts = CLASS_NAMES
@@ -49,7 +49,7 @@ class JointTask(AtomTask):
         data = config.data
         return open_joint(
             source,
-            max_atoms=data.max_atoms,  # the model's number is that of the larger kind
+            max_atoms=data.max_atoms,  # the model's own limit is the larger of both kinds
             max_e_above_hull=data.max_e_above_hull,
             least_share=data.least_share,
             holdout_share=data.holdout_share,
@@ -59,7 +59,7 @@ class JointTask(AtomTask):
         )
 
     def resolve(self, config: RunConfig, data: JointData) -> RunConfig:
-        """Elements and the largest number of atoms, from the data; two classes."""
+        """Set elements and the largest number of atoms from the data; there are two classes."""
         for task in (MoleculeTask(), CrystalTask()):
             task.require()
         settings = {"elements": list(data.elements), "max_atoms": data.max_atoms}
@@ -79,7 +79,7 @@ class JointTask(AtomTask):
     def finish(
         self, config: RunConfig, folder: Path, data: JointData, pipeline: JointPipeline
     ) -> Metrics:
-        """A folder with pictures, structures and a report for each kind; its name leads metrics."""
+        """Write a folder for each kind with its report; metrics begin with the kind's name."""
         metrics: Metrics = {}
         parts: dict[str, tuple[AtomTask, AtomData]]
         parts = {"molecules": (MoleculeTask(), data.molecules)}
@@ -106,13 +106,13 @@ class JointTask(AtomTask):
     def classes(
         self, pipeline: JointPipeline, chosen: Sequence[str], count: int, suffix: str
     ) -> list[int | str]:
-        """The kind of each sample: as asked, else what the file can hold, in turn."""
+        """The kind of each sample: the chosen ones in turn, else those that the file can hold."""
         kinds = chosen or _HOLDS.get(suffix, CLASS_NAMES)
         check_kinds(kinds, suffix)
         return [kinds[i % len(kinds)] for i in range(count)]
 
     def records(self, source: str) -> Iterator[Structure | Skipped]:
-        """File by file: an xyz file may hold either kind."""
+        """The records of all files, one file at a time; an xyz file may hold both kinds."""
         path = Path(source)
         files = [path]
         if path.is_dir():
@@ -128,12 +128,12 @@ class JointTask(AtomTask):
                 yield from records_of(read(file))
 
     def check_output(self, pipeline: JointPipeline, suffix: str) -> None:
-        """Files of both kinds can be written; `classes` and `write_pairs` look at each kind."""
+        """Accept every kind of file; `classes` and `write_pairs` check the kinds of structures."""
         if suffix == ".sdf":
             optional("rdkit.Chem", "molecules", "writing an .sdf")
 
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
-        raise NotImplementedError  # each kind is evaluated as it is alone
+        raise NotImplementedError  # `finish` uses the task of each kind
 
 
 def _reader_of(file: Path) -> Reader | None:
@@ -142,7 +142,7 @@ def _reader_of(file: Path) -> Reader | None:
 
 
 def as_kind(kind: str, drawn: Drawn) -> Drawn:
-    """What came out as the other kind counts as a bad structure of this one, not as none."""
+    """Samples with those of the other kind turned into this one, so that they count as bad."""
     return Drawn(*([_as_kind(kind, item) for item in part] for part in drawn))
 
 

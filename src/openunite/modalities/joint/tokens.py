@@ -1,4 +1,4 @@
-"""Molecules and crystals in one model: both ends of it.
+"""Molecules and crystals in one model: its embedder, its output and its losses.
 
 A structure is a packed tensor (N, 10) as for crystals; a molecule has x, y, z in Angstrom in the
 place of the fractional coordinates, and zeros for the lattice, which tells the two apart.
@@ -40,9 +40,9 @@ class JointEmbedder(AtomEmbedder):
 class JointModality(Modality):
     """Molecules and crystals: packed tensors (B, N, 10) in, (B, N, E + 19) out.
 
-    Output of the head, for each atom: element logits, what `MoleculeModality` and what
-    `CrystalModality` read out, and a number whose mean over the atoms is the logit of being a
-    crystal. Each structure has the losses of its own kind, and the cross-entropy of the kind.
+    Output of the head, for each atom: element logits, 6 numbers as in `MoleculeModality`, 12 as in
+    `CrystalModality`, and a number whose mean over the atoms is the logit of being a crystal. Each
+    structure has the losses of its own kind, and the cross-entropy of the kind.
     """
 
     Settings = AtomSettings
@@ -79,14 +79,14 @@ class JointModality(Modality):
     def split(
         self, output: Tensor, mask: Bool[Tensor, "b n"]
     ) -> tuple[Tensor, Tensor, Float[Tensor, " b"]]:
-        """The output as a molecule's, as a crystal's, and the logit of being a crystal."""
+        """Outputs for a molecule (B, N, E + 6), a crystal (B, N, E + 12); the crystal's logit."""
         sizes = [len(self.elements), _MOLECULE_OUTPUTS, _CRYSTAL_OUTPUTS, 1]
         logits, molecular, periodic, kind = output.float().split(sizes, dim=-1)
         mean = (kind[..., 0] * mask).sum(dim=1) / mask.sum(dim=1)
         return torch.cat([logits, molecular], -1), torch.cat([logits, periodic], -1), mean
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
-        """Molecules are rotated, crystals are shifted."""
+        """Rotate molecules and shift crystals at random."""
         data = batch.data
         turned = self.molecule.prepare(batch.with_data(data[..., :4]), random).data
         turned = torch.cat([turned, data[..., 4:]], dim=-1)

@@ -1,10 +1,9 @@
-"""Atoms held by bonds: beside its position, each atom carries the vector from its anchor.
+"""Bond vectors: beside its position, each atom carries the vector from an anchor to the atom.
 
-Two positions that are each known to 0.1 A say little about a bond, whose length is known to
-0.02 A; a latent that holds the bond itself says it, whatever the noise on the rest. The anchor is
-an atom that comes earlier, so the vectors form trees, and an atom without one is held by the
-center of the molecule. Anchors are indices (B, N), `NONE` where there is none. Shapes: B batch, N
-atoms.
+Two positions with errors of 0.1 A say little about a bond, whose length is known to 0.02 A; a
+latent that holds the bond vector keeps the length in spite of noise on positions. The anchor comes
+before the atom, so the vectors form trees; without an anchor, the vector starts at the center of
+the molecule. Anchors are indices (B, N), `NONE` if there is none. Shapes: B batch, N atoms.
 """
 
 import torch
@@ -19,11 +18,11 @@ TRUST = 0.9  # weight of the vectors against the positions
 def find_anchors(
     positions: Float[Tensor, "b n 3"], heavy: Bool[Tensor, "b n"]
 ) -> Int[Tensor, "b n"]:
-    """The anchor of each atom of a molecule that is known.
+    """The anchor of each atom of molecules with known positions.
 
-    Of the heavy atoms before i those count that are at most `SLACK` farther than the nearest; the
-    last of them is the anchor. Written in the order of a molecule's graph, heavy atoms first, this
-    is an atom that i is bonded to.
+    Candidates are the heavy atoms before atom i that are at most `SLACK` farther than the nearest
+    one; the last candidate is the anchor. If atoms are in the order of the molecule's graph, heavy
+    atoms first, atom i is bonded to its anchor.
     """
     allowed = _before(heavy)
     apart = distances(positions, positions).masked_fill(~allowed, torch.inf)
@@ -37,7 +36,7 @@ def guess_anchors(
     vectors: Float[Tensor, "b n 3"],
     heavy: Bool[Tensor, "b n"],
 ) -> Int[Tensor, "b n"]:
-    """The same from what a model says: the earlier heavy atom nearest to where a vector begins."""
+    """Anchors from a model's output: the earlier heavy atom nearest to the start of a vector."""
     apart = distances(positions - vectors, positions).masked_fill(~_before(heavy), torch.inf)
     least, index = apart.min(dim=2)
     return torch.where(least.isfinite(), index, NONE)
@@ -46,7 +45,7 @@ def guess_anchors(
 def vectors_from(
     positions: Float[Tensor, "b n 3"], anchors: Int[Tensor, "b n"]
 ) -> Float[Tensor, "b n 3"]:
-    """From the anchor of each atom to the atom; without an anchor, its position."""
+    """Vectors from the anchors to the atoms; without an anchor, the position."""
     index = anchors.clamp_min(0)[..., None].expand_as(positions)
     starts = torch.where(anchors[..., None] == NONE, 0.0, positions.gather(1, index))
     return positions - starts
@@ -72,12 +71,12 @@ def assemble(
 def distances(
     ends: Float[Tensor, "b n 3"], starts: Float[Tensor, "b n 3"]
 ) -> Float[Tensor, "b n n"]:
-    """From every start to every end, as `lengths`."""
+    """Distance of end i from start j at [b, i, j], as in `lengths`."""
     return lengths(ends[:, :, None] - starts[:, None])
 
 
 def lengths(vectors: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s"]:
-    """From 0.001 up, which keeps the gradient finite."""
+    """Lengths of vectors; at least 0.001, which keeps the gradient finite."""
     return vectors.square().sum(dim=-1).clamp_min(1e-6).sqrt()
 
 

@@ -16,6 +16,8 @@ from openunite.modalities.molecule.tokens import MoleculeModality
 class MoleculePipeline(AtomPipeline):
     """Molecules: elements and positions in Angstrom, explicit hydrogens, centered."""
 
+    periodic = False
+
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)
 
@@ -26,7 +28,7 @@ class MoleculePipeline(AtomPipeline):
 
 
 def molecules_of(modality: MoleculeModality, output: Tensor, mask: Tensor) -> list[Structure]:
-    """What the head says (B, N, E + 6) as molecules."""
+    """Molecules from the output of the head (B, N, E + 6)."""
     logits, found = modality.split(output)
     places = found.double().cpu().numpy()
     return [

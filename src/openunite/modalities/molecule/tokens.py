@@ -44,7 +44,7 @@ class MoleculeEmbedder(AtomEmbedder):
 
 @dataclass(frozen=True)
 class MoleculeSettings(AtomSettings):
-    """Settings of molecules; `rotate` turns training data."""
+    """Settings of molecules; `rotate` turns training molecules at random."""
 
     rotate: bool = True
 
@@ -52,10 +52,10 @@ class MoleculeSettings(AtomSettings):
 class MoleculeModality(Modality):
     """Molecules: packed tensors (B, N, 4) in, (B, N, E + 6) out.
 
-    Output of the head: element logits, a position and a bond vector in Angstrom, from which `split`
-    makes the atom's place (see anchors.py). The loss is the sum of the cross-entropy of elements,
-    twice the L1 of positions, 3 times that of vectors, 6 times that along the true vectors, and the
-    L1 of distances closer than 3 Angstrom, which decide whether two atoms look bonded.
+    Output of the head: element logits, a position and a bond vector in Angstrom, which `split`
+    combines into one position (see anchors.py). The loss is the sum of the cross-entropy of
+    elements, twice the L1 of positions, 3 times that of vectors, 6 times that along the true
+    vectors, and the L1 of distances below 3 Angstrom, which decide whether two atoms look bonded.
     """
 
     Settings = MoleculeSettings
@@ -75,7 +75,7 @@ class MoleculeModality(Modality):
         return {name: error.mean() for name, error in self.errors(output, batch).items()}
 
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """The losses of each molecule."""
+        """The terms of the loss by name, (B,) with one value per molecule."""
         data, mask = batch.data, batch.valid
         logits, positions, vectors = self._outputs(output)
         true_positions, true_vectors = positions_and_vectors(data, self.elements)
@@ -89,7 +89,7 @@ class MoleculeModality(Modality):
         }
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Element logits (B, N, E) and places (B, N, 3) that agree with positions and vectors."""
+        """Element logits (B, N, E) and positions (B, N, 3) that also agree with the vectors."""
         logits, positions, vectors = self._outputs(output)
         heavy = is_heavy(logits.argmax(dim=-1), self.elements)
         return logits, assemble(positions, vectors, guess_anchors(positions, vectors, heavy))
@@ -102,7 +102,7 @@ class MoleculeModality(Modality):
         if random is None or not self.settings.rotate:
             return batch
         data, turn = batch.data, random_rotations(random.normal(Stream.AUGMENT, 4))
-        with torch.autocast(data.device.type, enabled=False):  # which would round the targets, too
+        with torch.autocast(data.device.type, enabled=False):  # autocast would round the targets
             turned = data[..., 1:] @ turn
         return batch.with_data(torch.cat([data[..., :1], turned], dim=-1))
 
@@ -143,8 +143,8 @@ def stretch_error(
 ) -> Float[Tensor, " b"]:
     """L1 along the true vectors: |(v^ - v) . v / |v||.
 
-    Near the truth it is the error of the length; unlike that it is convex, so that a vector which
-    points the wrong way can turn round.
+    Near the truth it equals the error of the length. Unlike that error it is convex, so that a
+    vector which points the wrong way can turn round.
     """
     along = ((found - truth) * truth).sum(dim=-1) / lengths(truth)
     return mean_over_atoms(along.abs(), mask)

@@ -1,7 +1,7 @@
-"""Feature extractors by name: `extractors` knows those of installed packages too.
+"""Feature extractors by name, those of installed packages included.
 
-An entry of the group `openunite.extractors` is a function of a path to weights (or None) that
-returns an `Extractor`.
+An entry of the entry-point group "openunite.extractors" is a function of a path to weights (or
+None) that returns an `Extractor`.
 """
 
 from pathlib import Path
@@ -24,7 +24,17 @@ EXTRACTORS = Registry(
 def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
     """The extractor called `name`, with weights from a path, a cache or the web.
 
-    ValueError for an unknown name; ImportError or FileNotFoundError where weights are missing.
+    ValueError for an unknown name; ImportError or FileNotFoundError if weights are missing.
     """
     extractor: Extractor = EXTRACTORS.get(name)(weights)
     return extractor
+
+
+def is_embedded(data: str) -> bool:
+    """True for the images in the package, whose samples `train` itself evaluates by features."""
+    return data == "fashion-mnist-mini"
+
+
+def extractor_for(data: str) -> str:
+    """The default extractor for models of this data; it needs no download."""
+    return "fashion" if is_embedded(data) else "efficientnet-lite0"

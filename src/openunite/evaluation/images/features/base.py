@@ -1,4 +1,4 @@
-"""What every feature extractor is: a name, a checksum, a width, and images -> features."""
+"""The interface of feature extractors: a name, a checksum, a width, and images -> features."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from openunite.data.images.color import to_rgb
 
 @dataclass(frozen=True)
 class Features:
-    """Features (B, D), float32, and class logits (B, classes) where the network has some."""
+    """Features (B, D), float32, and class logits (B, classes) if the network has them."""
 
     values: Float[Tensor, "b d"]
     logits: Float[Tensor, "b k"] | None = None
@@ -24,8 +24,8 @@ class Features:
 class Extractor(Protocol):
     """Images (B, C, H, W) in [0, 1], any size, 1 to 4 channels -> features.
 
-    `label` is what distances in these features may be called; "FID" belongs to one file of weights
-    alone. `class_names` is what the logits stand for, empty where class accuracy means nothing.
+    `label` is the name of Frechet distances of these features; it is "FID" only for the published
+    weights. `class_names` are the classes of the logits, empty if class accuracy has no meaning.
     """
 
     @property
@@ -44,7 +44,7 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class CallableExtractor:
-    """Any function of images as an extractor; it returns features, or features and logits.
+    """An extractor made of any function of images that returns features, or features and logits.
 
     `checksum` should change with the weights: `module_checksum` gives one for a torch module.
     """
@@ -73,12 +73,12 @@ class CallableExtractor:
 
 
 def module_checksum(module: nn.Module) -> str:
-    """sha256 over names and values of a module's state."""
+    """A sha256 over the names and values of a module's state."""
     return tensor_checksum(module.state_dict())
 
 
 def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and the bytes of values, by name; numpy knows no bfloat16."""
+    """A sha256 over names and bytes, sorted by name (as bytes, because numpy has no bfloat16)."""
     total = sha256()
     for name, value in sorted(tensors.items()):
         total.update(name.encode())
@@ -88,7 +88,7 @@ def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_images(images: Tensor) -> None:
-    """ValueError unless images are floats (B, C, H, W) in [0, 1]."""
+    """Raise ValueError unless images are floats (B, C, H, W) in [0, 1]."""
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             f"expected float images (B, C, H, W) in [0, 1], got {images.dtype} "
@@ -103,13 +103,13 @@ def check_images(images: Tensor) -> None:
 
 
 def unit_rgb(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Images as three channels, float32, after a check of their range."""
+    """Images with three channels, float32, after a check of their range."""
     check_images(images)
     return to_rgb(images.float())
 
 
 def resize(images: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 s s"]:
-    """Bicubic with antialiasing, as Pillow does it, to a square."""
+    """Resize to a square, bicubic with antialiasing as in Pillow."""
     if images.shape[2:] == (side, side):
         return images
     resized = F.interpolate(

@@ -1,4 +1,4 @@
-"""DINOv2 by way of `transformers` (extra `dinov2`), which is imported only here."""
+"""DINOv2 from `transformers` (extra `dinov2`), which is imported only here."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from openunite.evaluation.images.features.base import Features, module_checksum,
 
 SIDE = 224
 DEFAULT = "facebook/dinov2-large"
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Dinov2Extractor:
@@ -26,14 +26,14 @@ class Dinov2Extractor:
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Features:
         pixels = resize(unit_rgb(images), SIDE)
-        mean, deviation = (pixels.new_tensor(x).view(3, 1, 1) for x in (_MEAN, _DEVIATION))
+        mean, std = (pixels.new_tensor(x).view(3, 1, 1) for x in (_MEAN, _STD))
         network = self._network.to(images.device)
-        token: Tensor = network(pixel_values=(pixels - mean) / deviation).pooler_output
+        token: Tensor = network(pixel_values=(pixels - mean) / std).pooler_output
         return Features(token.float())
 
 
 def load_dinov2(weights: str | Path | None = None) -> Dinov2Extractor:
-    """A folder or hub id in the layout of `transformers`; FileNotFoundError if it cannot be had."""
+    """The extractor from a folder or hub id of `transformers`; FileNotFoundError without it."""
     try:
         from transformers import Dinov2Model
     except ImportError as error:

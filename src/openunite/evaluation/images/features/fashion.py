@@ -1,4 +1,4 @@
-"""The embedded classifier of Fashion-MNIST as an extractor; for 28 x 28 grey images alone."""
+"""The embedded classifier of Fashion-MNIST as an extractor, for 28 x 28 gray images only."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,7 +18,7 @@ from openunite.pretrained import checksum
 
 
 class FashionExtractor:
-    """64 features and ten logits."""
+    """Images (B, 1, 28, 28) in [0, 1] -> 64 features and ten logits."""
 
     name, label, dim, class_names = "fashion", "FD-Fashion", FEATURE_WIDTH, FASHION_CLASSES
 
@@ -36,7 +36,7 @@ class FashionExtractor:
 
 
 def load_fashion(weights: str | Path | None = None) -> FashionExtractor:
-    """The packaged weights; ValueError if others are asked for."""
+    """The extractor with the packaged weights. Raise ValueError if others are given."""
     if weights is not None:
         raise ValueError("extractor fashion has its weights inside; leave out the weights file")
     return FashionExtractor()

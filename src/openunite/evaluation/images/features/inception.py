@@ -1,9 +1,9 @@
-"""InceptionV3 as TensorFlow had it in 2015: what "FID" is measured with.
+"""InceptionV3 as in TensorFlow in 2015: the network of FID.
 
 Differences from the usual InceptionV3: images are resized to 299 x 299 by TensorFlow 1's bilinear
-rule (pixel corners, no antialiasing), average pools of the branches leave the padding out, the last
-block pools by maximum, and there are 1,008 logits, taken without their bias (as torch-fidelity
-does for the inception score). Loads the file of torch-fidelity and pytorch-fid.
+rule (pixel corners, no antialiasing), average pools of the branches exclude the padding, the last
+block uses a max pool, and there are 1,008 logits, computed without their bias (as torch-fidelity
+does for the inception score). The weight file is that of torch-fidelity and pytorch-fid.
 """
 
 from pathlib import Path
@@ -209,7 +209,7 @@ def load_inception(weights: str | Path | None = None) -> InceptionExtractor:
     path = locate(FILE, weights)
     state = read_weights(path, inception_shapes())
     network = InceptionV3()
-    network.load_state_dict(state, strict=False)  # the table has been checked
+    network.load_state_dict(state, strict=False)  # `read_weights` has checked names and shapes
     return InceptionExtractor(network, checksum(path))
 
 

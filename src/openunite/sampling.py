@@ -1,7 +1,7 @@
-"""How latents are sampled, in one place: the settings, and the table of solvers. No torch here.
+"""The sampling settings and the table of solvers. No torch here.
 
-A new solver is one function in `solvers.py` (or in another package) and one row: a `Solver`, named
-in `SOLVERS` or by an entry point of the group `openunite.solvers`.
+To add a solver, write its function in `solvers.py` (or in another package) and a `Solver` row, and
+name the row in `SOLVERS` or by an entry point of the group `openunite.solvers`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ MOST_STEPS = 10**6
 
 @dataclass(frozen=True)
 class Option:
-    """A number that one solver takes: its default, its bounds, and what it means."""
+    """A numeric option of a solver: default, bounds and a description."""
 
     default: float
     low: float
@@ -29,8 +29,8 @@ class Solver:
     """A row of the table.
 
     `function` is "module:name" of f(denoiser, noise, grid, *, noise_sampler, callback, **options).
-    `evaluations(n)` is the number of calls of the denoiser in n steps; an adaptive solver chooses
-    its own steps, has None there, and usually takes about `typical`. `words` are for people.
+    `evaluations(n)` is the number of denoiser calls (NFE) in n steps; it is None for an adaptive
+    solver, which chooses its own steps and usually needs `typical` calls. `words` describe it.
     """
 
     function: str
@@ -45,7 +45,7 @@ class Solver:
         return self.evaluations is None
 
     def cost(self, num_steps: int) -> int:
-        """The (usual) number of calls of the denoiser: NFE."""
+        """The number of denoiser calls (NFE); for an adaptive solver, the usual number."""
         return self.typical if self.evaluations is None else self.evaluations(num_steps)
 
 
@@ -74,12 +74,12 @@ SOLVERS = Registry(
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are drawn; runs, pipelines and protocol cards hold it whole.
+    """Sampling settings, as stored in runs, pipelines and protocol cards.
 
-    The default has the Frechet distance of 100 evaluations of Heun with six steps
-    (docs/PERFORMANCE.md), and takes eight. `time_shift` below 1 spends more steps near noise.
-    `guidance_scale` 1 is no guidance; guidance acts for t strictly inside `guidance_interval`.
-    `options` are those of the solver, see `SOLVERS`. ValueError for what no sampler can do.
+    With six steps the default solver already reaches the Frechet distance of Heun with 99 NFE
+    (docs/PERFORMANCE.md); the default is eight. `time_shift` below 1 spends more steps near noise.
+    `guidance_scale` 1 means no guidance; guidance acts for t strictly inside `guidance_interval`.
+    `options` are those of the solver, see `SOLVERS`. Raises ValueError for impossible settings.
     """
 
     solver: str = "multistep"
@@ -121,23 +121,23 @@ class Sampling:
 
     @property
     def row(self) -> Solver:
-        """The solver's row of the table. ValueError for a solver that nobody knows."""
+        """The solver's row of the table. Raises ValueError for an unknown solver."""
         if not isinstance(self.solver, str):
             raise ValueError(f"solver must be a name, got {self.solver!r:.100}")
         found: Solver = SOLVERS.get(self.solver)
         return found
 
     def option(self, name: str) -> float:
-        """The value of an option of the solver, its default if it is not set."""
+        """The value of a solver option, or its default."""
         return self.options.get(name, self.row.options[name].default)
 
     def change(self, **given: Any) -> "Sampling":
-        """These settings with some replaced; None keeps the present value.
+        """A copy with some settings replaced; None keeps the current value.
 
-        Options of the solver go by their own names (`eta=0.5`); another solver starts from its
-        defaults. ValueError for a name that is no setting, with the nearest one.
+        Solver options are given by their own names (`eta=0.5`); a change of the solver resets
+        them. Raises ValueError for an unknown name, with the nearest known one.
         """
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: _plain(value) for name, value in given.items() if value is not None}
         own = {f.name for f in fields(self)}
         solver = given.get("solver", self.solver)
         options = dict(self.options) if solver == self.solver else {}
@@ -152,17 +152,20 @@ class Sampling:
                     f"the nearest is {nearest!r}"
                 )
             options[name] = given.pop(name)
-        if "guidance_interval" in given:
-            given["guidance_interval"] = tuple(given["guidance_interval"])
+        if isinstance(ends := given.get("guidance_interval"), list | tuple):
+            given["guidance_interval"] = tuple(map(_plain, ends))
         return replace(self, **given, options=options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as files hold them."""
+        """The settings as plain values for JSON and YAML."""
         return asdict(self) | {"guidance_interval": list(self.guidance_interval)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Sampling":
-        """The inverse of `to_dict`; also reads format 1, where options stood beside the rest."""
+        """The inverse of `to_dict`; also reads format 1, whose options were not in a section.
+
+        Raises ValueError for unknown or impossible settings.
+        """
         if not isinstance(values, Mapping):
             raise ValueError(f"sampling must be a mapping of settings, got {values!r:.100}")
         found, known = upgraded(values), {f.name for f in fields(cls)}
@@ -172,7 +175,7 @@ class Sampling:
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling settings of format 1 (eta and temperature for every solver) in today's form."""
+    """Convert settings of format 1 (eta and temperature for every solver) to the current format."""
     found = dict(values)
     old = {name: found.pop(name) for name in ("eta", "temperature") if name in found}
     if found.get("solver") == "sde" and old:
@@ -182,7 +185,12 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    """Convert a NumPy or PyTorch scalar to a Python number."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
+
+
 def _check(name: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # NaN lies between no two numbers
+    if not number or not low <= value <= high:  # also true for NaN
         raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.100}")

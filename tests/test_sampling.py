@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from openunite import registry
-from openunite.flow.sampling import SOLVERS, Sampling, Solver
 from openunite.flow.solvers import solve
+from openunite.sampling import SOLVERS, Sampling, Solver
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from tests.conftest import make_models
 from openunite import ImagePipeline
 from openunite.batch import CLASS
 from openunite.cli import main
-from openunite.commands import Sample
-from openunite.verbs import use
+from openunite.modalities.image.task import ImageTask
+from openunite.pipelines.base import PLAIN
+from openunite.verbs import inputs
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     image = {"height": 8, "width": 8, "channels": 3, "patch_size": 4}
     models = make_models(image=image)
     folder = tmp_path_factory.mktemp("pipeline")
-    ImagePipeline(models.encoder, models.decoder, num_inference_steps=1).save_pretrained(folder)
+    sampling = PLAIN.change(num_inference_steps=1)
+    ImagePipeline(models.encoder, models.decoder, sampling).save_pretrained(folder)
     return str(folder)
 
 
@@ -96,17 +98,18 @@ def test_missing_folders_of_an_output_are_made(saved: str, tmp_path: Path) -> No
     ("arguments", "message"),
     [
         (["sample", "PIPE", "--output", "a.tar"], "--output must end in .png or .npz or have no"),
-        (["sample", "PIPE", "--num-images", "0"], "--num-images must be at least 1, got 0"),
+        (["sample", "PIPE", "--num-images", "0"], "--num-samples must be at least 1, got 0"),
         (["sample", "PIPE", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["encode", "PIPE", "IMAGE", "--output", "latents"], "--output must end in .npz"),
         (["encode", "PIPE", "IMAGE", "--batch-size", "0"], "--batch-size must be at least 1"),
         (["encode", "PIPE", "EMPTY"], "no files in"),
         (["encode", "PIPE", "/nowhere/a.png"], "/nowhere/a.png does not exist"),
         (["reconstruct", "PIPE", "IMAGE", "--output", "a.txt"], "--output must end in .png"),
-        (["reconstruct", "PIPE", "IMAGE", "--num-images", "0"], "--num-images must be at least"),
+        (["reconstruct", "PIPE", "IMAGE", "--num-images", "0"], "--num-samples must be at least"),
     ],
 )
-def test_what_cannot_work_is_refused_before_the_model_is_loaded(
+def test_what_cannot_work_is_refused_before_the_model_works(
+    saved: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -115,16 +118,18 @@ def test_what_cannot_work_is_refused_before_the_model_is_loaded(
 ) -> None:
     image().save(tmp_path / "image.png")
     (tmp_path / "empty").mkdir()
-    names = {"PIPE": "/no/pipeline", "IMAGE": tmp_path / "image.png", "EMPTY": tmp_path / "empty"}
+    names = {"PIPE": saved, "IMAGE": tmp_path / "image.png", "EMPTY": tmp_path / "empty"}
     monkeypatch.chdir(tmp_path)
+    for work in ("generate", "encode"):
+        monkeypatch.setattr(ImagePipeline, work, lambda *_, **__: pytest.fail("worked"))
     assert message in failing(capsys, *(names.get(argument, argument) for argument in arguments))
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(use.os, "access", lambda path, mode: False)  # root may write anywhere
-    message = failing(capsys, "sample", "/no/pipeline", "--output", tmp_path / "a.png")
+    monkeypatch.setattr(inputs.os, "access", lambda path, mode: False)  # root may write anywhere
+    message = failing(capsys, "sample", saved, "--output", tmp_path / "a.png")
     assert f"cannot write into {tmp_path}; choose another --output" in message
 
 
@@ -140,14 +145,14 @@ def test_a_damaged_pipeline_is_one_sentence(
 
 def test_the_chosen_device_is_used(monkeypatch: pytest.MonkeyPatch, saved: str) -> None:
     moved: list[object] = []
-    monkeypatch.setattr(use, "choose_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(inputs, "choose_device", lambda: torch.device("meta"))
     monkeypatch.setattr(ImagePipeline, "to", lambda self, device: moved.append(device))
-    use._on_device(ImagePipeline.from_pretrained(saved))
+    inputs.open_pipeline(saved)
     assert moved == [torch.device("meta")]
 
 
 def test_classes_are_names_first_and_indices_else(saved: str) -> None:
     pipeline = ImagePipeline.from_pretrained(saved)
     pipeline.register_to_config(class_names=["cat", "3", "1", "10", "eel"])
-    found = use._labels(pipeline, Sample(saved, ("1", "3", "eel", "0", "10"), num_images=5))
-    assert pipeline._evidence(found).conditions[CLASS].values.tolist() == [2, 1, 4, 0, 3]
+    found = ImageTask().classes(pipeline, ["1", "3", "eel", "0", "10"], 5, ".png")
+    assert pipeline._evidence(found, 5).conditions[CLASS].values.tolist() == [2, 1, 4, 0, 3]

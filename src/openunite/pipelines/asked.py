@@ -1,0 +1,51 @@
+"""What a user asks for beside classes: values of conditions, and scales of guidance by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from openunite.batch import Conditions, Evidence, Given
+from openunite.conditions.base import nearest, parse
+
+Asked = Mapping[str, Any] | None  # condition -> one value, or a list with one for each sample
+
+
+def conditions_of(
+    known: Mapping[str, Mapping[str, Any]], asked: Mapping[str, Any], count: int
+) -> Conditions:
+    """The asked values of `count` samples, in the form of the model; `known` are its settings.
+
+    None in a list is a sample of which nothing is asked. ValueError for a name or a value that the
+    model does not know, and for a list of another length.
+    """
+    found: dict[str, Given] = {}
+    for name, value in asked.items():
+        if name not in known:
+            known_names = nearest(name, list(known)) if known else "this model has none"
+            raise ValueError(f"unknown condition {name!r:.60}, {known_names}")
+        values = value if isinstance(value, list) else [value] * count
+        if len(values) != count:
+            raise ValueError(
+                f"condition {name}: expected one value for all, or a list with one for each of "
+                f"{count} samples, got {len(values)}; write a range or several names as a tuple"
+            )
+        rows = {i: parse(name, known[name], v) for i, v in enumerate(values) if v is not None}
+        if rows:
+            width = len(next(iter(rows.values())))
+            table = torch.tensor([rows.get(i, [0.0] * width) for i in range(count)])
+            found[name] = Given(table, torch.tensor([i in rows for i in range(count)]))
+    return found
+
+
+def check_scales(scales: Mapping[str, float], evidence: Evidence) -> list[float]:
+    """The scales, in order. ValueError for one of a condition that is not given."""
+    for name, scale in scales.items():
+        if name not in evidence.conditions:
+            given = ", ".join(evidence.conditions) or "no condition"
+            raise ValueError(
+                f"guidance_scale names {name!r:.60}, but {given} is given; scale what is given"
+            )
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or abs(scale) > 1e6:
+            raise ValueError(f"guidance_scale of {name} must be a number, got {scale!r:.60}")
+    return list(map(float, scales.values()))
