@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 # One process for several commands: importing torch takes longer than most of them.
 _DRIVER = """
-import io, json, sys
+import io, json, runpy, sys
 from contextlib import redirect_stderr, redirect_stdout
 from openunite.cli import main
 results = []
@@ -20,7 +19,10 @@ for arguments in json.load(sys.stdin):
     out, err, status = io.StringIO(), io.StringIO(), 0
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            main(arguments)
+            if arguments[0].endswith(".py"):
+                runpy.run_path(arguments[0], run_name="__main__")
+            else:
+                main(arguments)
         except SystemExit as stop:
             status = stop.code or 0
     results.append([status, out.getvalue(), err.getvalue()])
@@ -71,32 +73,25 @@ class Environment:
         shutil.rmtree(self.site)
         self.site.mkdir()
 
-    def run(self, *commands: str | Sequence[str]) -> list[Result]:
-        """What `openunite COMMAND` does, for each command, in one process of its own."""
-        given = [line.split() if isinstance(line, str) else list(line) for line in commands]
-        done = self._python(["-c", _DRIVER], json.dumps(given))
-        assert done.returncode == 0, done.stderr
-        return [Result(*found) for found in json.loads(done.stdout)]
+    def run(self, *commands: str) -> list[Result]:
+        """What `openunite COMMAND` or a script "NAME.py" does, all in one process of their own.
 
-    def execute(self, script: Path) -> str:
-        """What a Python script prints. AssertionError if it fails."""
-        done = self._python([str(script)], "")
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def _python(self, arguments: list[str], given: str) -> subprocess.CompletedProcess[str]:
+        AssertionError if a script fails.
+        """
         paths = [str(self.site), *(path for path in sys.path if path)]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(paths),
             "HOME": str(self.work),
             "OMP_NUM_THREADS": "1",
         }
-        return subprocess.run(
-            [sys.executable, *arguments],
-            input=given,
+        done = subprocess.run(
+            [sys.executable, "-c", _DRIVER],
+            input=json.dumps([line.split() for line in commands]),
             cwd=self.work,
             env=environment,
             capture_output=True,
             text=True,
             timeout=240,
         )
+        assert done.returncode == 0, done.stderr
+        return [Result(*found) for found in json.loads(done.stdout)]

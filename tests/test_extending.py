@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,12 @@ SECTIONS = ("A modality", "A condition", "A solver", "A metric", "A reader")
 pytestmark = pytest.mark.slow
 
 
-@dataclass
+@dataclass(frozen=True)
 class Page:
     """Where the document was acted out, and what its commands and scripts printed."""
 
     env: Environment
-    printed: dict[str, str] = field(default_factory=dict)
+    printed: dict[str, str]
 
     def array(self, name: str) -> np.ndarray:
         """The samples in a file."""
@@ -36,34 +36,33 @@ def sections() -> dict[str, list[tuple[str, str]]]:
     return {title: BLOCK.findall(text) for title, text in pairs}
 
 
-def act(page: Page, blocks: list[tuple[str, str]]) -> None:
-    """Install the package of a section, then run its scripts and commands one after the other."""
+def install(env: Environment, blocks: list[tuple[str, str]]) -> list[str]:
+    """Install the package of a section, write its scripts; return what is to be run, in order."""
     texts = {text.split("\n", 1)[0].removeprefix("# "): text for _, text in blocks}
     entries = tomllib.loads(texts["pyproject.toml"])["project"]["entry-points"]
     modules = {value.split(":")[0] for group in entries.values() for value in group.values()}
-    project = page.env.work.parent / next(iter(modules))
+    project = env.work.parent / next(iter(modules))
     project.mkdir()
     for name in ("pyproject.toml", *(f"{module}.py" for module in modules)):
         (project / name).write_text(texts.pop(name))
-    page.env.install(project)
-    for language, text in blocks:
-        name = text.split("\n", 1)[0].removeprefix("# ")
-        if language == "sh":
-            commands = [line.removeprefix("openunite ") for line in text.splitlines()]
-            for line, result in zip(commands, page.env.run(*commands), strict=True):
-                assert result.status == 0, f"{line}\n{result.err}"
-                page.printed[line] = result.out
-        elif name in texts:
-            (page.env.work / name).write_text(text)
-            page.printed[name] = page.env.execute(page.env.work / name)
+    env.install(project)
+    commands: list[str] = []
+    for name, text in texts.items():
+        if name.startswith("openunite "):
+            commands += [line.removeprefix("openunite ") for line in text.splitlines()]
+        else:
+            (env.work / name).write_text(text)
+            commands.append(name)
+    return commands
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    found = Page(Environment.make(tmp_path_factory.mktemp("extending")))
-    for blocks in sections().values():
-        act(found, blocks)
-    return found
+    env = Environment.make(tmp_path_factory.mktemp("extending"))
+    commands = [line for blocks in sections().values() for line in install(env, blocks)]
+    results = dict(zip(commands, env.run(*commands), strict=True))
+    assert {line: result.err for line, result in results.items() if result.status} == {}
+    return Page(env, {line: result.out for line, result in results.items()})
 
 
 def test_there_are_five_sections_and_each_adds_one_file() -> None:

@@ -43,6 +43,26 @@ def read_px9(path):
 MOL9 = Reader((".mol9",), ("molecules", "crystals"), read_mol9)
 PX9 = Reader((".px9",), ("images",), read_px9)
 """
+BOTH = """
+from openunite.data.crystals.readers import read_crystals
+from openunite.data.joint import open_joint
+from openunite.modalities.joint.task import JointTask
+found = read_crystals('salt')
+print(len(found.structures), found.structures.names[2])
+data = open_joint('water,salt', max_bad_share=0.1)
+print(len(data.molecules.train), len(data.crystals.train), data.elements)
+items = [item for folder in ('water', 'salt') for item in JointTask().records(folder)]
+print(len(items), sum(getattr(item, 'cell', None) is not None for item in items))
+"""
+EXACT = """
+from pathlib import Path
+import numpy as np
+from openunite.data.images.pixels import PixelSpec, decode
+from openunite.data.images.formats import converted
+found = decode(converted(Path('pictures/00.px9')), PixelSpec(8, 8, 1))
+values = np.array(Path('pictures/00.px9').read_text().split()[1:], dtype=float)
+print((found.flatten() == np.rint(values.astype('f4') * 255)).all())
+"""
 pytestmark = pytest.mark.slow
 
 
@@ -78,6 +98,8 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Environment:
         (made.work / "pictures" / f"{i:02d}.px9").write_text(f"8 {text}")
     Image.new("L", (8, 8), 90).save(made.work / "pictures" / "z.png")
     (made.work / "broken.px9").write_text("0")
+    (made.work / "both.py").write_text(BOTH)
+    (made.work / "exact.py").write_text(EXACT)
     return made
 
 
@@ -91,6 +113,8 @@ def done(env: Environment) -> dict[str, Result]:
         "images": f"train images --data pictures --output i {short} --size nano",
         "picture": "reconstruct i pictures/00.px9 --output pair.png",
         "names": "encode i pictures broken.px9 --output i.npz",
+        "both": "both.py",
+        "exact": "exact.py",
     }
     found = dict(zip(commands, env.run(*commands.values()), strict=True))
     assert {name: result.err for name, result in found.items() if result.status} == {}
@@ -109,20 +133,8 @@ def test_molecules_are_trained_on_and_reconstructed(
     assert np.load(env.work / "m.npz")["num_atoms"].tolist() == [3] * 60
 
 
-def test_a_reader_of_both_kinds_serves_crystals_and_joint_runs(env: Environment) -> None:
-    script = env.work / "both.py"
-    script.write_text(
-        "from openunite.data.crystals.readers import read_crystals\n"
-        "from openunite.data.joint import open_joint\n"
-        "from openunite.modalities.joint.task import JointTask\n"
-        "found = read_crystals('salt')\n"
-        "print(len(found.structures), found.structures.names[2])\n"
-        "data = open_joint('water,salt', max_bad_share=0.1)\n"
-        "print(len(data.molecules.train), len(data.crystals.train), data.elements)\n"
-        "items = [item for folder in ('water', 'salt') for item in JointTask().records(folder)]\n"
-        "print(len(items), sum(getattr(item, 'cell', None) is not None for item in items))\n"
-    )
-    assert env.execute(script).splitlines() == [
+def test_a_reader_of_both_kinds_serves_crystals_and_joint_runs(done: dict[str, Result]) -> None:
+    assert done["both"].out.splitlines() == [
         "40 cells.mol9, record 3",
         "57 38 (1, 8, 11, 17)",
         "101 40",
@@ -144,15 +156,5 @@ def test_what_its_reader_refuses_is_named(env: Environment, done: dict[str, Resu
     assert "skipped broken.px9: the width must be at least 1" in done["names"].err
 
 
-def test_pixels_are_handed_on_without_loss(env: Environment) -> None:
-    script = env.work / "exact.py"
-    script.write_text(
-        "from pathlib import Path\n"
-        "import numpy as np\n"
-        "from openunite.data.images.pixels import PixelSpec, decode\n"
-        "from openunite.data.images.formats import converted\n"
-        "found = decode(converted(Path('pictures/00.px9')), PixelSpec(8, 8, 1))\n"
-        "values = np.array(Path('pictures/00.px9').read_text().split()[1:], dtype=float)\n"
-        "assert (found.flatten() == np.rint(values.astype('f4') * 255)).all()\n"
-    )
-    env.execute(script)
+def test_pixels_are_handed_on_without_loss(done: dict[str, Result]) -> None:
+    assert done["exact"].out == "True\n"
