@@ -103,7 +103,7 @@ def test_a_card_of_everything(
     for column in ("unguided", "guided", "real images"):
         names = {"fd", "kid", "precision", "recall", "class_accuracy"}
         assert names < set(found["metrics"][column])
-    errors = {"rfd", "psnr_db", "l1", "ssim"}
+    errors = {"rfd", "psnr_db", "l1", "ssim", "seams"}
     assert set(found["metrics"]["reconstructions"]) == errors
     assert found["reference"]["class_counts"] == [8, 8, 8]
     assert found["samples"] == {
