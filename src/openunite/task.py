@@ -5,8 +5,9 @@ here are for data points that are arrays of one shape, read by the readers of `t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -27,8 +28,9 @@ Metrics = dict[str, float | int | str]
 class Options:
     """What can be asked of `train` beside settings and data; None was not asked.
 
-    `set` holds assignments "section.field=value". `fresh` is True for a recipe, whose sizes may be
-    chosen by a look at the data, and False for settings from a file.
+    `condition` holds "NAME[=KIND][:COLUMN]", `set` assignments "section.field=value". `fresh` is
+    True for a recipe, whose sizes may be chosen by a look at the data, and False for settings from
+    a file.
     """
 
     minutes: float | None = None
@@ -43,10 +45,12 @@ class Options:
     sharding: str | None = None
     compile: bool = False
     init_from: str | None = None
+    condition: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
     fresh: bool = True
 
 
+DataColumns = Mapping[str, Callable[[], list[Any]]]  # name -> a value for each sample
 Tell = Callable[[str, str], None]  # name of something that is left out, and why
 
 
@@ -107,6 +111,14 @@ class Task(ABC):
     def record(self, data: Any) -> dict[str, Any]:
         """What data.json keeps of the data: plain values, among them arguments of the pipeline."""
         return {}
+
+    def columns(self, data: TrainingData) -> DataColumns:
+        """What the data say of each sample beside the sample itself, by name; computed when asked.
+
+        By default what the data have as `columns`: lists as long as they are.
+        """
+        own: Mapping[str, Sequence[Any]] = getattr(data, "columns", {})
+        return {name: partial(list, values) for name, values in own.items()}
 
     def plan_for(self, config: RunConfig) -> RunConfig:
         """The settings for planning a run, with something assumed where the data decide."""

@@ -38,6 +38,11 @@ def conditions_of(
     return found
 
 
+def part_of(asked: Mapping[str, Any], part: slice) -> dict[str, Any]:
+    """What is asked of some of the samples: lists are cut, other values hold for all."""
+    return {n: value[part] if isinstance(value, list) else value for n, value in asked.items()}
+
+
 def check_scales(scales: Mapping[str, float], evidence: Evidence) -> list[float]:
     """The scales, in order. ValueError for one of a condition that is not given."""
     for name, scale in scales.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from openunite.commands import Sample
+from openunite.pipelines.asked import Asked, part_of
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import bar, say
 from openunite.task import Task, task_of
@@ -19,13 +20,16 @@ def sample(
     seed: int = 0,
     output: str | Path | None = None,
     batch_size: int = 64,
+    conditions: Asked = None,
     **options: Any,
 ) -> list[Any]:
     """Samples of a run, a pipeline, its folder or a hub id: tensors (C, H, W), or structures.
 
     Sample i uses seed + i. `classes` are names or numbers, used in turn (default: all).
     `options` change the sampling for this call (guidance_scale=1.5, num_inference_steps=20); for
-    molecules and crystals `num_atoms`. `output` is a file or folder to write as well.
+    molecules and crystals `num_atoms`. `conditions` name what samples are to be like, with a value
+    for all or a list with one for each: {"gap": (4, 5)}. `output` is a file or folder to write as
+    well.
     """
     at_least_one("num_samples", num_samples)
     at_least_one("batch_size", batch_size)
@@ -40,9 +44,9 @@ def sample(
     starts = range(0, num_samples, batch_size)
     for start in bar(starts, "sampling", unit="batch", disable=len(starts) < 2):
         stop = min(start + batch_size, num_samples)
-        samples += pipeline.generate(
-            labels and labels[start:stop], seeds=range(seed + start, seed + stop), **options
-        )
+        part, seeds = slice(start, stop), range(seed + start, seed + stop)
+        given = {"conditions": part_of(conditions, part)} if conditions else {}
+        samples += pipeline.generate(labels and labels[part], seeds=seeds, **given, **options)
     if path is not None:
         say(f"{task.write(path, samples)} {task.things} -> {path}")
     return samples
@@ -63,8 +67,17 @@ def run(command: Sample) -> None:
         guidance_scale=command.guidance_scale,
         num_inference_steps=command.num_inference_steps,
         solver=command.solver,
+        conditions=dict(map(read_asked, command.condition)),
         **_own_options(task_of(pipeline), command, pipeline),
     )
+
+
+def read_asked(text: str) -> tuple[str, Any]:
+    """ "gap=4..5" -> name and value; commas part several names. ValueError for another form."""
+    name, separator, value = (part.strip() for part in text.partition("="))
+    if not separator or not name or not value:
+        raise ValueError(f"expected NAME=VALUE, got {text!r:.80}")
+    return name, tuple(value.split(",")) if "," in value else value
 
 
 def _own_options(task: Task, command: Sample, pipeline: UnitePipeline) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What the pipelines of molecules and crystals share: one latent per atom, any number of atoms."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,11 +11,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from openunite.batch import Evidence
+from openunite.conditions.composition import Counts
 from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
+from openunite.modalities.atoms.formula import (
+    allowed_sizes,
+    check_sizes,
+    formulas_of,
+    set_elements,
+)
 from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import Generators, Labels, UnitePipeline
 
@@ -36,6 +43,8 @@ class AtomLatents:
 class AtomPipeline(UnitePipeline):
     """Generate, encode, decode and reconstruct structures with one set of weights."""
 
+    formula_repeats: ClassVar[bool] = True  # whether a structure may hold a formula several times
+
     def __call__(
         self,
         num_structures: int = 1,
@@ -52,19 +61,26 @@ class AtomPipeline(UnitePipeline):
 
         `num_atoms` is one number for all, or one for each; by default it is drawn from the sizes
         of the training data. `conditions` name values, one for all structures or a list with one
-        for each: 4.2, (4, 5), "LiFePO4". `options`: callback, and changes of `self.sampling`, see
-        `sample_latents`. Raises ValueError for a size, a label or a value out of range.
+        for each: 4.2, (4, 5), "LiFePO4". A formula that is asked for is kept: it decides the number
+        of atoms (of crystals a multiple of its own), and elements are set to it after decoding.
+        `options`: callback, and changes of `self.sampling`, see `sample_latents`. Raises ValueError
+        for a size, a label or a value out of range.
         """
         count = num_structures if class_labels is None else len(class_labels)
         given = self._seeds(count, generator, seeds)
         evidence = self._evidence(class_labels, conditions, count)
-        sizes = self._sizes(num_atoms, given, evidence)
+        formulas = formulas_of(self.encoder.config.conditions or {}, evidence)
+        sizes = self._sizes(num_atoms, given, evidence, formulas)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
             mask = _mask_of(sizes[part]).to(self.device)
             latents = self.sample_latents(evidence.rows(part), given[part], mask, **options)
-            structures += self.decode(AtomLatents(latents, mask))
+            output = self.detokenize(latents, mask)
+            for row in range(len(output)):
+                if formula := formulas.get(start + row):
+                    set_elements(output[row], int(sizes[start + row]), formula, self.elements)
+            structures += self._structures(output, mask)
         return structures
 
     def generate(
@@ -138,14 +154,20 @@ class AtomPipeline(UnitePipeline):
         return row.expand(count, -1)
 
     def _sizes(
-        self, num_atoms: int | Sequence[int] | None, seeds: Tensor, evidence: Evidence
+        self,
+        num_atoms: int | Sequence[int] | None,
+        seeds: Tensor,
+        evidence: Evidence,
+        formulas: Mapping[int, Counts],
     ) -> Int[Tensor, " b"]:
         most, count = self.latent_shape[0], len(seeds)
         if num_atoms is None:
             if not self.config.size_histogram:
                 raise ValueError("this pipeline knows no sizes of training data; give num_atoms")
             normal = seeded_normal(seeds, 1, draw=_SIZE_DRAW).double()
-            shares = torch.cumsum(self._histograms(evidence, count), dim=1)
+            rows = self._histograms(evidence, count)
+            rows = allowed_sizes(rows, formulas, most, repeats=self.formula_repeats)
+            shares = torch.cumsum(rows, dim=1)
             found = torch.searchsorted(
                 shares / shares[:, -1:], torch.special.ndtr(normal), right=True
             )
@@ -159,6 +181,7 @@ class AtomPipeline(UnitePipeline):
             raise ValueError(
                 f"num_atoms must lie between 1 and {most} for this model, got {bad[0]}"
             )
+        check_sizes(sizes, formulas, repeats=self.formula_repeats)
         return torch.tensor(sizes)
 
     def check(self, structures: Sequence[Structure]) -> None:

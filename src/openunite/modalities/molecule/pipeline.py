@@ -16,6 +16,8 @@ from openunite.modalities.molecule.tokens import MoleculeModality
 class MoleculePipeline(AtomPipeline):
     """Molecules: elements and positions in Angstrom, explicit hydrogens, centered."""
 
+    formula_repeats = False
+
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)
 
