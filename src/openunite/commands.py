@@ -6,7 +6,7 @@ Docstrings and the strings below the fields are the help texts.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 OptionalFloat = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
@@ -67,6 +67,10 @@ class Train:
     """Seed of everything random."""
     init_from: OptionalStr = None
     """Start from the weights of a run, a pipeline folder or a hub id."""
+    condition: UseAppendAction[
+        Annotated[tuple[str, ...], arg(metavar="NAME[=KIND][:COLUMN]", help_behavior_hint="")]
+    ] = ()
+    """A column of the data to generate by, repeatable: density, gap=number:band_gap, formula."""
     set: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE", help_behavior_hint="")] = ()
     """Any other field of config.yaml: --set model.depth=6 optimizer.warmup_steps=100."""
     dry_run: bool = False
@@ -87,6 +91,8 @@ class Sample:
     """A run, a pipeline folder or a hub id."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, used in turn; default all classes in turn."""
+    condition: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")]] = ()
+    """What samples are to be like, repeatable: gap=4.2, gap=4..5, formula=LiFePO4."""
     num_samples: Annotated[int, arg(aliases=("--num-images",))] = 16
     """Number of samples."""
     num_atoms: OptionalInt = None

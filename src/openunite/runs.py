@@ -191,7 +191,7 @@ def make_pipeline(
 ) -> UnitePipeline:
     """A pipeline with the run's sampling settings; `record` is the contents of data.json."""
     sampling = config.sampling
-    if not config.num_classes:
+    if not config.num_classes and not config.conditions:
         sampling = sampling.change(guidance_scale=NO_GUIDANCE)
     pipeline = pipeline_class(config.modality)(
         encoder.eval(),

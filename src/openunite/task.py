@@ -7,6 +7,7 @@ for data points that are arrays of one shape, read by the file readers registere
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -30,8 +31,8 @@ Metrics = dict[str, float | int | str]
 class Options:
     """The options of `train` besides settings and data; None means that an option was not given.
 
-    `set` holds assignments "section.field=value". `fresh` is True for a recipe, whose sizes may be
-    adapted to the data, and False for settings from a file.
+    `condition` holds "NAME[=KIND][:COLUMN]", `set` assignments "section.field=value". `fresh` is
+    True for a recipe, whose sizes may be adapted to the data, and False for settings from a file.
     """
 
     minutes: float | None = None
@@ -46,10 +47,12 @@ class Options:
     sharding: str | None = None
     compile: bool = False
     init_from: str | None = None
+    condition: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
     fresh: bool = True
 
 
+DataColumns = Mapping[str, Callable[[], list[Any]]]  # name -> a value for each sample
 Tell = Callable[[str, str], None]  # called with the name of a skipped item and the reason
 
 
@@ -126,6 +129,14 @@ class Task(ABC):
     def record(self, data: Any) -> dict[str, Any]:
         """Plain values about the data for data.json, including arguments of the pipeline."""
         return {}
+
+    def columns(self, data: TrainingData) -> DataColumns:
+        """What the data say of each sample beside the sample itself, by name; computed when asked.
+
+        By default what the data have as `columns`: lists as long as they are.
+        """
+        own: Mapping[str, Sequence[Any]] = getattr(data, "columns", {})
+        return {name: partial(list, values) for name, values in own.items()}
 
     def plan_for(self, config: RunConfig) -> RunConfig:
         """The settings for planning a run, with assumptions for those that depend on the data."""

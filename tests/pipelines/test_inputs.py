@@ -9,7 +9,6 @@ import ase
 import numpy as np
 import pytest
 import torch
-from openunite.flow.sampling import Sampling
 from PIL import Image
 from rdkit import Chem
 from rdkit.Chem import AllChem
@@ -20,6 +19,7 @@ from openunite import ImagePipeline
 from openunite.data.atoms.structure import Structure
 from openunite.modalities.atoms.pipeline import AtomLatents, AtomPipeline
 from openunite.pipelines.tensors import TensorPipeline
+from openunite.sampling import Sampling
 
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 PT: dict[str, Any] = {"output_type": "pt"}

@@ -1,6 +1,6 @@
 """What a user asks for beside classes: values of conditions, and scales of guidance by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,17 +25,30 @@ def conditions_of(
             known_names = nearest(name, list(known)) if known else "this model has none"
             raise ValueError(f"unknown condition {name!r:.60}, {known_names}")
         values = value if isinstance(value, list) else [value] * count
-        if len(values) != count:
-            raise ValueError(
-                f"condition {name}: expected one value for all, or a list with one for each of "
-                f"{count} samples, got {len(values)}; write a range or several names as a tuple"
-            )
+        check_length(name, values, count)
         rows = {i: parse(name, known[name], v) for i, v in enumerate(values) if v is not None}
         if rows:
             width = len(next(iter(rows.values())))
             table = torch.tensor([rows.get(i, [0.0] * width) for i in range(count)])
             found[name] = Given(table, torch.tensor([i in rows for i in range(count)]))
     return found
+
+
+def check_length(name: str, values: Sequence[Any], count: int) -> None:
+    """Raise ValueError if a list of values of one condition does not fit the samples."""
+    if len(values) != count:
+        raise ValueError(
+            f"condition {name}: expected one value for all, or a list with one for each of "
+            f"{count} samples, got {len(values)}; write a range or several names as a tuple"
+        )
+
+
+def part_of(asked: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
+    """The conditions of the samples with these numbers; values outside a list hold for all."""
+    return {
+        name: [value[i] for i in numbers] if isinstance(value, list) else value
+        for name, value in asked.items()
+    }
 
 
 def check_scales(scales: Mapping[str, float], evidence: Evidence) -> list[float]:

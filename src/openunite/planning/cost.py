@@ -83,7 +83,8 @@ def sampling_passes(config: RunConfig) -> int | None:
         passes += 1
         return z_t
 
-    scale = sampling.guidance_scale if config.num_classes else NO_GUIDANCE
+    guides = config.num_classes or config.conditions
+    scale = sampling.guidance_scale if guides else NO_GUIDANCE
     denoiser = guide(once, once, scale, sampling.guidance_interval)
     solve(denoiser, start, sampling, noise_sampler=lambda _: start)
     return passes

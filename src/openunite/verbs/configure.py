@@ -24,6 +24,7 @@ from openunite.training.device import choose_device
 from openunite.training.loader import TrainingData
 from openunite.training.optim import build_optimizers
 from openunite.training.sizes import SIZES
+from openunite.verbs.conditions import read_condition
 
 MIN_STEPS = 100  # fewer steps teach nothing
 
@@ -85,6 +86,8 @@ def _with_options(config: RunConfig, options: Options) -> RunConfig:
     """A copy of `config` with the options that set a single field."""
     names = ("steps", "batch_size", "sharding", "seed", "init_from")
     given = {name: getattr(options, name) for name in names} | {"compile": options.compile or None}
+    if options.condition:
+        given["conditions"] = dict(map(read_condition, options.condition))
     if options.max_bad_share is not None:
         given["data"] = replace(config.data, max_bad_share=options.max_bad_share)
     return replace(config, **{name: value for name, value in given.items() if value is not None})

@@ -22,6 +22,7 @@ from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
+from openunite.verbs.conditions import describe_conditions
 
 
 def info(command: Info) -> None:
@@ -88,6 +89,8 @@ def describe_config(config: RunConfig) -> None:
     say(f"generative encoder  {_count(encoder):>13,} parameters")
     say(f"decoder             {_count(decoder):>13,} parameters")
     say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
+    for line in describe_conditions(config):
+        say(printable(line))
 
 
 def print_record(record: Mapping[str, Any]) -> None:

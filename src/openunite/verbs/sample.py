@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from openunite.commands import Sample
+from openunite.pipelines.asked import Asked, check_length, part_of
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_number
 from openunite.progress import bar, say
@@ -49,6 +50,7 @@ def sample(
     seed: int = 0,
     output: str | Path | None = None,
     batch_size: int = 64,
+    conditions: Asked = None,
     **options: Any,
 ) -> list[Any] | Path:
     """Samples of a run, a pipeline, its folder or a hub id: tensors (C, H, W), or structures.
@@ -57,9 +59,10 @@ def sample(
     there may be more than fit into memory. A call that was stopped goes on if it is made again. A
     .png holds 256 samples at most.
 
-    Sample i uses seed + i. `classes` are names or numbers, used in turn (default: all). `options`
-    change the sampling for this call (guidance_scale=1.5, num_inference_steps=20); for molecules
-    and crystals `num_atoms`.
+    Sample i uses seed + i. `classes` are names or numbers, used in turn (default: all).
+    `conditions` name what the samples are to be like, with a value for all or a list with one for
+    each: {"gap": (4, 5)}. `options` change the sampling for this call (guidance_scale=1.5,
+    num_inference_steps=20); for molecules and crystals `num_atoms`.
     """
     count = whole_number("num_samples", num_samples)
     batch_size = whole_number("batch_size", batch_size)
@@ -73,12 +76,16 @@ def sample(
         task.check_output(pipeline, suffix)
     chosen = tuple(map(str, [classes] if isinstance(classes, str | int) else classes))
     sizes = options.pop("num_atoms", None)
+    for name, value in (conditions or {}).items():
+        if isinstance(value, list):
+            check_length(name, value, count)
     drawing = Drawing(
         pipeline,
         chosen,
         task.classes(pipeline, chosen, count, suffix),
         first,
         None if sizes is None else one_each("number of atoms", sizes, count),
+        dict(conditions or {}),
         options,
     )
     if path is None:
@@ -101,11 +108,16 @@ class Drawing:
     labels: Sequence[int | str] | None
     seed: int
     sizes: Sequence[int] | None
+    conditions: dict[str, Any]
     options: dict[str, Any]
 
     def __call__(self, numbers: Sequence[int]) -> list[Any]:
         """The samples with these numbers."""
-        own = {} if self.sizes is None else {"num_atoms": [self.sizes[i] for i in numbers]}
+        own: dict[str, Any] = {}
+        if self.sizes is not None:
+            own["num_atoms"] = [self.sizes[i] for i in numbers]
+        if self.conditions:
+            own["conditions"] = part_of(self.conditions, numbers)
         labels = None if self.labels is None else [self.labels[i] for i in numbers]
         seeds = [self.seed + i for i in numbers]
         return list(self.pipeline.generate(labels, seeds=seeds, **own, **self.options))
@@ -118,6 +130,7 @@ class Drawing:
             "weights": weights_checksums(self.pipeline),
             "sampling": self.pipeline.sampling.change(**changes).to_dict(),
             "classes": list(self.classes),
+            "conditions": self.conditions,
             "seed": self.seed,
             "sizes": self.sizes and [int(size) for size in self.sizes],
         }
@@ -165,8 +178,17 @@ def run(command: Sample) -> None:
         guidance_scale=command.guidance_scale,
         num_inference_steps=command.num_inference_steps,
         solver=command.solver,
+        conditions=dict(map(read_asked, command.condition)),
         **_own_options(task_of(pipeline), command, pipeline),
     )
+
+
+def read_asked(text: str) -> tuple[str, Any]:
+    """ "gap=4..5" -> name and value; commas part several names. ValueError for another form."""
+    name, separator, value = (part.strip() for part in text.partition("="))
+    if not separator or not name or not value:
+        raise ValueError(f"expected NAME=VALUE, got {text!r:.80}")
+    return name, tuple(value.split(",")) if "," in value else value
 
 
 def _own_options(task: Task, command: Sample, pipeline: UnitePipeline) -> dict[str, Any]:

@@ -30,6 +30,12 @@ from openunite.training.config import RunConfig, differences, load_config, save_
 from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
+from openunite.verbs.conditions import (
+    describe_conditions,
+    resolve_conditions,
+    say_effects,
+    with_conditions,
+)
 from openunite.verbs.configure import base_config, configure, fit_to_minutes
 from openunite.verbs.finish import finish, summarize
 from openunite.verbs.info import describe_config
@@ -62,9 +68,10 @@ def train(
     molecules and crystals a list of ASE `Atoms`, RDKit molecules or pymatgen structures. `output`
     is the run folder (default runs/RECIPE): the same call again resumes a run that was stopped.
     `options` are the fields of `openunite.task.Options`: minutes, steps, size, image_size,
-    patch_size, max_atoms, batch_size, max_bad_share, seed, sharding, compile, init_from, and `set`,
-    a tuple of "section.field=value". Nothing is printed unless `progress` is True. `on_step` gets
-    each row of the log, `on_preview` the file and the step of each preview, `on_end` the run.
+    patch_size, max_atoms, batch_size, max_bad_share, seed, sharding, compile, init_from,
+    `condition`, a tuple of "NAME[=KIND][:COLUMN]", and `set`, a tuple of "section.field=value".
+    Nothing is printed unless `progress` is True. `on_step` gets each row of the log, `on_preview`
+    the file and the step of each preview, `on_end` the run.
 
     Raises ValueError, OSError or ImportError with one sentence for wrong arguments or data;
     CollapseError or FloatingPointError if the training fails.
@@ -83,8 +90,8 @@ def train(
 
 
 def _listed(name: str, value: Any) -> Any:
-    """The value of an option; for `set`, a single string becomes a tuple."""
-    return (value,) if name == "set" and isinstance(value, str) else value
+    """The value of an option; for `set` and `condition`, a single string becomes a tuple."""
+    return (value,) if name in ("set", "condition") and isinstance(value, str) else value
 
 
 def run(command: Train) -> None:
@@ -116,7 +123,8 @@ def start(
     task, source = get_task(config.modality), source_of(config, data)
     with state.main_process_first():
         opened: Data = task.open(config, source, progress=state.is_main_process)
-    config = _timed(task.resolve(config, opened), options, folder, opened, state)
+    config = resolve_conditions(task.resolve(config, opened), task, opened.train)
+    config = _timed(config, options, folder, opened, state)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder) if state.is_main_process else nullcontext():
         _train(config, folder, task, opened, state, heard)
@@ -144,6 +152,7 @@ def _train(
             say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
+        say_effects(trainer.average.encoder, trainer.dataset)
         finish(config, folder, task, data, trainer.average, result)
 
 
@@ -196,6 +205,8 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
     write_json(record, about)
     save_config(config, path)
     classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
+    for line in describe_conditions(config):
+        say(printable(line))
     say(
         f"{folder}: {len(data.train)} training and {len(data.test)} held-out {task.things}, "
         f"{classes}, {len(skipped)} skipped"
@@ -239,7 +250,8 @@ def _fit(
         assert isinstance(objective, BaselineObjective)
         _standardize(objective, config, data)
     preview = partial(_preview, config, folder, task, task.record(data), heard)
-    trainer = Trainer(objective, data.train, config, folder, preview, heard.on_step)
+    train_data = with_conditions(data.train, config, task)
+    trainer = Trainer(objective, train_data, config, folder, preview, heard.on_step)
     try:
         return trainer.fit(), trainer
     except CollapseError as error:

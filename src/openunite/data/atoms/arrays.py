@@ -25,7 +25,8 @@ class StructureArrays(Sequence[Structure]):
     """A sequence of S structures with A atoms in all.
 
     `numbers` uint8 (A,) and `positions` (A, 3) in Angstrom: structure i has the rows `offsets[i]`
-    to `offsets[i + 1]`; `cells` (S, 3, 3) in Angstrom or None; `names` one per structure.
+    to `offsets[i + 1]`; `cells` (S, 3, 3) in Angstrom or None; `names` one per structure,
+    `infos` too, or none.
     """
 
     numbers: NDArray[np.uint8]
@@ -33,6 +34,7 @@ class StructureArrays(Sequence[Structure]):
     offsets: Ints
     names: Sequence[str]
     cells: Floats | None = None
+    infos: Sequence[Mapping[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,6 +55,7 @@ class StructureArrays(Sequence[Structure]):
             self.positions[rows].astype(np.float64),
             None if self.cells is None else self.cells[at],
             self.names[at],
+            self.infos[at] if self.infos else {},
         )
 
     @property
@@ -103,6 +106,7 @@ def pack(structures: Iterable[Structure], dtype: DTypeLike = np.float64) -> Stru
         offsets_of([len(item) for item in found]),
         tuple(item.name for item in found),
         np.stack(cells) if cells else None,
+        tuple(item.info for item in found) if any(item.info for item in found) else (),
     )
 
 

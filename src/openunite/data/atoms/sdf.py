@@ -6,7 +6,7 @@ Bonds and charges are not needed.
 
 import re
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from openunite.data.holdout import Skipped
 _HEADER = 4  # lines of a record before its atoms: title, program, comment, counts
 _LONGEST = 2_000_000  # lines of a record
 _DIMENSIONS = re.compile(r"\d{6}(?:\d{4})?([23])D", re.IGNORECASE)  # "2D" or "3D" after the date
+_FIELD = re.compile(r"<([^<>]+)>")
 _WEDGES = ("1", "4", "6")  # bond stereo codes of a drawing
 
 
@@ -69,7 +70,16 @@ def _record(lines: list[str], start: int, name: str) -> Structure | Skipped:
             )
     except ValueError as error:
         return Skipped(name, str(error))
-    return Structure(np.array(numbers, dtype=np.int64), positions, None, name)
+    return Structure(np.array(numbers, dtype=np.int64), positions, None, name, _fields(lines))
+
+
+def _fields(lines: list[str]) -> dict[str, str]:
+    """The data fields of a record: "> <NAME>", then the first line of the value."""
+    found = {}
+    for line, value in pairwise(lines):
+        if line.startswith(">") and (match := _FIELD.search(line)):
+            found[match[1].strip()] = value.strip()
+    return found
 
 
 def _is_drawing(lines: list[str], numbers: list[int], positions: Floats) -> bool:

@@ -1,6 +1,7 @@
 """A molecule or a crystal: atomic numbers, positions and, for a crystal, a cell."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,15 @@ class Structure:
     """`numbers` (N,) atomic numbers; `positions` (N, 3) Cartesian, Angstrom; `cell` (3, 3) or None.
 
     The rows of `cell` are the lattice vectors in Angstrom; a molecule has none. `name` says where
-    the structure came from ("set.sdf, record 12"), for messages.
+    the structure came from ("set.sdf, record 12"), for messages. `info` is what its file says of it
+    beside the atoms, text by name: data fields of SDF, keys of extended xyz, columns of CSV.
     """
 
     numbers: Ints
     positions: Floats
     cell: Floats | None = None
     name: str = ""
+    info: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.numbers.ndim != 1 or self.positions.shape != (len(self.numbers), 3):

@@ -19,6 +19,7 @@ _PAIR = re.compile(
 )
 _LABEL = re.compile(r"([A-Za-z]{1,2})\d*\Z")
 _MOST_DIGITS = 9  # of a number of atoms
+_FORMAT = ("lattice", "properties", "pbc", "origin")  # keys that say how to read the atoms
 
 
 def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
@@ -122,7 +123,8 @@ def _counts(line: str) -> bool:
 def _frame(count: int, lines: _Lines, name: str) -> Structure | Skipped:
     """The comment and the `count` atoms that follow a count line, consumed from `lines`."""
     _, comment = next(lines, (0, ""))
-    options = {key.lower(): value.strip("\"'{}[]") for key, value in _PAIR.findall(comment)}
+    pairs = [(key, value.strip("\"'{}[]")) for key, value in _PAIR.findall(comment)]
+    options = {key.lower(): value for key, value in pairs}
     numbers, positions, indexed = [], [], "properties" not in options
     try:
         columns = _columns(options.get("properties", ""))
@@ -147,7 +149,9 @@ def _frame(count: int, lines: _Lines, name: str) -> Structure | Skipped:
         list(islice(lines, 3))
     elif _is_atom(lines.peek(), columns):
         return Skipped(name, f"has more atoms than the {count} that it announces")
-    return Structure(np.array(numbers, np.int64), np.array(positions).reshape(-1, 3), cell, name)
+    info = {key: value for key, value in pairs if key.lower() not in _FORMAT}
+    places = np.array(positions).reshape(-1, 3)
+    return Structure(np.array(numbers, np.int64), places, cell, name, info)
 
 
 def _atom(fields: list[str], columns: tuple[int, int]) -> tuple[int, list[float]]:

@@ -45,6 +45,7 @@ from openunite.progress import bar
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
 CrystalSource = str | Path | Sequence[Any]
 _COLUMNS = ("cif", "cif_str", "structure")  # columns with crystals, best first; case is ignored
+_LONGEST_INFO = 200  # characters in a column that is kept beside a structure
 _LONGEST_FIELD = 1 << 27  # characters in a field of a CSV file; the default is too short for CIFs
 
 
@@ -155,7 +156,14 @@ def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Struc
             if np.isnan(energy):
                 yield Skipped(name, "has no e_above_hull")
             elif limit is None or energy <= limit:
-                yield _cell(row[column] or "", name)
+                item = _cell(row[column] or "", name)
+                yield replace(item, info=_info(row)) if isinstance(item, Structure) else item
+
+
+def _info(row: dict[str, Any]) -> dict[str, str]:
+    """The short columns of a row: long ones are structures."""
+    found = ((name, text) for name, text in row.items() if isinstance(name, str))
+    return {name: text for name, text in found if text and len(text) <= _LONGEST_INFO}
 
 
 def _delimiter(path: Path) -> str:

@@ -1,7 +1,7 @@
 """The common base of molecule and crystal pipelines: one latent per atom, any number of atoms."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from openunite.batch import Evidence
+from openunite.conditions.composition import Counts
 from openunite.data.atoms.checks import cell_faults
 from openunite.data.atoms.convert import is_structure, structure_of
 from openunite.data.atoms.dataset import AtomDataset
@@ -18,6 +19,12 @@ from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
 from openunite.flow.random import seeded_normal
+from openunite.modalities.atoms.formula import (
+    allowed_sizes,
+    check_sizes,
+    formulas_of,
+    set_elements,
+)
 from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import (
@@ -50,6 +57,7 @@ class AtomPipeline(UnitePipeline):
     """Generate, encode, decode and reconstruct structures with one set of weights."""
 
     periodic: ClassVar[bool | None] = None  # whether structures have a cell; None: some have
+    formula_repeats: ClassVar[bool] = True  # whether a structure may hold a formula several times
 
     def __call__(
         self,
@@ -68,21 +76,28 @@ class AtomPipeline(UnitePipeline):
         Structure i is a function of its own seed, never of the batch. `num_atoms` is one number for
         all, or one for each; by default it is drawn from the sizes of the training data.
         `conditions` name values, one for all structures or a list with one for each: 4.2, (4, 5),
-        "LiFePO4". `options`: callback, and changes of `self.sampling`, see `sample_latents`. Raises
-        ValueError for a size, a label or a value out of range, and for an unknown argument.
+        "LiFePO4". A formula is kept: it decides the number of atoms (of crystals a multiple of its
+        own), and elements are set to it after decoding. `options`: callback, and changes of
+        `self.sampling`, see `sample_latents`. Raises ValueError for a size, a label or a value out
+        of range, and for an unknown argument.
         """
         self.refuse_unknown(options, type(self).__call__)
         whole_number("batch_size", batch_size)
         count = count_of("num_structures", num_structures, class_labels, seeds, generator)
         evidence = self._evidence(class_labels, count, conditions)
         given = seeds_of(count, generator, seeds)
-        sizes = self._sizes(num_atoms, given, evidence)
+        formulas = formulas_of(self.encoder.config.conditions or {}, evidence)
+        sizes = self._sizes(num_atoms, given, evidence, formulas)
         structures: list[Structure] = []
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
             mask = _mask_of(sizes[part]).to(self._execution_device)
             latents = self.sample_latents(evidence.rows(part), given[part], mask, **options)
-            structures += self.decode(AtomLatents(latents, mask))
+            output = self.detokenize(latents, mask)
+            for row in range(len(output)):
+                if formula := formulas.get(start + row):
+                    set_elements(output[row], int(sizes[start + row]), formula, self.elements)
+            structures += self._structures(output, mask)
         return structures
 
     def generate(
@@ -174,20 +189,28 @@ class AtomPipeline(UnitePipeline):
         return row.expand(count, -1)
 
     def _sizes(
-        self, num_atoms: Sizes | None, seeds: Tensor, evidence: Evidence
+        self,
+        num_atoms: Sizes | None,
+        seeds: Tensor,
+        evidence: Evidence,
+        formulas: Mapping[int, Counts],
     ) -> Int[Tensor, " b"]:
         most, count = self.latent_shape[0], len(seeds)
         if num_atoms is None:
             if not self.config.size_histogram:
                 raise ValueError("this pipeline knows no sizes of training data; give num_atoms")
             normal = seeded_normal(seeds, 1, draw=_SIZE_DRAW).double()
-            shares = torch.cumsum(self._histograms(evidence, count), dim=1)
+            rows = self._histograms(evidence, count)
+            rows = allowed_sizes(rows, formulas, most, repeats=self.formula_repeats)
+            shares = torch.cumsum(rows, dim=1)
             found = torch.searchsorted(
                 shares / shares[:, -1:], torch.special.ndtr(normal), right=True
             )
             return found[:, 0].clamp_max(shares.shape[1] - 1)
         sizes = one_each("number of atoms", num_atoms, count)
-        return torch.tensor([whole_number("num_atoms", size, 1, most) for size in sizes])
+        asked = [whole_number("num_atoms", size, 1, most) for size in sizes]
+        check_sizes(asked, formulas, repeats=self.formula_repeats)
+        return torch.tensor(asked)
 
     def preprocess(self, structures: Structures) -> list[Structure]:
         """One or many structures of any package as a list. ValueError as from `check`."""

@@ -27,12 +27,13 @@ from openunite.evaluation.molecules.report import (
     reconstruction_report,
 )
 from openunite.modalities.atoms.card import run_card
+from openunite.modalities.atoms.columns import columns_of
 from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
-from openunite.task import Metrics, Options, sized
+from openunite.task import DataColumns, Metrics, Options, sized
 from openunite.training.config import RunConfig
 
 NUM_SAMPLES = 1000
@@ -96,6 +97,10 @@ class AtomTask(AtomFiles):
 
     def record(self, data: Any) -> dict[str, Any]:
         return {"elements": list(data.elements), "size_histogram": list(data.size_histogram)}
+
+    def columns(self, data: Any) -> DataColumns:
+        """What files say beside the atoms, and what is computed: see `columns.py`."""
+        return columns_of(data.structures(range(len(data))))
 
     def preview(self, pipeline: AtomPipeline, config: RunConfig, picture: Path) -> None:
         samples = pipeline(12, seeds=range(12), num_inference_steps=25)

@@ -17,6 +17,7 @@ class MoleculePipeline(AtomPipeline):
     """Molecules: elements and positions in Angstrom, explicit hydrogens, centered."""
 
     periodic = False
+    formula_repeats = False
 
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset:
         return molecule_dataset(pack(structures), np.arange(len(structures)), self.elements)

@@ -1,0 +1,50 @@
+"""Columns of molecules and crystals: what their files say, and what is computed from the atoms."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from openunite.conditions.composition import formula_of
+from openunite.data.atoms.structure import Structure
+from openunite.evaluation.crystals.distribution import densities, element_counts
+
+Column = Callable[[], list[Any]]
+
+
+def columns_of(structures: Sequence[Structure]) -> dict[str, Column]:
+    """Columns by name, None where a structure has no value; those of files come first.
+
+    Computed are `formula`, `num_elements`, and of crystals `volume_per_atom` (A^3 per atom) and
+    `density` (g/cm^3).
+    """
+    names = dict.fromkeys(name for structure in structures for name in structure.info)
+    found: dict[str, Column] = {
+        "formula": partial(_each, formula, structures),
+        "num_elements": lambda: element_counts(structures).astype(int).tolist(),
+    }
+    if all(structure.cell is not None for structure in structures):
+        found["volume_per_atom"] = partial(_each, volume_per_atom, structures)
+        found["density"] = lambda: densities(structures).tolist()
+    return found | {name: partial(_each, partial(_info, name), structures) for name in names}
+
+
+def formula(structure: Structure) -> str:
+    """The formula of all atoms, elements by atomic number: "H6C2O"."""
+    numbers, counts = np.unique(structure.numbers, return_counts=True)
+    return formula_of(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+
+
+def volume_per_atom(structure: Structure) -> float:
+    """Volume of the cell over the number of atoms, A^3."""
+    assert structure.cell is not None
+    return float(abs(np.linalg.det(structure.cell))) / len(structure)
+
+
+def _info(name: str, structure: Structure) -> str | None:
+    return structure.info.get(name)
+
+
+def _each(what: Callable[[Structure], Any], structures: Sequence[Structure]) -> list[Any]:
+    return [what(structure) for structure in structures]

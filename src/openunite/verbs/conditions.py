@@ -1,0 +1,95 @@
+"""Conditions of a run: what was asked for, the columns behind it, the settings of each kind."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from openunite.analysis.condition_effect import effects
+from openunite.conditions.base import fit, get_kind, guess, is_missing, nearest, read
+from openunite.data.conditions import ConditionedDataset, table
+from openunite.progress import say
+from openunite.settings import missing_fields
+from openunite.task import DataColumns, Task
+from openunite.training.config import RunConfig, for_model
+from openunite.training.loader import TrainingData
+
+_FORM = re.compile(r"(\w+)(?:=([\w-]+))?(?::(.+))?")
+
+
+def read_condition(text: str) -> tuple[str, dict[str, Any]]:
+    """ "gap=number:band_gap" -> its name and what was said of it. ValueError for another form."""
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"expected NAME, NAME=KIND or NAME=KIND:COLUMN, got {text!r:.80}")
+    given = {"kind": match[2], "column": match[3]}
+    return match[1], {key: value for key, value in given.items() if value is not None}
+
+
+def resolve_conditions(config: RunConfig, task: Task, data: TrainingData) -> RunConfig:
+    """The settings with kinds and their settings, as far as they were left to the data.
+
+    ValueError for a column that does not exist or teaches nothing.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    columns = task.columns(data) if config.conditions else {}
+    for name, plain in config.conditions.items():
+        given = {key: value for key, value in plain.items() if key != "column"}
+        kind, column = given.get("kind"), None
+        if kind is None or missing_fields(get_kind(kind).Settings, given):
+            column = _column(name, plain, columns, task.things)
+            kind = kind or guess(name, column)
+            given = fit(name, kind, column) | given
+        read(name, given)
+        found[name] = {"kind": kind, "column": plain.get("column", name)} | given
+    return replace(config, conditions=found)
+
+
+def with_conditions(data: TrainingData, config: RunConfig, task: Task) -> TrainingData:
+    """The data with the conditions of a resolved run in their batches."""
+    if not config.conditions:
+        return data
+    columns, given = task.columns(data), {}
+    for name, plain in for_model(config.conditions).items():
+        kind, settings = read(name, plain)
+        column = _column(name, config.conditions[name], columns, task.things)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # settings of another run may be narrower
+            rows = [None if is_missing(v) else kind.parse(v, settings) for v in column]
+        given[name] = table(rows)
+    return ConditionedDataset(data, given)
+
+
+def describe_conditions(config: RunConfig) -> list[str]:
+    """A line for each condition: kind, column, what can be asked for."""
+    lines = []
+    for name, plain in config.conditions.items():
+        if "kind" not in plain or missing_fields(get_kind(plain["kind"]).Settings, plain):
+            lines.append(f"condition {name}: its settings follow from the data")
+            continue
+        kind, settings = read(name, for_model({name: plain})[name])
+        column = plain.get("column", name)
+        source = "" if column == name else f" of column {column}"
+        lines.append(f"condition {name}: {plain['kind']}{source}, {kind.describe(settings)}")
+    return lines
+
+
+def say_effects(encoder: Any, data: TrainingData) -> None:
+    """Print what each condition does to the predictions, by a look at some training samples."""
+    if not isinstance(data, ConditionedDataset):
+        return
+    count = min(64, len(data))
+    batch = data.batch([i * len(data) // count for i in range(count)])
+    batch = replace(batch, conditions={name: batch.conditions[name] for name in data.conditions})
+    for effect in effects(encoder, batch, next(encoder.parameters()).device):
+        say(str(effect))
+
+
+def _column(name: str, plain: Mapping[str, Any], columns: DataColumns, things: str) -> list[Any]:
+    """The values of a condition. ValueError with the nearest name where there is no such column."""
+    wanted = str(plain.get("column", name))
+    if wanted not in columns:
+        known = nearest(wanted, list(columns)) if columns else f"these {things} have no columns"
+        raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
+    return columns[wanted]()
