@@ -1,6 +1,5 @@
 """Image runs: data, previews, pictures and metrics."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from openunite.batch import Batch
 from openunite.data.images.dataset import ImageData, open_images
 from openunite.data.images.folders import input_files
 from openunite.data.images.formats import converted
-from openunite.data.images.look import ImageSummary, inspect_images
+from openunite.data.images.look import inspect_images
 from openunite.data.images.memory import content_of
 from openunite.data.images.pixels import BadImage, open_image
 from openunite.drawing.pictures import class_grid, image_grid, pair_grid
@@ -31,6 +30,7 @@ from openunite.evaluation.images.table import flat_metrics
 from openunite.files import whole_file
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
+from openunite.modalities.image.fit import fit_to_images, num_patches
 from openunite.modalities.image.outputs import is_image, write_image, write_images
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
@@ -38,8 +38,6 @@ from openunite.modality import get_modality
 from openunite.progress import bar
 from openunite.task import Analyzed, Options, Task, Tell, sized
 from openunite.training.config import RunConfig
-from openunite.training.device import choose_device
-from openunite.training.sizes import get_size
 
 _BATCH = 64
 _SHOWN = 10  # number of classes in the picture of samples, and of samples per class
@@ -236,35 +234,6 @@ class ImageTask(Task):
     def compare(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
         found = psnr(torch.stack(list(outputs)), torch.stack(list(inputs)))
         return f"PSNR {found.mean():.2f} dB"
-
-
-def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) -> RunConfig:
-    """Set image size, patch and model size by the data and the machine.
-
-    On a CPU images are resized to at most 32 pixels a side (64 for runs of an hour or more), on a
-    GPU to at most 128; patches are an eighth of the side, so there are about 64 of them.
-    """
-    gpu, minutes = choose_device().type == "cuda", options.minutes or 30.0
-    largest = 128 if gpu else 64 if minutes >= 60 else 32
-    side = options.image_size or max(8, min(largest, summary.height, summary.width))
-    patch = options.patch_size or max(1, side // 8)
-    size = options.size or (("S" if minutes >= 60 else "tiny") if gpu else "nano")
-    shape = {"height": side, "width": side, "channels": summary.channels, "patch_size": patch}
-    settings = {**config.modality_config, **shape}
-    return replace(
-        config,
-        modality_config=settings,
-        model=get_size(size).model(num_patches(settings), 16),
-        batch_size=256 if gpu else 32,
-        precision="bf16" if gpu else "no",
-        num_classes=summary.num_classes,
-    )
-
-
-def num_patches(settings: Mapping[str, Any]) -> int:
-    """The number of patches of an image, including those that reach over its border."""
-    patch = settings["patch_size"]
-    return math.ceil(settings["height"] / patch) * math.ceil(settings["width"] / patch)
 
 
 def _evaluate(
