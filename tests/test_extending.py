@@ -111,7 +111,7 @@ def test_the_metrics_are_on_the_cards(page: Page) -> None:
     assert card["metrics"]["samples"]["roughness"]["total"] == 100
     assert "roughness (1 is real)" in page.printed["evaluate runs/curves --num-samples 100"]
     card = json.loads((page.env.work / "runs" / "photos" / "card-thumbnail.json").read_text())
-    assert card["metrics"]["real images"]["spread"]["value"] == pytest.approx(1.0, abs=0.1)
+    assert card["metrics"]["real images"]["spread"]["value"] == pytest.approx(1.0, abs=0.2)
     assert card["extractor"]["label"] == "FD-thumbnail"
 
 
