@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from openunite.flow.sampling import Option, Sampling, Solver
+from openunite.sampling import Option, Sampling, Solver
 from torch import Tensor, nn
 
 from openunite.batch import Batch
