@@ -104,7 +104,7 @@ def test_a_missing_field_is_named(values: dict[str, Any], name: str) -> None:
         ("objective.flow_weight", True),
         ("optimizer.betas", 0.9),
         ("optimizer.betas", ["0.9", 0.99]),
-        ("sampling.solver", "rk4"),
+        ("sampling.solver", 4),
         ("trackers", "tensorboard"),
         ("trackers", [1]),
     ],
