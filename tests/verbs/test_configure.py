@@ -40,7 +40,8 @@ def test_minutes_become_steps(
     config, asked = settings("fashion"), Options(minutes=minutes)
     with showing():
         assert fit_to_minutes(config, asked, TinyImages(), None).steps == steps
-    sizes = "images of 28 x 28 pixels in patches of 7, model 96 wide, 3 deep (866,445 parameters), batch 32"
+    model = "model 96 wide, 3 deep (866,445 parameters), batch 32"
+    sizes = f"images of 28 x 28 pixels in patches of 7, {model}"
     expected = f"{sizes}, 32 at a time: {steps} steps, about {about} minutes (0.500 s per step)"
     assert expected in capsys.readouterr().out
 
