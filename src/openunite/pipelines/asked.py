@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from openunite.batch import Conditions, Evidence, Given
 from openunite.conditions.base import nearest, parse
+from openunite.data.conditions import table
 
 Asked = Mapping[str, Any] | None  # condition -> one value, or a list with one for each sample
 
@@ -24,17 +23,15 @@ def conditions_of(
         if name not in known:
             known_names = nearest(name, list(known)) if known else "this model has none"
             raise ValueError(f"unknown condition {name!r:.60}, {known_names}")
-        values = value if isinstance(value, list) else [value] * count
-        if len(values) != count:
+        values = value if isinstance(value, list) else [value]
+        if isinstance(value, list) and len(values) != count:
             raise ValueError(
                 f"condition {name}: expected one value for all, or a list with one for each of "
                 f"{count} samples, got {len(values)}; write a range or several names as a tuple"
             )
-        rows = {i: parse(name, known[name], v) for i, v in enumerate(values) if v is not None}
-        if rows:
-            width = len(next(iter(rows.values())))
-            table = torch.tensor([rows.get(i, [0.0] * width) for i in range(count)])
-            found[name] = Given(table, torch.tensor([i in rows for i in range(count)]))
+        rows = [None if v is None else parse(name, known[name], v) for v in values]
+        if any(row is not None for row in rows):
+            found[name] = table(rows if isinstance(value, list) else rows * count)
     return found
 
 
