@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.conditions.base import Condition
-from openunite.data.atoms.elements import MAX_NUMBER, atomic_number, symbol_of
+from openunite.data.atoms.elements import BY_ELECTRONEGATIVITY, MAX_NUMBER, atomic_number, symbol_of
 from openunite.nn.embeddings import fourier_features
 
 _FREQUENCIES = 8
@@ -138,5 +138,6 @@ def counts_of(value: Any) -> Counts:
 
 
 def formula_of(counts: Counts) -> str:
-    """{3: 1, 8: 2} -> "LiO2", in the order of atomic numbers."""
-    return "".join(f"{symbol_of(n)}{c if c > 1 else ''}" for n, c in sorted(counts.items()))
+    """{8: 4, 3: 1, 26: 1, 15: 1} -> "LiFePO4", by electronegativity, as formulas are written."""
+    ordered = sorted(counts.items(), key=lambda pair: BY_ELECTRONEGATIVITY.index(pair[0]))
+    return "".join(f"{symbol_of(n)}{c if c > 1 else ''}" for n, c in ordered)

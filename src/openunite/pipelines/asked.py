@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from openunite.batch import Conditions, Evidence, Given
 from openunite.conditions.base import nearest, parse
+from openunite.data.conditions import table
 
 Asked = Mapping[str, Any] | None  # condition -> one value, or a list with one for each sample
 
@@ -24,13 +23,12 @@ def conditions_of(
         if name not in known:
             known_names = nearest(name, list(known)) if known else "this model has none"
             raise ValueError(f"unknown condition {name!r:.60}, {known_names}")
-        values = value if isinstance(value, list) else [value] * count
-        check_length(name, values, count)
-        rows = {i: parse(name, known[name], v) for i, v in enumerate(values) if v is not None}
-        if rows:
-            width = len(next(iter(rows.values())))
-            table = torch.tensor([rows.get(i, [0.0] * width) for i in range(count)])
-            found[name] = Given(table, torch.tensor([i in rows for i in range(count)]))
+        values = value if isinstance(value, list) else [value]
+        if isinstance(value, list):
+            check_length(name, values, count)
+        rows = [None if v is None else parse(name, known[name], v) for v in values]
+        if any(row is not None for row in rows):
+            found[name] = table(rows if isinstance(value, list) else rows * count)
     return found
 
 

@@ -31,7 +31,7 @@ def columns_of(structures: Sequence[Structure]) -> dict[str, Column]:
 
 
 def formula(structure: Structure) -> str:
-    """The formula of all atoms, elements by atomic number: "H6C2O"."""
+    """The formula of all atoms: "Li2O"."""
     numbers, counts = np.unique(structure.numbers, return_counts=True)
     return formula_of(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
 

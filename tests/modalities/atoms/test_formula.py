@@ -1,0 +1,97 @@
+"""Formulas that are asked for are kept, and columns that are computed from the atoms."""
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import perturb
+
+from openunite.conditions.base import fit
+from openunite.conditions.composition import counts_of
+from openunite.data.atoms.structure import Structure
+from openunite.modalities.atoms.columns import columns_of
+from openunite.modalities.atoms.formula import allowed_sizes, check_sizes, set_elements
+from openunite.modalities.atoms.pipeline import AtomPipeline
+from openunite.modalities.crystal.pipeline import CrystalPipeline
+from openunite.modalities.molecule.pipeline import MoleculePipeline
+from openunite.models.decoder import Decoder
+from openunite.models.generative_encoder import GenerativeEncoder
+
+FORMULAS = ["CO2", "C2H6O", "CH4", "H2O", "C3H8"]
+
+
+def pipeline_of(kind: str) -> AtomPipeline:
+    """Random weights; H, C and O; up to 12 atoms, most often 4 to 9."""
+    settings = {"elements": [1, 6, 8], "max_atoms": 12}
+    plain = {"formula": fit("formula", "composition", FORMULAS)}
+    encoder = GenerativeEncoder(
+        kind, settings, 12, 8, 32, 2, 2, num_context_tokens=0, conditions=plain
+    )
+    decoder = Decoder(kind, settings, 12, 8, 32, 2, 2, 48)
+    perturb(encoder)
+    perturb(decoder, seed=2)
+    cls = MoleculePipeline if kind == "molecule" else CrystalPipeline
+    return cls(encoder, decoder, size_histogram=[0, 0, 0, 0, 3, 2, 4, 1, 1, 5])
+
+
+@pytest.mark.parametrize("kind", ["molecule", "crystal"])
+def test_every_sample_has_the_formula_that_was_asked_for(kind: str) -> None:
+    pipeline = pipeline_of(kind)
+    asked = [None if i % 4 == 3 else FORMULAS[i % 3] for i in range(24)]
+    options = {"seeds": range(24), "num_inference_steps": 3, "solver": "euler"}
+    found = pipeline(24, conditions={"formula": asked}, batch_size=10, **options)
+    sizes = set()
+    for formula, structure in zip(asked, found, strict=True):
+        if formula is None:
+            continue
+        numbers, counts = np.unique(structure.numbers, return_counts=True)
+        wanted = counts_of(formula)
+        times = len(structure) // sum(wanted.values())
+        sizes.add((formula, times))
+        assert dict(zip(numbers.tolist(), (counts // times).tolist(), strict=True)) == wanted
+        assert times == 1 or kind == "crystal"
+    if kind == "crystal":
+        assert {("CO2", 2), ("CO2", 3), ("CH4", 1)} <= sizes
+    with pytest.raises(ValueError, match=r"num_atoms must be 3.* for CO2, got 4"):
+        pipeline(2, conditions={"formula": "CO2"}, num_atoms=4)
+    with pytest.raises(ValueError, match="has 13 atoms, this model makes at most 12"):
+        pipeline(2, conditions={"formula": "C3H9O"})
+
+
+def test_sizes_are_those_that_a_formula_allows() -> None:
+    row = torch.tensor([[0.0, 1, 1, 1, 1, 1, 1]] * 3, dtype=torch.float64)
+    formulas = {0: counts_of("CO"), 2: counts_of("C3H8")}
+    found = allowed_sizes(row, formulas, 12, repeats=True)
+    assert found[0].nonzero()[:, 0].tolist() == [2, 4, 6]
+    assert torch.equal(found[1, :7], row[1])
+    assert found[2].nonzero()[:, 0].tolist() == [11]  # none in training: its own
+    alone = allowed_sizes(row, formulas, 12, repeats=False)
+    assert alone[0].nonzero()[:, 0].tolist() == [2]
+    check_sizes([4, 5, 11], formulas, repeats=True)
+    with pytest.raises(ValueError, match="num_atoms must be 2 for CO, got 4"):
+        check_sizes([4, 5, 11], formulas, repeats=False)
+
+
+def test_the_surest_atoms_choose_their_elements_first() -> None:
+    output = torch.tensor(
+        [[9.0, 0, 0, 7], [8.0, 0, 0, 7], [2.0, 1, 0, 7], [0.0, 0, 3, 7], [1.0, 1, 1, 7]]
+    )
+    set_elements(output, 4, counts_of("H2CO"), (1, 6, 8))
+    assert output[:4, :3].argmax(dim=1).tolist() == [0, 0, 1, 2]
+    assert output[:, 3].tolist() == [7.0] * 5
+    assert output[4, :3].tolist() == [1.0, 1.0, 1.0]  # padding
+
+
+def test_columns_are_what_files_say_and_what_atoms_tell() -> None:
+    pytest.importorskip("pymatgen.core")
+    cell = 4.0 * np.eye(3)
+    places = np.array([[0.0, 0, 0], [2.0, 2, 2]])
+    salt = Structure(np.array([11, 17]), places, cell, info={"gap": "8.5"})
+    found = columns_of([salt, Structure(np.array([3, 3]), places, cell)])
+    values = {name: column() for name, column in found.items()}
+    assert values["formula"] == ["NaCl", "Li2"]
+    assert values["num_elements"] == [2, 1]
+    assert values["gap"] == ["8.5", None]
+    assert values["volume_per_atom"] == pytest.approx([32.0, 32.0])
+    assert values["density"][0] == pytest.approx(58.44 / 64.0 * 1.66054, rel=1e-4)
+    molecules = columns_of([Structure(np.array([6, 8]), places)])
+    assert sorted(molecules) == ["formula", "num_elements"]
