@@ -78,7 +78,7 @@ class ProtocolCard:
             name: dict(_rows(getattr(self, name))) for name in ("model", *PROTOCOL, "software")
         }
         return {
-            name: {key: _short(value) for key, value in rows.items() if value != ""}
+            name: {key: _short(value) for key, value in rows.items() if value not in ("", None)}
             for name, rows in found.items()
             if rows
         }

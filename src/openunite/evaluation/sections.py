@@ -16,7 +16,7 @@ class ModelSection:
     weights: str
     encoder: str
     decoder: str
-    parameters: int
+    parameters: int | None
     class_names: tuple[str, ...] = ()
     files: str = ""
 

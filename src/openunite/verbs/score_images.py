@@ -194,7 +194,7 @@ def _card(
     labels = own.images.labels.tolist() if own.class_names == names else []
     card = ProtocolCard(
         kind="images",
-        model=ModelSection(own.name, "unknown", "", "", 0, files=own.fingerprint),
+        model=ModelSection(own.name, "unknown", "", "", None, files=own.fingerprint),
         reference=_reference(reference.part, spec),
         samples=SamplesSection(
             *(len(own.images), "as in the files" if own.class_names else "none", None),
