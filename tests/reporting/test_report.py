@@ -353,7 +353,7 @@ def test_frechet_distances_and_guidance_are_explained(run: Path) -> None:
     CARD.save(run / "card.json")
     text = "".join(parsed(run)[1].text)
     assert "FD-Fashion uses the features of fashion. It is not FID" in text
-    assert "KID: kernel distance of features; unbiased, so it can be negative (± std over s" in text
+    assert "KID: kernel distance of features; unbiased, so it can be negative." in text
     assert "guidance scale 2; 1 is none" in text
 
 

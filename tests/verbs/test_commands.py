@@ -18,7 +18,7 @@ from PIL import Image
 from tests.verbs.asking import settings
 
 from openunite.cli import main, parse
-from openunite.commands import COMMANDS, Info, Sample, Score, Train
+from openunite.commands import COMMANDS, Info, Sample, Score, ScoreImages, Train
 from openunite.evaluation.card import load_card
 from openunite.evaluation.measured import vocabulary
 from openunite.help import help_of
@@ -42,6 +42,8 @@ OPTIONS = {
     "study": "kind grid variants output data seeds steps processes",
     "prepare": "source output size channels jpeg_quality max_bad_share",
     "info": "source recipe gpus gpu size batch_size flow_draws mfu",
+    "evaluate images": "samples reference train image_size patch_size extractor extractor_weights "
+    "output",
     "evaluate molecules": "kind samples reference train pairs protocols output",
 }
 
@@ -133,7 +135,7 @@ def test_import_openunite_is_light() -> None:
 
 def test_the_names_of_options_are_frozen() -> None:
     """New options are a decision: change the list only with a reason in docs/DESIGN.md."""
-    found = COMMANDS | {"evaluate molecules": Score}
+    found = COMMANDS | {"evaluate images": ScoreImages, "evaluate molecules": Score}
     assert {k: " ".join(kind.__dataclass_fields__) for k, kind in found.items()} == OPTIONS
 
 
