@@ -29,6 +29,7 @@ _BLOCK_GAP = 10
 _GAP_GRAY = 72
 _FONT_SIZE = 14
 _MAX_NAME = 24
+MOST_SHOWN = 10  # number of classes in a picture of samples, and of samples per class
 
 
 # ---- grids ----------------------------------------------------------------------------------
@@ -66,6 +67,15 @@ def class_grid(
     rows = np.split(tiles, len(samples))
     gaps = [_GAP] * (len(rows) - 1)
     return _label_rows(_paste(rows, gaps), class_names, tiles.shape[1], gaps)
+
+
+def sample_grid(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
+    """A picture of up to ten classes by ten samples; `samples` are of the classes in turn."""
+    classes = min(MOST_SHOWN, len(class_names))
+    if classes == 0:
+        return image_grid(samples[: MOST_SHOWN**2], columns=MOST_SHOWN)
+    rows = [samples[c::classes][:MOST_SHOWN] for c in range(classes)]
+    return class_grid(torch.stack(rows), class_names[:classes])
 
 
 def pair_grid(

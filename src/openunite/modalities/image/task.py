@@ -18,7 +18,7 @@ from openunite.data.images.formats import converted
 from openunite.data.images.look import inspect_images
 from openunite.data.images.memory import content_of
 from openunite.data.images.pixels import BadImage, open_image
-from openunite.drawing.pictures import class_grid, image_grid, pair_grid
+from openunite.drawing.pictures import MOST_SHOWN, image_grid, pair_grid, sample_grid
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.feature_sets import choose
 from openunite.evaluation.images.features import is_embedded, load_extractor
@@ -40,7 +40,6 @@ from openunite.task import Analyzed, Options, Task, Tell, sized
 from openunite.training.config import RunConfig
 
 _BATCH = 64
-_SHOWN = 10  # number of classes in the picture of samples, and of samples per class
 _TESTED = 1000  # test images for the metrics of a run; also the number of training images
 
 
@@ -155,7 +154,7 @@ class ImageTask(Task):
         inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
         best = found.samples.get("guided", found.samples["unguided"])
-        _sample_picture(best, data.class_names).save(folder / "samples.png")
+        sample_grid(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
         card.save(folder / "card.json")
         return {
@@ -260,18 +259,9 @@ def _evaluate(
         test_images=test.data,
         test_labels=data.test.labels[test.index],
         train_images=data.train.batch(spread).data,
-        num_classes=min(_SHOWN, len(data.class_names)),
-        num_samples=_SHOWN**2 if extractor is None else 1000,  # 100 suffice for the picture
+        num_classes=min(MOST_SHOWN, len(data.class_names)),
+        num_samples=MOST_SHOWN**2 if extractor is None else 1000,  # 100 suffice for the picture
         guidance_scale=config.sampling.guidance_scale,
         extractor=extractor,
         patch_size=pipeline.modality.settings.patch_size,
     )
-
-
-def _sample_picture(samples: Tensor, class_names: tuple[str, ...]) -> Image.Image:
-    """A picture of up to ten classes by ten samples; `samples` are of the classes in turn."""
-    classes = min(_SHOWN, len(class_names))
-    if classes == 0:
-        return image_grid(samples[: _SHOWN**2], columns=_SHOWN)
-    rows = [samples[c::classes][:_SHOWN] for c in range(classes)]
-    return class_grid(torch.stack(rows), class_names[:classes])
