@@ -204,13 +204,14 @@ LITERAL = {
     "data.max_e_above_hull": 0.08,
     "precision": "bf16",
     "sharding": "full",
-    "sampling.solver": "euler",
+    "sampling.guidance_interval": [0.2, 0.9],
+    "sampling.options.eta": 0.5,
     "init_from": "runs/other",
     "model.latent_norm": "rmsnorm",
     "model.tokenizer": "separate",
     "objective.stage": "autoencoder",
 }
-FIELDS = sorted(set(flatten(to_dict(get_recipe("fashion")()))) - {"modality"})
+FIELDS = sorted(set(flatten(to_dict(get_recipe("fashion")()))) - {"modality", "sampling.solver"})
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -223,6 +224,15 @@ def test_each_changed_field_is_reported_unless_it_is_operational(
     new = from_dict(put(to_dict(old), name, after))
     expected = [] if name in OPERATIONAL else [f"{name}: {before!r} -> {after!r}"]
     assert differences(old, new) == expected
+
+
+def test_another_solver_is_reported_with_its_options(values: dict[str, Any]) -> None:
+    old = from_dict(values)
+    plain = put(put(to_dict(old), "sampling.solver", "euler"), "sampling.options", {})
+    assert differences(old, from_dict(plain)) == [
+        "sampling.options.eta: 1.0 -> None",
+        "sampling.solver: 'sde' -> 'euler'",
+    ]
 
 
 def test_operational_fields_exist() -> None:
