@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from openunite.flow.sampling import Option, Sampling, Solver
 from torch import Tensor, nn
 
 from openunite.batch import Batch
@@ -21,6 +20,7 @@ from openunite.flow.solvers import velocity
 from openunite.modalities.arrays import ArrayMetric, ArrayTask
 from openunite.modality import Embedder, Head, Modality
 from openunite.nn.embeddings import sincos_table
+from openunite.sampling import Option, Sampling, Solver
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from openunite.batch import Conditions, Evidence, Given
@@ -46,6 +47,7 @@ def check_scales(scales: Mapping[str, float], evidence: Evidence) -> list[float]
             raise ValueError(
                 f"guidance_scale names {name!r:.60}, but {given} is given; scale what is given"
             )
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or abs(scale) > 1e6:
+        number = isinstance(scale, int | float | np.number) and not isinstance(scale, bool)
+        if not number or not abs(scale) <= 1e6:  # NaN is not
             raise ValueError(f"guidance_scale of {name} must be a number, got {scale!r:.60}")
     return list(map(float, scales.values()))
