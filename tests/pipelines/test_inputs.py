@@ -146,6 +146,7 @@ def test_negative_large_and_repeated_seeds_are_seeds(pipeline: ImagePipeline) ->
         (lambda p: p(generator=np.random.default_rng(0)), "expected a torch.Generator"),
         (lambda p: p(guidance_scale=float("nan")), "guidance_scale must be a number"),
         (lambda p: p(guidance_scale=float("inf")), "guidance_scale must be a number"),
+        (lambda p: p([0], guidance_scale={"class": float("nan")}), "must be a number, got nan"),
         (lambda p: p(guidance_scale="2"), "guidance_scale must be a number"),
         (lambda p: p(guidance_interval=0.5), "guidance_interval must be two numbers"),
         (lambda p: p(solver="sde", temperature=-1.0), "temperature must be a number from 0"),
@@ -414,8 +415,8 @@ def test_arrays_and_lists_are_taken_for_tensors() -> None:
     assert len(plain(1, num_samples=2)) == len(plain(seeds=[1, 2])) == 2
     for bad, message in (
         (data / 0.0, "NaN or infinity"),
-        ([np.zeros(3), np.zeros(4)], "of one shape, got 2 that differ"),
-        ([], "of one shape, got 0"),
+        ([np.zeros(3), np.zeros(4)], r"takes arrays of shape \(1, 8, 8\), got \(3,\)"),
+        ([], "expected at least one data point, got none"),
     ):
         with pytest.raises(ValueError, match=message):
             plain.encode(bad)

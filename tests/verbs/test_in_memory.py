@@ -71,8 +71,8 @@ def test_one_structure_of_another_package_is_one() -> None:
         ([], {}, "expected some images, got none"),
         (iter(()), {}, "expected some images, got none"),
         ([image()], {"num_samples": 0}, "num_samples must be a whole number of at least 1, got 0"),
-        ([3], {}, "expected images, paths, arrays or tensors, got a int"),
-        (np.full((1, 8, 8, 3), np.nan), {}, "NaN or infinity"),
+        ([3], {}, "item 0 is a int; expected a PIL image"),
+        (np.full((1, 8, 8, 3), np.nan), {}, "or floats in .0, 1., got float64 from nan to nan"),
     ],
 )
 def test_what_cannot_be_reconstructed_is_one_sentence(

@@ -130,7 +130,8 @@ def test_more_samples_go_on_and_damaged_parts_are_drawn_again(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"seed": 1}, {"classes": "cat"}, {"guidance_scale": 2.0}, {"batch_size": 3}],
+    [{"seed": 1}, {"classes": "cat"}, {"guidance_scale": 2.0}, {"batch_size": 3}]
+    + [{"guidance_scale": {"class": 2.0}}],
     ids=str,
 )
 def test_other_settings_start_anew(

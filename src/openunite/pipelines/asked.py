@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from openunite.batch import Conditions, Evidence, Given
 from openunite.conditions.base import nearest, parse
 from openunite.data.conditions import table
@@ -57,6 +59,7 @@ def check_scales(scales: Mapping[str, float], evidence: Evidence) -> list[float]
             raise ValueError(
                 f"guidance_scale names {name!r:.60}, but {given} is given; scale what is given"
             )
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or abs(scale) > 1e6:
+        number = isinstance(scale, int | float | np.number) and not isinstance(scale, bool)
+        if not number or not abs(scale) <= 1e6:  # NaN is not
             raise ValueError(f"guidance_scale of {name} must be a number, got {scale!r:.60}")
     return list(map(float, scales.values()))

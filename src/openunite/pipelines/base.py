@@ -125,9 +125,10 @@ class UnitePipeline(SavedPipeline):
         `self.sampling` for this call: solver, num_inference_steps, time_shift, guidance_interval,
         and the options of the solver by name. ValueError for what no sampler can do.
         """
+        by_name = guidance_scale if isinstance(guidance_scale, Mapping) else None
         number = None if isinstance(guidance_scale, Mapping) else guidance_scale
         sampling = self.sampling.change(**options, guidance_scale=number)
-        scale = sampling.guidance_scale if guidance_scale is None else guidance_scale
+        scale = sampling.guidance_scale if by_name is None else by_name
         registers = self._registers(mask)
 
         def noise(seeds: Tensor, draw: int) -> Tensor:

@@ -59,6 +59,8 @@ class TensorPipeline(UnitePipeline):
         ValueError for other shapes, NaN and infinity.
         """
         rows = [torch.as_tensor(np.asarray(item, dtype=np.float32)) for item in items]
+        if not rows:
+            raise ValueError("expected at least one data point, got none")
         if wrong := [tuple(row.shape) for row in rows if tuple(row.shape) != self.data_shape]:
             raise ValueError(f"this model takes arrays of shape {self.data_shape}, got {wrong[0]}")
         found = torch.stack(rows)

@@ -1,6 +1,6 @@
 """`openunite sample`: generate with a trained model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -125,10 +125,13 @@ class Drawing:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that decides a sample beside its number, as plain values."""
-        changes = {name: value for name, value in self.options.items() if name != "callback"}
+        options = {name: value for name, value in self.options.items() if name != "callback"}
+        by_name = {name: dict(v) for name, v in options.items() if isinstance(v, Mapping)}
+        changes = {name: value for name, value in options.items() if name not in by_name}
         return {
             "weights": weights_checksums(self.pipeline),
             "sampling": self.pipeline.sampling.change(**changes).to_dict(),
+            "by_name": by_name,
             "classes": list(self.classes),
             "conditions": self.conditions,
             "seed": self.seed,

@@ -1,12 +1,11 @@
 """Image runs: data, previews, pictures and metrics."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -23,34 +22,28 @@ from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.feature_sets import choose
 from openunite.evaluation.images.features import is_embedded, load_extractor
 from openunite.evaluation.images.features.base import Extractor
-from openunite.evaluation.images.metrics import psnr
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
-from openunite.evaluation.images.sets import to_bytes
 from openunite.evaluation.images.table import flat_metrics
-from openunite.files import whole_file
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
 from openunite.modalities.image.fit import fit_to_images, num_patches
-from openunite.modalities.image.outputs import is_image, write_image, write_images
+from openunite.modalities.image.outputs import ImageFiles
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
 from openunite.progress import bar
-from openunite.task import Analyzed, Options, Task, Tell, sized
+from openunite.task import Analyzed, Options, Tell, sized
 from openunite.training.config import RunConfig
 
 _BATCH = 64
 _TESTED = 1000  # test images for the metrics of a run; also the number of training images
 
 
-class ImageTask(Task):
+class ImageTask(ImageFiles):
     """What commands need for images."""
 
     things = "images"
     sources = "a folder, .npz, parquet or hub id"
-    outputs = (".png", ".npz", "")
-    file_suffix = ".png"
-    pair_outputs = (".png",)
     train_options = ("image_size", "patch_size")
     names_key = "files"
 
@@ -191,8 +184,12 @@ class ImageTask(Task):
             raise ValueError(f"none of {len(files)} files could be read as an image")
 
     def item(self, value: Any) -> Image.Image:
-        """A PIL image, or one of an array (H, W, C) or a tensor (C, H, W)."""
-        return value if isinstance(value, Image.Image) else open_image(content_of(value, 0))
+        """A PIL image, or one of a file, an array (H, W, C) or a tensor (C, H, W)."""
+        if isinstance(value, Image.Image):
+            return value
+        return open_image(
+            Path(value).read_bytes() if isinstance(value, str | Path) else content_of(value, 0)
+        )
 
     def reconstruct(
         self, pipeline: ImagePipeline, items: Sequence[Image.Image]
@@ -204,35 +201,6 @@ class ImageTask(Task):
         self, pipeline: ImagePipeline, items: Sequence[Image.Image]
     ) -> dict[str, np.ndarray]:
         return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
-
-    def write(
-        self, path: Path, samples: Collection[Tensor], labels: Sequence[int] | None = None
-    ) -> int:
-        return write_images(path, samples, labels)
-
-    def write_one(self, path: Path, sample: Tensor) -> None:
-        write_image(path, sample)
-
-    def is_sound(self, path: Path) -> bool:
-        return is_image(path)
-
-    def pack(self, samples: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Of 256 levels, as files have them."""
-        return {"images": to_bytes(torch.stack(list(samples)))}
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-        return list(tensors["images"])
-
-    def write_pairs(
-        self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-    ) -> None:
-        """Write a picture of inputs above outputs."""
-        with whole_file(path) as file:
-            pair_grid(torch.stack(list(inputs)), torch.stack(list(outputs))).save(file, "PNG")
-
-    def compare(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:
-        found = psnr(torch.stack(list(outputs)), torch.stack(list(inputs)))
-        return f"PSNR {found.mean():.2f} dB"
 
 
 def _evaluate(
