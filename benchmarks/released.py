@@ -30,6 +30,10 @@ class PlainEncoder(nn.Module):
         super().__init__()
         self.inner, self.config = encoder, encoder.config
 
+    def networks(self) -> tuple[GenerativeEncoder, GenerativeEncoder]:
+        """As `Encoder.networks`; the objective looks up the conditions there."""
+        return self.inner.networks()
+
     def forward(
         self,
         z_t: Tensor,

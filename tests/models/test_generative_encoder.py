@@ -230,7 +230,7 @@ def test_in_context_tokens_enter_before_their_block(tiny_models: Build) -> None:
 
 @pytest.mark.parametrize("start", [3, -1])
 def test_in_context_tokens_need_a_block_to_enter(tiny_models: Build, start: int) -> None:
-    with pytest.raises(ValueError, match=f"one of the 3 blocks, got {start}"):
+    with pytest.raises(ValueError, match=f"context_start must be one of 3 blocks, got {start}"):
         tiny_models(context_start=start)
 
 

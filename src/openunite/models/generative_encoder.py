@@ -71,9 +71,8 @@ class GenerativeEncoder(Encoder):
             raise ValueError(f"context_start must be one of {depth} blocks, got {context_start}")
         self.embedder = get_modality(modality, modality_config).embedder(width)
         self.register_input = nn.Linear(latent_channels, width)
-        self.register_positions = nn.Parameter(
-            sincos_table(torch.arange(num_registers), width)[None]
-        )
+        positions = sincos_table(torch.arange(num_registers), width)
+        self.register_positions = nn.Parameter(positions[None])
         self.time_embedding = TimeEmbedding(width)
         self.class_embedding = ClassEmbedding(num_classes, width)
         self.context_positions = nn.Parameter(torch.zeros(1, num_context_tokens, width))

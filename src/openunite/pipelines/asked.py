@@ -21,26 +21,26 @@ def conditions_of(
     model does not know, and for a list of another length.
     """
     found: dict[str, Given] = {}
+    check_lengths(asked, count)
     for name, value in asked.items():
         if name not in known:
             known_names = nearest(name, list(known)) if known else "this model has none"
             raise ValueError(f"unknown condition {name!r:.60}, {known_names}")
         values = value if isinstance(value, list) else [value]
-        if isinstance(value, list):
-            check_length(name, values, count)
         rows = [None if v is None else parse(name, known[name], v) for v in values]
         if any(row is not None for row in rows):
             found[name] = table(rows if isinstance(value, list) else rows * count)
     return found
 
 
-def check_length(name: str, values: Sequence[Any], count: int) -> None:
-    """Raise ValueError if a list of values of one condition does not fit the samples."""
-    if len(values) != count:
-        raise ValueError(
-            f"condition {name}: expected one value for all, or a list with one for each of "
-            f"{count} samples, got {len(values)}; write a range or several names as a tuple"
-        )
+def check_lengths(asked: Mapping[str, Any], count: int) -> None:
+    """Raise ValueError if a list of values of a condition has another length than the samples."""
+    for name, values in asked.items():
+        if isinstance(values, list) and len(values) != count:
+            raise ValueError(
+                f"condition {name}: expected one value for all, or a list with one for each of "
+                f"{count} samples, got {len(values)}; write a range or several names as a tuple"
+            )
 
 
 def part_of(asked: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class UnitePipeline(SavedPipeline):
         by_name = guidance_scale if isinstance(guidance_scale, Mapping) else None
         number = None if isinstance(guidance_scale, Mapping) else guidance_scale
         sampling = self.sampling.change(**options, guidance_scale=number)
-        scale = sampling.guidance_scale if by_name is None else by_name
+        scale = float(sampling.guidance_scale) if by_name is None else by_name
         registers = self._registers(mask)
 
         def noise(seeds: Tensor, draw: int) -> Tensor:

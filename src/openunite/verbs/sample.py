@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from openunite.commands import Sample
-from openunite.pipelines.asked import Asked, check_length, part_of
+from openunite.pipelines.asked import Asked, check_lengths, part_of
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_number
 from openunite.progress import bar, say
@@ -76,9 +76,7 @@ def sample(
         task.check_output(pipeline, suffix)
     chosen = tuple(map(str, [classes] if isinstance(classes, str | int) else classes))
     sizes = options.pop("num_atoms", None)
-    for name, value in (conditions or {}).items():
-        if isinstance(value, list):
-            check_length(name, value, count)
+    check_lengths(conditions or {}, count)
     drawing = Drawing(
         pipeline,
         chosen,
@@ -89,9 +87,7 @@ def sample(
         options,
     )
     if path is None:
-        starts = range(0, count, batch_size)
-        steps = bar(starts, "sampling", unit="batch", disable=len(starts) < 2)
-        return [x for i in steps for x in drawing(range(i, min(i + batch_size, count)))]
+        return drawing.all(count, batch_size)
     if suffix == ".png" and count > SHOWN:
         say(f"a .png shows the first {SHOWN} samples; {_more(task)}", err=True)
         count = SHOWN
@@ -121,6 +117,12 @@ class Drawing:
         labels = None if self.labels is None else [self.labels[i] for i in numbers]
         seeds = [self.seed + i for i in numbers]
         return list(self.pipeline.generate(labels, seeds=seeds, **own, **self.options))
+
+    def all(self, count: int, batch_size: int) -> list[Any]:
+        """The first `count` samples."""
+        starts = range(0, count, batch_size)
+        steps = bar(starts, "sampling", unit="batch", disable=len(starts) < 2)
+        return [x for i in steps for x in self(range(i, min(i + batch_size, count)))]
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def test_lists():
     assert [(s.name, s.reason) for s in found.skipped] == [
         ("crystal 3", "has no periodic cell, expected a crystal")
     ]
-    with pytest.raises(TypeError, match="expected pymatgen Structures or ASE Atoms, got str"):
+    with pytest.raises(ValueError, match="pymatgen structures, got a str"):
         read_crystals(["NaCl"])
     with pytest.raises(ValueError, match="has no crystals"):
         read_crystals([])

@@ -175,8 +175,11 @@ def test_labels_that_are_no_ranks_keep_their_value_as_the_name(tmp_path, labels,
     images = np.arange(80, dtype=np.uint8).reshape(4, 4, 5)
     data = open_images(save(tmp_path / "a.npz", images=images, labels=labels), **SMALL)
     assert data.class_names == names
-    everything = [item for part in (data.train, data.test) for item in part]
-    both = {int(item["data"][0, 0, 0]) // 20: int(item["label"]) for item in everything}
+    both: dict[int, int] = {}
+    for part in (data.train, data.test):
+        batch = part.batch(range(len(part)))
+        firsts = batch.data[:, 0, 0, 0].int() // 20
+        both |= dict(zip(firsts.tolist(), part.labels[batch.index].tolist(), strict=True))
     assert [names[both[i]] for i in range(4)] == [str(x) for x in np.ravel(labels).tolist()]
 
 

@@ -209,12 +209,11 @@ def test_numbers_as_class_names_are_in_the_order_of_their_values(tmp_path):
     data = open_images(tmp_path, **SMALL)
     assert data.class_names == ("0", "1", "2", "10", "11")
     elevens = {np.asarray(picture(110 + i)).transpose(2, 0, 1).tobytes() for i in range(2)}
-    got = {
-        x["data"].numpy().tobytes()
-        for part in (data.train, data.test)
-        for x in part
-        if x["label"] == 4
-    }
+    got = set()
+    for part in (data.train, data.test):
+        chosen = np.flatnonzero(np.asarray(part.labels) == 4)
+        if len(chosen):
+            got |= {image.numpy().tobytes() for image in part.batch(chosen.tolist()).data}
     assert got == elevens
 
 
