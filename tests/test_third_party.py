@@ -63,11 +63,11 @@ def trained(env: Environment) -> dict[str, Result]:
         "report": "report run",
         "again": "sample run --num-samples 3 --seed 7 --output again.npz",
         "card": "evaluate run/card.json",
-        "images": "train images --data photos --output images --steps 2 --batch-size 4 --size nano "
+        "images": "train images --data photos --output shots --steps 2 --batch-size 4 --size nano "
         "--set data.holdout_share=0.25",
-        "histogram": "evaluate images --extractor histogram --num-samples 20",
+        "histogram": "evaluate shots --extractor histogram --num-samples 20",
         "refused length": "encode run short.sig --output z.npz",
-        "refused extractor": "evaluate images --extractor histogran",
+        "refused extractor": "evaluate shots --extractor histogran",
     }
     found = dict(zip(commands, env.run(*commands.values()), strict=True))
     failed = {name: result.err for name, result in found.items() if result.status}
@@ -174,7 +174,7 @@ def test_the_report_speaks_of_signals(env: Environment, trained: dict[str, Resul
 def test_an_extractor_of_another_package_measures_images(
     env: Environment, trained: dict[str, Result]
 ) -> None:
-    card = json.loads((env.work / "images" / "card-histogram.json").read_text())
+    card = json.loads((env.work / "shots" / "card-histogram.json").read_text())
     assert (card["extractor"]["label"], card["extractor"]["dim"]) == ("FD-histogram", 16)
     assert card["metrics"]["unguided"]["fd"]["value"] > 0
     assert "the nearest is 'histogram'" in trained["refused extractor"].err

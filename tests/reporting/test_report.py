@@ -185,6 +185,8 @@ def test_metrics_cards_and_analyses_are_tables_that_scroll(run: Path) -> None:
 
 
 def test_a_joint_run_shows_both_of_its_folders(run: Path) -> None:
+    config = tiny_config(modality="joint", modality_config={}, num_classes=2)
+    save_config(config, run / "config.yaml")
     metrics = {"structures_per_second": 31.5}
     for part in ("molecules", "crystals"):
         (run / part).mkdir()
