@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from openunite.drawing.pictures import read_rows
+from openunite.progress import showing
 from openunite.training.log import MetricsLog, spans
 
 
@@ -49,7 +50,8 @@ def test_what_is_no_row_is_dropped_and_the_rest_stays(
 ) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(row(1) + row(2) + rubbish + row(3) + row(4) + b'{"step": 5, "lo')
-    MetricsLog(path, 3, [])
+    with showing():
+        MetricsLog(path, 3, [])
     assert path.read_bytes() == row(1) + row(2) + row(3)
     assert capsys.readouterr().err == ""
 
@@ -68,7 +70,8 @@ def test_missing_rows_are_named_and_the_run_goes_on(
     path = tmp_path / "metrics.jsonl"
     if kept is not None:
         path.write_bytes(b"".join(map(row, kept)))
-    log = MetricsLog(path, 10, [])
+    with showing():
+        log = MetricsLog(path, 10, [])
     assert f"warning: {path} is damaged: {message}" in capsys.readouterr().err
     log.add({"step": 11, "loss": 1.0})
     log.flush()

@@ -10,6 +10,7 @@ import torch
 from tests.training.tiny import tiny_trainer
 from torch import nn
 
+from openunite.progress import showing
 from openunite.training.checkpoint import list_checkpoints, load_checkpoint
 
 
@@ -60,7 +61,8 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
     newest = list_checkpoints(tmp_path / "checkpoints")[0] / "model.safetensors"
     newest.write_bytes(newest.read_bytes()[:-8])
     trainer = tiny_trainer(tmp_path, checkpoint_every=20)
-    trainer.fit()
+    with showing():
+        trainer.fit()
     assert "damaged" in capsys.readouterr().out
     assert trainer.step == 40
     assert [row["step"] for row in rows_without_clock(tmp_path)] == list(range(1, 41))
