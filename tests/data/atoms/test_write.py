@@ -1,5 +1,6 @@
 """What a file can hold is written, the rest is counted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,14 @@ from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.write import write_structures
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.readers import read_crystals
+from openunite.progress import showing
+
+
+@pytest.fixture(autouse=True)
+def shown() -> Iterator[None]:
+    """Lines for a person appear, as they do in commands."""
+    with showing():
+        yield
 
 
 def impossible() -> Structure:
