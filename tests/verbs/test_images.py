@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def test_metrics_are_of_at_most_1000_test_images(
     config = replace(get_recipe("fashion")(), data=DataConfig(str(tmp_path / "own.npz")))
     task = ImageTask()
     data: ImageData = task.open(config, config.data.source, progress=False)
+    pipeline = SimpleNamespace(modality=SimpleNamespace(settings=SimpleNamespace(patch_size=7)))
     seen: dict[str, Any] = {}
 
     def evaluate(**given: Any) -> None:
@@ -40,7 +42,7 @@ def test_metrics_are_of_at_most_1000_test_images(
 
     monkeypatch.setattr(job, "evaluate_images", evaluate)
     with pytest.raises(_SeenError):
-        task.finish(config, tmp_path, data, None)
+        task.finish(config, tmp_path, data, pipeline)
     found = seen["test_images"][:, 0, 0, :2].long() @ torch.tensor([256, 1])
     assert len(found) == tested
     assert (found.diff() > 0).all()

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
 
 from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
@@ -108,33 +106,6 @@ def pack(structures: Iterable[Structure], dtype: DTypeLike = np.float64) -> Stru
         np.stack(cells) if cells else None,
         tuple(item.info for item in found) if any(item.info for item in found) else (),
     )
-
-
-def pad_structures(structures: Sequence[Structure]) -> dict[str, Tensor]:
-    """Structures, with a cell or without, as tensors with one row each; names are not kept."""
-    sizes = [len(item) for item in structures]
-    numbers = np.zeros((len(sizes), max(sizes)), dtype=np.int64)
-    positions = np.zeros((len(sizes), max(sizes), 3))
-    for i, item in enumerate(structures):
-        numbers[i, : sizes[i]], positions[i, : sizes[i]] = item.numbers, item.positions
-    cells = [np.zeros((3, 3)) if item.cell is None else item.cell for item in structures]
-    return {
-        "sizes": torch.tensor(sizes),
-        "numbers": torch.from_numpy(numbers),
-        "positions": torch.from_numpy(positions),
-        "periodic": torch.tensor([item.cell is not None for item in structures]),
-        "cells": torch.from_numpy(np.stack(cells)),
-    }
-
-
-def unpad_structures(tensors: Mapping[str, Tensor]) -> list[Structure]:
-    """The inverse of `pad_structures`."""
-    keys = ("sizes", "numbers", "positions", "periodic", "cells")
-    rows = zip(*(tensors[key].numpy() for key in keys), strict=True)
-    return [
-        Structure(numbers[:size], positions[:size], cell if periodic else None)
-        for size, numbers, positions, periodic, cell in rows
-    ]
 
 
 def offsets_of(sizes: Sequence[int] | NDArray[Any]) -> Ints:

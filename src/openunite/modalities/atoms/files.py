@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from openunite.data.atoms.arrays import Reading, pad_structures, unpad_structures
+from openunite.data.atoms.arrays import Reading
 from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.structure import Structure
+from openunite.data.atoms.tensors import pad_structures, unpad_structures
 from openunite.data.atoms.write import WRITERS, write_structures
 from openunite.data.holdout import Skipped
 from openunite.drawing.structures import pair_structures, structure_grid
