@@ -32,6 +32,7 @@ from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.conditions import (
+    check_conditions,
     describe_conditions,
     resolve_conditions,
     say_effects,
@@ -238,6 +239,7 @@ def _fit(
         origin = None  # this run has weights by now; the other one may be gone
     if origin is not None:
         source = load_pipeline(origin)
+        check_conditions(config, source.encoder.config.conditions or {}, origin)
         for name, target in (("encoder", encoder), ("decoder", decoder)):
             report = transfer(getattr(source, name).state_dict(), target)
             if PartialState(cpu=on_cpu()).is_main_process:
