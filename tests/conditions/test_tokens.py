@@ -140,7 +140,7 @@ def test_every_parameter_of_a_condition_has_an_optimizer_and_a_gradient() -> Non
     missing = [n for n, p in model.condition_tokens.named_parameters() if p.grad is None]
     assert missing == []
     for condition in model.condition_tokens.values():
-        assert condition.logit_bias.grad.abs() > 0
+        assert condition.strength.grad.abs() > 0
 
 
 def test_an_unknown_condition_is_named() -> None:

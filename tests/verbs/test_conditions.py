@@ -16,6 +16,7 @@ from openunite.training.build import build_models, build_objective
 from openunite.training.config import RunConfig, load_config, save_config
 from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
+    check_conditions,
     describe_conditions,
     read_condition,
     resolve_conditions,
@@ -105,6 +106,16 @@ def test_settings_that_are_given_are_kept() -> None:
 def test_what_cannot_be_a_condition_is_named(conditions: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolved(**conditions)
+
+
+def test_weights_are_not_taken_for_a_condition_that_is_read_otherwise() -> None:
+    config = resolved()
+    same = {name: {**c} for name, c in config.conditions.items()}
+    check_conditions(config, same, "there")
+    check_conditions(config, {}, "there")
+    same["light"]["mean"] = 0.0
+    with pytest.raises(ValueError, match="condition light has another mean in there"):
+        check_conditions(config, same, "there")
 
 
 def trainer(folder: Path, preview: Any = None, **changes: Any) -> Trainer:

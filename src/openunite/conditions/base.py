@@ -30,8 +30,8 @@ CONDITIONS = Registry(
     },
 )
 MISSING = ("", "nan", "na", "n/a", "none", "null", "?")
-BIAS_SCALE = 10.0  # so that an optimizer's steps move the bias of a condition fast enough
-UNSEEN = -13.0  # bias of a condition that joins a trained model, which goes on as before
+UNSEEN = 2e-6  # strength of a condition that joins a trained model, which goes on as before
+_LEAST = 1e-6
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -48,7 +48,16 @@ class Condition(nn.Module, ABC):
     def __init__(self, settings: Any, width: int) -> None:
         super().__init__()
         self.settings, self.width = settings, width
-        self.logit_bias = nn.Parameter(torch.zeros(1))
+        self.strength = nn.Parameter(torch.ones(1))
+
+    @property
+    def logit_bias(self) -> Float[Tensor, " 1"]:
+        """What is added to the logits of all its keys: log |strength|.
+
+        `strength` multiplies their attention before it is normalized. Its gradient does not vanish
+        where it is small, as that of the logarithm would.
+        """
+        return self.strength.float().abs().clamp_min(_LEAST).log()
 
     @classmethod
     @abstractmethod

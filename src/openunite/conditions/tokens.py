@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import CLASS, Conditions, Evidence
-from openunite.conditions.base import BIAS_SCALE, Condition, nearest, read
+from openunite.conditions.base import Condition, nearest, read
 
 
 class Tokens(NamedTuple):
@@ -39,6 +39,10 @@ class ConditionTokens(nn.ModuleDict):
         assert isinstance(found, Condition)
         return found
 
+    def kinds(self) -> list[Condition]:
+        """All conditions, in the order of their names."""
+        return list(map(self.of, self))
+
     def forward(self, given: Conditions, sequence: Tokens) -> Tokens:
         """The sequence with the tokens of the given conditions before it, if there are any.
 
@@ -65,7 +69,7 @@ class ConditionTokens(nn.ModuleDict):
         """Tokens (B, P, D) of one condition, and what is added to the logits of its keys."""
         condition, known = self.of(name), given[name].known
         tokens, stands = condition(given[name].values)
-        bias = (BIAS_SCALE * condition.logit_bias.float()).expand(stands.shape)
+        bias = condition.logit_bias.expand(stands.shape)
         return tokens, bias.masked_fill(~(stands & known[:, None]), -torch.inf)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from openunite.baselines.encoders import ENCODERS
 from openunite.baselines.objectives import BaselineObjective
-from openunite.conditions.base import BIAS_SCALE, UNSEEN
+from openunite.conditions.base import UNSEEN
 from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
@@ -123,7 +123,7 @@ def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
     """Copy every tensor whose name and shape match; resize the class table; report the others.
 
     The class table keeps its first rows, up to the smaller number of classes, and its last row,
-    the null class. A condition that the source has not starts almost unseen, with exp(-13) of the
+    the null class. A condition that the source has not starts almost unseen, with 2e-6 of the
     attention, so that the model computes what the source does.
     """
     loaded, resized, fresh = [], [], []
@@ -139,7 +139,7 @@ def transfer(source: dict[str, Tensor], target: nn.Module) -> TransferReport:
             resized.append(name)
         else:
             fresh.append(name)
-            if name.endswith(".logit_bias"):
-                own.fill_(UNSEEN / BIAS_SCALE)
+            if name.endswith(".strength"):
+                own.fill_(UNSEEN)
     unused = sorted(set(source) - set(loaded) - set(resized) - set(fresh))
     return TransferReport(tuple(loaded), tuple(resized), tuple(fresh), tuple(unused))

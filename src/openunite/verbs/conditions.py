@@ -75,6 +75,17 @@ def describe_conditions(config: RunConfig) -> list[str]:
     return lines
 
 
+def check_conditions(config: RunConfig, known: Mapping[str, Any], origin: str) -> None:
+    """ValueError if the run and its origin, whose weights it takes, read a condition otherwise."""
+    for name, plain in for_model(config.conditions).items():
+        before = dict(known.get(name, plain))
+        if changed := [key for key in plain if before.get(key) != plain[key]]:
+            raise ValueError(
+                f"condition {name} has another {', '.join(changed)} in {origin}, so its weights "
+                "would be misread; copy the condition from the config.yaml there, or rename it here"
+            )
+
+
 def say_effects(encoder: Any, data: TrainingData) -> None:
     """Print what each condition does to the predictions, by a look at some training samples."""
     if not isinstance(data, ConditionedDataset):

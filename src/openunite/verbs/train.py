@@ -31,6 +31,7 @@ from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.conditions import (
+    check_conditions,
     describe_conditions,
     resolve_conditions,
     say_effects,
@@ -241,6 +242,7 @@ def _fit(
         origin = None  # this run has its own weights; the other run may be gone
     if origin is not None:
         source = load_pipeline(origin)
+        check_conditions(config, source.encoder.config.conditions or {}, origin)
         for name, target in (("encoder", encoder), ("decoder", decoder)):
             report = transfer(getattr(source, name).state_dict(), target)
             if PartialState(cpu=on_cpu()).is_main_process:
