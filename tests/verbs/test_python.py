@@ -267,6 +267,8 @@ def test_a_run_is_evaluated_on_its_data_and_on_data_in_memory(run: Run, tmp_path
     for wrong in ("num_sample", "compare", "source"):
         with pytest.raises((ValueError, TypeError), match=wrong):
             openunite.evaluate(run, **options, **{wrong: "x"})
+    with pytest.raises(ValueError, match="got 'posters'"):
+        openunite.evaluate(run, extractor="posters")
 
 
 def test_a_run_is_analyzed_and_reported(run: Run, tmp_path: Path) -> None:

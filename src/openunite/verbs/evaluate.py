@@ -21,8 +21,9 @@ def evaluate(
 ) -> ProtocolCard:
     """Evaluate a run, a pipeline folder or a hub id; write its card beside the model and return it.
 
-    `data` is a path or a name, or data in memory (default: the data of the run). `extractor` is an
-    object that computes features, such as a `CallableExtractor` (default: one that fits the data).
+    `data` is a path or a name, or data in memory (default: the data of the run). `extractor` is the
+    name of an extractor, or an object that computes features, such as a `CallableExtractor`
+    (default: one that fits the data).
     `options` are fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
     weights, seed, output and others. Raises ValueError, OSError or ImportError for wrong arguments.
     """
@@ -30,6 +31,8 @@ def evaluate(
     for name in options:
         if name not in known:
             raise ValueError(f"unknown option {name}, {expected(name, known)}")
+    if isinstance(extractor, str):
+        options["extractor"], extractor = extractor, None
     where = source.folder if isinstance(source, Run) else source
     named = str(data) if isinstance(data, str | Path) else None
     command = Evaluate(str(where), data=named, **options)
