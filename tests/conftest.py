@@ -1,5 +1,6 @@
 """One thread, shapes and types checked at run time, and models small enough for a test."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -146,3 +147,11 @@ def fresh_accelerator() -> Iterator[None]:
     yield
     if "accelerate" in sys.modules:
         sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C counts here and in new processes, even where a shell told the tests to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

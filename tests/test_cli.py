@@ -90,6 +90,7 @@ def test_sigterm_unwinds_a_command_and_is_as_before_afterwards(
 
 
 @posix
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_long_command_ends_at_once_and_goes_on_later(saved: str, tmp_path: Path) -> None:
     path, parts = tmp_path / "many.npz", tmp_path / ".many.npz.parts"
     command = ["sample", saved, "--batch-size", "2", "--output", str(path), "--num-samples"]

@@ -221,7 +221,7 @@ def test_samples_come_back_and_are_written(run: Run, tmp_path: Path) -> None:
     assert eels.shape == (2, 28, 28, 1)
     numbered = torch.stack(openunite.sample(run, 2, classes=[2])).permute(0, 2, 3, 1)
     assert torch.equal(eels, (numbered * 255.0).round().byte())
-    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_samples must be a whole number of at least 1, got 0"):
         openunite.sample(run, 0)
     with pytest.raises(ValueError, match="unknown class 'cow'"):
         openunite.sample(run, 1, classes=["cow"])

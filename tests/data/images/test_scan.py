@@ -215,6 +215,7 @@ def test_what_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     assert open_images(folder, **options).skipped == ()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_ends_the_scan_between_two_images(tmp_path, monkeypatch):
     """All 64 images of a chunk had to be decoded before."""
     folder = fill(tmp_path / "flat", 60)
