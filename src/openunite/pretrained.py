@@ -1,16 +1,16 @@
 """Pretrained weights of other projects: found locally or downloaded, and checked before use."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from openunite.cache import cache_folder
 
 Shapes = dict[str, tuple[int, ...]]
+_COUNTER = "num_batches_tracked"  # a buffer of batch norms that inference does not need
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,6 @@ def locate(file: WeightFile, path: str | Path | None = None) -> Path:
     return cache / file.name
 
 
-def checksum(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
 def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors or pickled file (float32, CPU), checked against `expected`.
 
@@ -81,10 +75,17 @@ def read_weights(path: Path, expected: Shapes, prefix: str = "") -> dict[str, Te
     found = {
         name: tensor.float()
         for name, tensor in state.items()
-        if name.startswith(prefix) and not name.endswith("num_batches_tracked")
+        if name.startswith(prefix) and not name.endswith(_COUNTER)
     }
     _check(found, expected, path)
     return found
+
+
+def shapes_of(build: Callable[[], nn.Module]) -> Shapes:
+    """Name and shape of every tensor that `read_weights` expects of a network; needs no memory."""
+    with torch.device("meta"):
+        state = build().state_dict()
+    return {k: tuple(v.shape) for k, v in state.items() if not k.endswith(_COUNTER)}
 
 
 def _check(found: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Conversion of plain values from files and command lines into dataclasses of settings."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
 from reprlib import Repr
@@ -39,6 +39,14 @@ def expected(name: str, known: Mapping[str, Any]) -> str:
     nearest = get_close_matches(name, list(known), 1, cutoff=0.0)
     hint = f"; the nearest is {nearest[0]}" if nearest else ""
     return f"expected some of {', '.join(sorted(known))}{hint}"
+
+
+def check_options(given: Iterable[str], kind: type, leave_out: Collection[str] = ()) -> None:
+    """Raise ValueError for an option that is no field of `kind`, or one of those to leave out."""
+    known = {f.name: f for f in fields(kind) if f.name not in leave_out}
+    for name in given:
+        if name not in known:
+            raise ValueError(f"unknown option {name}, {expected(name, known)}")
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:

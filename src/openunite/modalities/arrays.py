@@ -17,7 +17,7 @@ from openunite.data.holdout import Holdout
 from openunite.evaluation.card import ProtocolCard, class_counts
 from openunite.evaluation.measured import Columns, Measured, Metric, flatten, vocabulary
 from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
-from openunite.modalities.card import guidance_scale, model_section, protocol_card
+from openunite.modalities.card import model_section, protocol_card
 from openunite.pipelines.tensors import TensorPipeline
 from openunite.runs import Run
 from openunite.task import Analyzed, Metrics, Task, Tell
@@ -109,11 +109,9 @@ class ArrayTask(Task):
             batch_size=command.batch_size,
             solver=command.solver,
             num_steps=command.num_inference_steps,
+            scale=command.guidance_scale,
         )
-        scale = guidance_scale(pipeline, command.guidance_scale)
-        guidance = None if card.guidance is None else replace(card.guidance, scale=scale)
-        held_out = PartSection("test", len(test))
-        return replace(card, guidance=guidance, reconstruction=held_out), drawn
+        return replace(card, reconstruction=PartSection("test", len(test))), drawn
 
     def _draw(self, command: Evaluate, pipeline: TensorPipeline) -> np.ndarray:
         """Samples (N, ...) of all classes in turn, with the options of the command."""

@@ -42,8 +42,9 @@ def protocol_card(
     processes: int = 1,
     solver: str | None = None,
     num_steps: int | None = None,
+    scale: float | None = None,
 ) -> ProtocolCard:
-    """A card of samples; `solver` and `num_steps` override the settings of the pipeline."""
+    """A card of samples; `solver`, `num_steps` and `scale` override the pipeline's settings."""
     how = pipeline.sampling.change(solver=solver, num_inference_steps=num_steps)
     adaptive = how.row.adaptive
     return ProtocolCard(
@@ -60,7 +61,7 @@ def protocol_card(
             precision=str(pipeline.dtype).removeprefix("torch."),
             batch_size=batch_size if adaptive else None,
         ),
-        guidance=GuidanceSection(guidance_scale(pipeline), how.guidance_interval),
+        guidance=GuidanceSection(guidance_scale(pipeline, scale), how.guidance_interval),
         software=software(str(pipeline.device), processes, batch_size),
         metrics=metrics,
     )

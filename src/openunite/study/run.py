@@ -239,9 +239,8 @@ def _finish(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell])
     """Put an unfinished cell back into the queue. Raises ValueError if its run failed."""
     if cell.finished:
         return
-    if (
-        process.returncode == 0
-    ):  # a second stage or an evaluation follows, or a signal stopped the run
+    if process.returncode == 0:
+        # A second stage or an evaluation follows, or a signal stopped the run.
         waiting.insert(0, cell)
         return
     folder, _ = cell.waiting()

@@ -41,6 +41,12 @@ class DataConfig:
     max_e_above_hull: float | None = None
     least_share: float = 0.0
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Arguments of the functions that open data: what to hold out, how much may be unusable."""
+        names = ("holdout_share", "holdout_max", "max_bad_share")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -1,7 +1,6 @@
 """`openunite evaluate`: measure a model and write a protocol card."""
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from openunite.commands import Evaluate
 from openunite.evaluation.card import ProtocolCard, differences, load_card
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
-from openunite.settings import expected
+from openunite.settings import check_options
 from openunite.task import task_of
 from openunite.training.device import on_cpu
 
@@ -27,10 +26,7 @@ def evaluate(
     `options` are fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
     weights, seed, output and others. Raises ValueError, OSError or ImportError for wrong arguments.
     """
-    known = {f.name: f for f in fields(Evaluate) if f.name not in ("source", "data", "compare")}
-    for name in options:
-        if name not in known:
-            raise ValueError(f"unknown option {name}, {expected(name, known)}")
+    check_options(options, Evaluate, ("source", "data", "compare"))
     if isinstance(extractor, str):
         options["extractor"], extractor = extractor, None
     where = source.folder if isinstance(source, Run) else source

@@ -1,6 +1,5 @@
 """`openunite info`: describe recipes, runs and models, and plan training runs."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,8 +113,8 @@ def _describe_run(run: Path) -> None:
             say(f"checkpoint {path.name}: sound")
         except CheckpointError as error:
             say(f"checkpoint {path.name}: {error}")
-    if (run / "metrics.json").is_file():
-        _print_table("metrics", json.loads((run / "metrics.json").read_text()))
+    if metrics := Run(run).metrics:
+        _print_table("metrics", metrics)
 
 
 def _print_table(title: str, values: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """`openunite evaluate images`: images that any program made, beside real ones."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -30,15 +30,15 @@ from openunite.evaluation.images.pixels import over_real, pixel_ratios
 from openunite.evaluation.images.table import COPY_METRICS, SET_METRICS, ImageMetrics, settings
 from openunite.evaluation.measured import Measured
 from openunite.evaluation.sections import (
-    ExtractorSection,
     GuidanceSection,
     ModelSection,
     ReferenceSection,
     SamplesSection,
 )
 from openunite.evaluation.shards import ProcessGroup
+from openunite.modalities.image.card import extractor_section
 from openunite.progress import say
-from openunite.settings import expected
+from openunite.settings import check_options
 from openunite.texts import printable
 from openunite.training.device import choose_device
 
@@ -60,10 +60,7 @@ def evaluate_images(
     `options` are the fields of `openunite.commands.ScoreImages`: image_size, patch_size,
     extractor_weights. ValueError, OSError or ImportError say what is wrong.
     """
-    known = {f.name: f for f in fields(ScoreImages) if f.name not in (*_PARTS, "output")}
-    for name in options:
-        if name not in known:
-            raise ValueError(f"unknown option {name}, {expected(name, known)}")
+    check_options(options, ScoreImages, (*_PARTS, "output"))
     if isinstance(extractor, str):
         options["extractor"], extractor = extractor, None
     sources = {"samples": samples, "reference": reference}
@@ -204,9 +201,7 @@ def _card(
         guidance=GuidanceSection(None, ()),
         software=software(str(choose_device()), 1, batch),
         metrics=_columns(images, metrics, patch, batch),
-        extractor=ExtractorSection(
-            extractor.name, extractor.label, extractor.checksum, extractor.dim
-        ),
+        extractor=extractor_section(extractor),
         metric_settings=settings(len(own.images), len(reference.part.images))
         | {"copies": "nearer to a training image than 99 % of the reference are"}
         | ({"patch": f"{patch} pixels"} if patch > 1 else {})

@@ -20,7 +20,7 @@ from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
 from openunite.progress import is_shown, say, showing
 from openunite.runs import Run, load_pipeline, make_pipeline, source_of
-from openunite.settings import expected
+from openunite.settings import check_options
 from openunite.task import Data, Options, Task, get_task
 from openunite.texts import printable
 from openunite.training.build import build_models, build_objective, transfer
@@ -77,10 +77,7 @@ def train(
     Raises ValueError, OSError or ImportError with one sentence for wrong arguments or data;
     CollapseError or FloatingPointError if the training fails.
     """
-    known = {f.name: f for f in fields(Options)}
-    for name in options:
-        if name not in known:
-            raise ValueError(f"unknown option {name}, {expected(name, known)}")
+    check_options(options, Options)
     with showing(progress or is_shown()):
         base, fresh = base_config(config)
         asked = Options(fresh=fresh, **{k: _listed(k, v) for k, v in options.items()})

@@ -29,7 +29,7 @@ from openunite.data.images.prepared import FORMAT_VERSION, INDEX, read_index
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
-from openunite.pretrained import checksum
+from openunite.files import sha256_of
 from openunite.progress import bar
 
 
@@ -167,7 +167,7 @@ def _is_sound(path: Path, key: str) -> bool:
     """Whether the shard exists, was made for this `key`, and has the right checksum."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            return bool(arrays["key"] == key and arrays["sha256"] == checksum(path))
+            return bool(arrays["key"] == key and arrays["sha256"] == sha256_of(path))
     except Exception:  # a damaged file makes numpy raise many kinds; it is written again
         return False
 
@@ -196,7 +196,7 @@ def _write(
     held_out = np.zeros(len(at), dtype=bool) if source.held_out is None else source.held_out[at]
     arrays: dict[str, Any] = {
         "key": key,
-        "sha256": checksum(temporary),
+        "sha256": sha256_of(temporary),
         "names": np.array([_member(i, target).encode() for i in at], dtype="S16"),
         "offsets": np.array([offset for _, offset, _, _ in kept], dtype=np.int64),
         "lengths": np.array([length for _, _, length, _ in kept], dtype=np.int64),

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openunite.data.images.color import to_rgb
-from openunite.pretrained import Shapes, WeightFile, checksum, locate, read_weights
+from openunite.files import sha256_of
+from openunite.pretrained import Shapes, WeightFile, locate, read_weights
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # output, target (B, C, H, W) -> (B,)
 
@@ -65,7 +66,7 @@ class Lpips:
                 f"LPIPS needs VGG16: {error}; without it, set perceptual to 'gradients' or 'none'"
             ) from error
         tensors = read_weights(path, vgg16_shapes(), prefix="features.") | _heads(heads)
-        return cls(tensors, checksum(path))
+        return cls(tensors, sha256_of(path))
 
     @classmethod
     def random(cls, seed: int) -> "Lpips":

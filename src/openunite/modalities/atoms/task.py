@@ -177,9 +177,7 @@ class MoleculeTask(AtomTask):
             source,
             elements=None if elements is None else tuple(elements),
             max_atoms=data.max_atoms or settings.get("max_atoms"),
-            holdout_share=data.holdout_share,
-            holdout_max=data.holdout_max,
-            max_bad_share=data.max_bad_share,
+            **data.limits,
             progress=progress,
         )
 
@@ -227,9 +225,7 @@ class CrystalTask(AtomTask):
             elements=None if elements is None else tuple(elements),
             max_atoms=data.max_atoms or settings.get("max_atoms", 20),
             max_e_above_hull=data.max_e_above_hull,
-            holdout_share=data.holdout_share,
-            holdout_max=data.holdout_max,
-            max_bad_share=data.max_bad_share,
+            **data.limits,
             progress=progress,
         )
 

@@ -1,6 +1,5 @@
 """The analyses of `openunite analyze` for runs on images."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -31,6 +30,7 @@ from openunite.data.images.dataset import ImageData, ImageDataset
 from openunite.flow.random import permutation, seeded_normal
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.task import ImageTask
+from openunite.runs import Run
 from openunite.task import Analyzed
 from openunite.training.config import RunConfig
 
@@ -66,8 +66,8 @@ class ImageStudy:
     ) -> "ImageStudy":
         """Open the data of a run. ValueError if they are not what it was trained on."""
         data = ImageTask().open(config, config.data.source, progress=True)
-        record = run / "data.json"
-        if record.is_file() and json.loads(record.read_text())["fingerprint"] != data.fingerprint:
+        record = Run(run).record
+        if record and record["fingerprint"] != data.fingerprint:
             raise ValueError(
                 f"the data behind {config.data.source} changed since {run} was trained; restore "
                 "them, or train again"

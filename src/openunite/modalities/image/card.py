@@ -45,7 +45,7 @@ def evaluation_card(
     )
     return replace(
         card,
-        extractor=_extractor(context.extractor),
+        extractor=extractor_section(context.extractor),
         metric_settings=settings(drawn.count, len(rows)),
     )
 
@@ -72,14 +72,15 @@ def run_card(
     )
     card = replace(
         card,
-        extractor=None if extractor is None else _extractor(extractor),
+        extractor=None if extractor is None else extractor_section(extractor),
         reconstruction=PartSection("test", len(test_labels)),
         metric_settings={"pixels": "floats in [0, 1]"},
     )
     return replace(card, warnings=find_warnings(card))
 
 
-def _extractor(extractor: Extractor) -> ExtractorSection:
+def extractor_section(extractor: Extractor) -> ExtractorSection:
+    """The section on an extractor of features."""
     return ExtractorSection(extractor.name, extractor.label, extractor.checksum, extractor.dim)
 
 

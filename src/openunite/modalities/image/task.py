@@ -48,16 +48,14 @@ class ImageTask(ImageFiles):
     names_key = "files"
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> ImageData:
-        image, settings = config.modality_config, config.data
+        image = config.modality_config
         return open_images(
             source,
             height=image["height"],
             width=image["width"],
             channels=image["channels"],
             min_side=image["patch_size"],
-            holdout_share=settings.holdout_share,
-            holdout_max=settings.holdout_max,
-            max_bad_share=settings.max_bad_share,
+            **config.data.limits,
             progress=progress,
         )
 

@@ -52,9 +52,7 @@ class JointTask(AtomTask):
             max_atoms=data.max_atoms,  # the model's own limit is the larger of both kinds
             max_e_above_hull=data.max_e_above_hull,
             least_share=data.least_share,
-            holdout_share=data.holdout_share,
-            holdout_max=data.holdout_max,
-            max_bad_share=data.max_bad_share,
+            **data.limits,
             progress=progress,
         )
 

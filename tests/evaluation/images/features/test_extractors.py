@@ -21,7 +21,7 @@ from openunite.evaluation.images.features.efficientnet import (
     efficientnet_shapes,
     load_efficientnet,
 )
-from openunite.pretrained import checksum
+from openunite.files import sha256_of
 
 
 def images(channels: int = 3, side: int = 32) -> Tensor:
@@ -80,7 +80,7 @@ def test_efficientnet_from_a_path(tmp_path: Path) -> None:
     path = tmp_path / "lite0.pth"
     torch.save(network.state_dict(), path)
     extract = load_efficientnet(path)
-    assert extract.checksum == checksum(path)
+    assert extract.checksum == sha256_of(path)
     pixels = (resize(images(), 224) * 255.0 - 127.0) / 128.0
     with torch.no_grad():
         torch.testing.assert_close(

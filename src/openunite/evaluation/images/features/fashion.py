@@ -14,7 +14,7 @@ from openunite.evaluation.images.fashion_classifier import (
     load_fashion_classifier,
 )
 from openunite.evaluation.images.features.base import Features, check_images
-from openunite.pretrained import checksum
+from openunite.files import sha256_of
 
 
 class FashionExtractor:
@@ -24,7 +24,7 @@ class FashionExtractor:
 
     def __init__(self) -> None:
         with as_file(files("openunite.evaluation.images") / "assets" / WEIGHTS_FILE) as path:
-            self.checksum = checksum(path)
+            self.checksum = sha256_of(path)
         self._network = load_fashion_classifier()
 
     @torch.no_grad()

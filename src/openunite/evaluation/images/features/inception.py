@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openunite.evaluation.images.features.base import Features, unit_rgb
-from openunite.pretrained import Shapes, WeightFile, checksum, locate, read_weights
+from openunite.files import sha256_of
+from openunite.pretrained import Shapes, WeightFile, locate, read_weights, shapes_of
 
 SIDE, FEATURES, LOGITS = 299, 2048, 1008
 FILE = WeightFile(
@@ -199,9 +200,7 @@ class InceptionExtractor:
 
 def inception_shapes() -> Shapes:
     """Name and shape of every tensor that a file of weights must hold."""
-    with torch.device("meta"):
-        state = InceptionV3().state_dict()
-    return {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    return shapes_of(InceptionV3)
 
 
 def load_inception(weights: str | Path | None = None) -> InceptionExtractor:
@@ -210,7 +209,7 @@ def load_inception(weights: str | Path | None = None) -> InceptionExtractor:
     state = read_weights(path, inception_shapes())
     network = InceptionV3()
     network.load_state_dict(state, strict=False)  # `read_weights` has checked names and shapes
-    return InceptionExtractor(network, checksum(path))
+    return InceptionExtractor(network, sha256_of(path))
 
 
 def resize_as_tensorflow(images: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c s s"]:
