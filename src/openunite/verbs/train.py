@@ -168,23 +168,28 @@ def _timed(
 
 
 def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
-    """Write settings and data record into a new folder, or check that an old one holds this run.
+    """Begin a run in a new folder, or check that an old one holds this run.
 
     Raises ValueError if settings or data differ.
     """
     path, record = folder / "config.yaml", folder / "data.json"
-    if path.is_file():
-        if changed := differences(load_config(path), config):
-            raise ValueError(
-                f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
-                "--output, or repeat the settings of that run"
-            )
-        if _fingerprint(record) != data.fingerprint:
-            raise ValueError(
-                f"the data behind {config.data.source} changed since {folder} was started; choose "
-                "another --output, or restore the data"
-            )
+    if not path.is_file():
+        _begin(folder, config, task, data)
         return
+    if changed := differences(load_config(path), config):
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
+            "--output, or repeat the settings of that run"
+        )
+    if _fingerprint(record) != data.fingerprint:
+        raise ValueError(
+            f"the data behind {config.data.source} changed since {folder} was started; choose "
+            "another --output, or restore the data"
+        )
+
+
+def _begin(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
+    """Write data record and settings of a new run, and print what the data are."""
     skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
     for line in skipped:
         say(printable(f"skipped {line}"), err=True)
@@ -200,8 +205,8 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
         "notes": notes,
         "fingerprint": data.fingerprint,
     }
-    write_json(record, about)
-    save_config(config, path)
+    write_json(folder / "data.json", about)
+    save_config(config, folder / "config.yaml")
     classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
     for line in describe_conditions(config):
         say(printable(line))
