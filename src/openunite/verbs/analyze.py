@@ -68,12 +68,7 @@ def analyze(
 
 def run(command: Analyze) -> None:
     """Run `openunite analyze`."""
-    analyze(
-        command.source,
-        num_images=command.num_images,
-        compare=command.compare,
-        output=command.output,
-    )
+    analyze(**vars(command))
 
 
 def _loaded(source: str) -> UnitePipeline:
