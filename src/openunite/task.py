@@ -199,6 +199,10 @@ class Task(ABC):
         """Yield (name, data point) for suitable files; `tell` is called for the others."""
         yield from read_files(files_of(sources, self.things), self.things, tell)
 
+    def is_item(self, value: Any) -> bool:
+        """Whether an object that can be iterated over is one data point, and not a list of them."""
+        return False
+
     def item(self, value: Any) -> Any:
         """Convert an object in memory to a data point as `read` yields it."""
         return value

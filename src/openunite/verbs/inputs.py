@@ -5,28 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from openunite.data.atoms.convert import is_structure
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
 from openunite.task import Task
 from openunite.texts import printable
 from openunite.training.device import choose_device
-
-
-def at_least_one(option: str, value: int) -> None:
-    """Raise ValueError for a number below 1."""
-    if value < 1:
-        raise ValueError(f"{option} must be at least 1, got {value}")
-
-
-def find_sources(names: Sequence[str]) -> None:
-    """Raise FileNotFoundError for a missing input or an empty folder."""
-    for path in map(Path, names):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; expected a file or a folder")
-        if path.is_dir() and not any(path.iterdir()):
-            raise FileNotFoundError(f"no files in {path}; expected a folder that holds some")
 
 
 def claim(output: str, suffixes: Sequence[str]) -> Path:
@@ -73,7 +57,7 @@ def open_pipeline(source: Source) -> UnitePipeline:
 def read_items(task: Task, pipeline: UnitePipeline, data: Any) -> Iterator[tuple[str, Any]]:
     """Yield (name, data point) from files and folders, or from a list in memory."""
     many = isinstance(data, Iterable) or hasattr(data, "__getitem__")  # a data set has no __iter__
-    items = data if many and not is_structure(data) else [data]
+    items = data if many and not isinstance(data, str) and not task.is_item(data) else [data]
     if isinstance(items, Sequence) and items and all(isinstance(x, str | Path) for x in items):
         yield from task.read(pipeline, [str(item) for item in items], tell)
         return
