@@ -28,10 +28,15 @@ def panels(count: int, width: float = 9.0, height: float = 3.4) -> "tuple[Figure
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     axes = list(figure.subplots(1, count, squeeze=False)[0])
     for panel in axes:
-        panel.grid(color="0.9", linewidth=0.8)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
+        open_panel(panel)
     return figure, axes
+
+
+def open_panel(panel: "Axes") -> None:
+    """Give a panel a pale grid behind its lines, and no frame above and on the right."""
+    panel.grid(color="0.9", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def shades(count: int, map_name: str = "viridis") -> list[tuple[float, ...]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from openunite.drawing.figures import running_mean
+from openunite.drawing.figures import open_panel, running_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,8 +175,7 @@ def draw_curves(metrics_jsonl_path: Path, out_png: Path) -> None:
     _draw_latents(panels[2], rows)
     _draw_learning_rate(panels[3], rows)
     for panel in panels:
-        panel.grid(color="0.9", linewidth=0.8)
-        panel.spines[["top", "right"]].set_visible(False)
+        open_panel(panel)
         panel.margins(x=0.01)
     for panel in panels[2:]:
         panel.set_xlabel("optimizer step")
@@ -216,11 +215,7 @@ def _draw_latents(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
 
 def _draw_learning_rate(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
     panel.set_title("learning rate", fontsize=11)
-    steps, values = _series(rows, "learning_rate")
-    if len(values):
-        panel.plot(steps, values, color="tab:red", linewidth=1.6)
-    else:
-        _note_empty(panel)
+    _line(panel, *_series(rows, "learning_rate"), "tab:red")
     panel.set_ylim(bottom=0.0)
     panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
 
@@ -228,14 +223,11 @@ def _draw_learning_rate(panel: "Axes", rows: Sequence[dict[str, float]]) -> None
 def _line(panel: "Axes", steps: Series, values: Series, color: str) -> None:
     """Plot the raw values in a pale color and their running mean on top."""
     if len(values) == 0:
-        _note_empty(panel)
+        words = "nothing logged"
+        panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", color="0.5")
         return
     panel.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
     panel.plot(steps, running_mean(values), color=color, linewidth=1.8)
-
-
-def _note_empty(panel: "Axes") -> None:
-    panel.text(0.5, 0.5, "nothing logged", transform=panel.transAxes, ha="center", color="0.5")
 
 
 def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]:

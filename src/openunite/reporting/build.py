@@ -72,9 +72,9 @@ def run_page(run: Path) -> str:
     config = load_config(run / "config.yaml")
     settings = (run / "config.yaml").read_text(encoding="utf-8")
     task = get_task(config.modality)
-    data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
+    data, metrics = Run(run).record, Run(run).metrics
     paths = [path for kind in ("*card*.json", "sweep*.json") for path in sorted(run.glob(kind))]
-    cards = {path.name: _json(path) for path in paths if path.name != _RUN_CARD}
+    cards = {path.name: read_json(path) for path in paths if path.name != _RUN_CARD}
     results, left_out = _results(run / "analysis" / "analysis.json")
     other_pictures = [x for x in sorted(run.glob("*.png")) if x.name not in (*_PICTURES, _CURVES)]
     curves = [run / _CURVES] if (run / _CURVES).is_file() else []
@@ -189,8 +189,9 @@ def _previews(folder: Path) -> list[Picture]:
 
 def _results(path: Path) -> tuple[list[Entry], dict[str, list[str]]]:
     """The results that `analyze` wrote, and the titles of missing ones by reason."""
-    if not (record := _json(path)):
+    if not path.is_file():
         return [], {}
+    record = read_json(path)
     try:
         results = [_result(path.parent, entry) for entry in record["analyses"]]
         return results, by_reason(record["missing"])
@@ -211,8 +212,3 @@ def _result(folder: Path, entry: Values) -> Entry:
     pictures = [Picture.load(path, chart=entry["chart"]) for path in files]
     table = Table(entry["title"], numbers)
     return {**entry, "pictures": pictures, "table": table}
-
-
-def _json(path: Path) -> Values:
-    """The JSON object in a file, empty without the file. Raises ValueError if it is damaged."""
-    return read_json(path) if path.is_file() else {}

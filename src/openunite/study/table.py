@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from openunite.drawing.figures import open_panel
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.table import flat_metrics
 
@@ -136,8 +137,7 @@ def draw(rows: Sequence[Row], out_png: Path) -> None:
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_title(f"{title}: smaller is better", fontsize=11)
-        panel.grid(color="0.9", linewidth=0.8)
-        panel.spines[["top", "right"]].set_visible(False)
+        open_panel(panel)
     panels[0].set_yticks(range(len(rows)), [_label(row) for row in rows])
     panels[0].invert_yaxis()
     figure.savefig(out_png, dpi=110)
