@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from openunite.drawing.pictures import read_rows
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.files import read_json
 from openunite.flow.guidance import NO_GUIDANCE
@@ -22,6 +21,7 @@ from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import MEMORY, RunConfig, load_config
+from openunite.training.log import read_rows
 
 
 @dataclass(frozen=True)

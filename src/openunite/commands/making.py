@@ -9,7 +9,6 @@ from openunite.commands.options import (
     Command,
     OptionalFloat,
     OptionalInt,
-    OptionalSharding,
     OptionalStr,
 )
 
@@ -57,7 +56,9 @@ class Train(Command):
     """Optimizer steps."""
     batch_size: OptionalInt = None
     """Images per optimizer step, over all processes."""
-    sharding: OptionalSharding = None
+    sharding: Annotated[
+        Literal["none", "full"] | None, arg(metavar="{none,full}", help_behavior_hint="")
+    ] = None
     """full: weights, optimizer and EMA in shares over the processes (FSDP2); the same numbers."""
     compile: bool = False
     """torch.compile of the step; needs a C++ compiler, for NVIDIA GPUs Triton."""

@@ -1,15 +1,12 @@
 """Types of options that several commands have, and what all commands are."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import arg
 
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 OptionalFloat = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
-OptionalSharding = Annotated[
-    Literal["none", "full"] | None, arg(metavar="{none,full}", help_behavior_hint="")
-]
 OptionalStr = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
 
 

@@ -4,19 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
 from openunite.catalog import get_recipe, get_spec, recipes
 from openunite.commands import Info
+from openunite.planning.cost import meta_models
 from openunite.planning.plan import plan
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
 from openunite.settings import missing_fields
 from openunite.task import get_task
 from openunite.texts import printable
-from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
@@ -82,8 +81,7 @@ def describe_config(config: RunConfig) -> None:
     if missing := _missing(config):
         say(f"{', '.join(missing)} and with them the parameters follow from the data")
         return
-    with torch.device("meta"):
-        encoder, decoder = build_models(config)
+    encoder, decoder = meta_models(config)
     say(f"generative encoder  {_count(encoder):>13,} parameters")
     say(f"decoder             {_count(decoder):>13,} parameters")
     say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
