@@ -105,7 +105,7 @@ def test_missing_folders_of_an_output_are_made(saved: str, tmp_path: Path) -> No
         (["sample", "PIPE", "--batch-size", "0"], "batch_size must be a whole number of at least"),
         (["encode", "PIPE", "IMAGE", "--output", "latents"], "--output must end in .npz"),
         (["encode", "PIPE", "IMAGE", "--batch-size", "0"], "batch_size must be a whole number"),
-        (["encode", "PIPE", "EMPTY"], "no images in"),
+        (["encode", "PIPE", "EMPTY"], "no files in"),
         (["encode", "PIPE", "/nowhere/a.png"], "/nowhere/a.png does not exist"),
         (["reconstruct", "PIPE", "IMAGE", "--output", "a.txt"], "--output must end in .png"),
         (["reconstruct", "PIPE", "IMAGE", "--num-images", "0"], "num_samples must be a whole"),

@@ -68,6 +68,13 @@ class Cell:
     def finished(self) -> bool:
         return self.collapsed or (self.trained and (self.card is None or self.card.is_file()))
 
+    @property
+    def outcome(self) -> str:
+        """How far the cell is, in words."""
+        if self.finished:
+            return "collapsed" if self.collapsed else "finished"
+        return "trained" if self.trained else "first stage done"
+
     def waiting(self) -> tuple[Path, RunConfig]:
         """The next run to train; if all are trained, the last one, which is then evaluated."""
         untrained = (r for r in self.runs if not (r[0] / "metrics.json").is_file())
@@ -205,7 +212,7 @@ def _run_all(
                 running.remove((cell, process))
                 _finish(cell, process, waiting)
                 done = sum(c.finished for c in cells)
-                say(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})")
+                say(f"{cell.folder.name}: {cell.outcome} ({done} of {len(cells)})")
                 write(cells, output, note)
     finally:
         for _, process in running:
@@ -253,12 +260,6 @@ def _finish(cell: Cell, process: "subprocess.Popen[bytes]", waiting: list[Cell])
 
 def _log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
-
-
-def _outcome(cell: Cell) -> str:
-    if cell.collapsed or cell.finished:
-        return "collapsed" if cell.collapsed else "finished"
-    return "trained" if cell.trained else "first stage done"
 
 
 def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:

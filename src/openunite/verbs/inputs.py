@@ -13,6 +13,15 @@ from openunite.texts import printable
 from openunite.training.device import choose_device
 
 
+def find_sources(names: Sequence[str]) -> None:
+    """Raise FileNotFoundError for a missing input or an empty folder."""
+    for path in map(Path, names):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; expected a file or a folder")
+        if path.is_dir() and not any(path.iterdir()):
+            raise FileNotFoundError(f"no files in {path}; expected a folder that holds some")
+
+
 def claim(output: str, suffixes: Sequence[str]) -> Path:
     """The path to write to, after checks of its suffix ("": a folder) and its permissions.
 
@@ -59,7 +68,9 @@ def read_items(task: Task, pipeline: UnitePipeline, data: Any) -> Iterator[tuple
     many = isinstance(data, Iterable) or hasattr(data, "__getitem__")  # a data set has no __iter__
     items = data if many and not isinstance(data, str) and not task.is_item(data) else [data]
     if isinstance(items, Sequence) and items and all(isinstance(x, str | Path) for x in items):
-        yield from task.read(pipeline, [str(item) for item in items], tell)
+        sources = list(map(str, items))
+        find_sources(sources)
+        yield from task.read(pipeline, sources, tell)
         return
     number = -1
     for number, item in enumerate(items):

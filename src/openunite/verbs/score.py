@@ -30,6 +30,7 @@ from openunite.texts import printable
 Metrics = dict[str, Any]
 Structures = list[Structure]
 Read = Callable[[str], Reading]
+Measure = Callable[[Score, Structures, Structures, Structures | None], Metrics]
 
 _NOTHING = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))  # an unreadable sample
 _NO_CRYSTAL = replace(_NOTHING, cell=np.full((3, 3), np.nan))
@@ -41,7 +42,7 @@ def score(command: Score) -> None:
         known = ", ".join(PROTOCOLS)
         raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
     # Samples keep their cells, as when a run evaluates its own.
-    readers = {
+    readers: dict[str, tuple[Read, Read, Structure, Measure]] = {
         "molecules": (read_molecules, molecules_in_parts, _NOTHING, _molecules),
         "crystals": (read_crystals, reduced_crystals, _NO_CRYSTAL, _crystals),
     }
