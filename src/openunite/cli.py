@@ -112,7 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
     called = f"openunite {printable(name[0])}" if name and name[0] in COMMANDS else "openunite"
     try:
         with _ended_by_sigterm(), showing():
-            import_module("openunite.verbs").run(parse(arguments))
+            command = parse(arguments)  # a mistake is told before anything heavy is imported
+            import_module("openunite.verbs").run(command)
     except BrokenPipeError:
         for stream in (sys.stdout, sys.stderr):  # what they still hold has nowhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
