@@ -150,8 +150,9 @@ def _train(
             say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
-        say_effects(trainer.average.encoder, trainer.dataset)
-        finish(config, folder, task, data, trainer.average, result)
+        with trainer.threads:
+            say_effects(trainer.average.encoder, trainer.dataset)
+            finish(config, folder, task, data, trainer.average, result)
 
 
 def _timed(
