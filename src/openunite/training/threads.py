@@ -51,7 +51,7 @@ class Threads:
             torch.set_num_threads(self.most)
 
     def set(self, count: int) -> None:
-        """Use `count` threads from now on, or as many as there were at the start if that is less."""
+        """Use `count` threads from now on, but no more than there were at the start."""
         if self.adapts:
             self.count = min(count, self.most)
             torch.set_num_threads(self.count)
