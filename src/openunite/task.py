@@ -32,7 +32,7 @@ Metrics = dict[str, float | int | str]
 class Options:
     """The options of `train` besides settings and data; None means that an option was not given.
 
-    `condition` holds "NAME[=KIND][:COLUMN]", `set` assignments "section.field=value". `fresh` is
+    `condition` holds `NAME[=KIND][:COLUMN]`, `set` assignments "section.field=value". `fresh` is
     True for a recipe, whose sizes may be adapted to the data, and False for settings from a file.
     """
 

@@ -70,7 +70,7 @@ def train(
     is the run folder (default runs/RECIPE): the same call again resumes a run that was stopped.
     `options` are the fields of `openunite.task.Options`: minutes, steps, size, image_size,
     patch_size, max_atoms, batch_size, max_bad_share, seed, sharding, compile, init_from,
-    `condition`, a tuple of "NAME[=KIND][:COLUMN]", and `set`, a tuple of "section.field=value".
+    `condition`, a tuple of `NAME[=KIND][:COLUMN]`, and `set`, a tuple of "section.field=value".
     Nothing is printed unless `progress` is True. `on_step` gets each row of the log, `on_preview`
     the file and the step of each preview, `on_end` the run.
 
@@ -181,8 +181,9 @@ class _Job:
         if main and not result.finished:
             say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         elif main:
-            say_effects(trainer.average.encoder, trainer.dataset)
-            finish(self.config, folder, task, self.data, trainer.average, result)
+            with trainer.threads:
+                say_effects(trainer.average.encoder, trainer.dataset)
+                finish(self.config, folder, task, self.data, trainer.average, result)
 
     def claim(self) -> None:
         """Begin a run in a new folder, or check that an old one holds this run.
