@@ -116,8 +116,9 @@ class GenerativeEncoder(Encoder):
 
         x = self.register_input(z_t) + self.register_positions[:, :registers]
         if evidence.observation is not None:
-            x = torch.cat([x, self.embedder(evidence.observation)], dim=1)
-            mask = seen_mask(mask, evidence, registers)
+            tokens = self.embedder(evidence.observation)
+            x = x + tokens if self.embedder.added else torch.cat([x, tokens], dim=1)
+            mask = mask if self.embedder.added else seen_mask(mask, evidence, registers)
         sequence = Tokens(x, mask, self._angles(registers, x.shape[1] - registers))
         x, mask, angles, first = self.condition_tokens(evidence.conditions, sequence)
         context, place = self.config.num_context_tokens, slice(first, first + registers)
