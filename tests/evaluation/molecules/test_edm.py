@@ -18,7 +18,12 @@ from tests.evaluation.molecules.examples import (
 )
 
 from openunite.data.atoms.structure import Structure
-from openunite.evaluation.molecules.edm import bond_orders, edm_stability, stable_atoms
+from openunite.evaluation.molecules.edm import (
+    bond_orders,
+    edm_stability,
+    is_connected,
+    stable_atoms,
+)
 
 
 def test_sound_molecules_are_stable() -> None:
@@ -66,6 +71,17 @@ def test_a_broken_molecule_hydrogens_and_heavy_atoms_apart() -> None:
     assert (stability.hydrogens.hits, stability.hydrogens.total) == (3 + 2 + 4, 10)
     assert (stability.heavy_atoms.hits, stability.heavy_atoms.total) == (1, 3)
     assert stability.molecules.value == pytest.approx(1 / 3)
+
+
+def test_molecules_in_one_piece_and_in_two() -> None:
+    chain = molecule("C C C C", (0, 0, 0), (3.0, 0, 0), (4.5, 0, 0), (1.5, 0, 0))  # 0-3-1-2
+    apart = molecule("C C C C", (0, 0, 0), (3.2, 0, 0), (4.7, 0, 0), (1.5, 0, 0))
+    assert is_connected(chain)
+    assert not is_connected(apart)
+    assert all(map(is_connected, SOUND.values()))
+    empty = Structure(np.array([], int), np.zeros((0, 3)))
+    found = edm_stability([chain, apart, METHANE, empty]).connected
+    assert (found.value, found.total) == (0.5, 4)
 
 
 def test_elements_outside_the_tables_are_unstable_and_counted() -> None:

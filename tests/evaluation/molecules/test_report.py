@@ -26,6 +26,8 @@ def test_stability_alone_by_hand() -> None:
     assert metrics["sample_molecule_stability"] == pytest.approx(3 / 4)
     assert metrics["sample_hydrogen_stability"] == pytest.approx(13 / 14)
     assert metrics["sample_heavy_atom_stability"] == pytest.approx(3 / 4)
+    assert metrics["sample_connected"] == pytest.approx(3 / 4)
+    assert metrics["real_connected"] == 1.0
     assert metrics["sample_molecule_stability_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
     assert metrics["real_atom_stability"] == metrics["real_molecule_stability"] == 1.0
 

@@ -60,12 +60,16 @@ _LIMITS = np.stack(
 
 @dataclass(frozen=True)
 class EdmStability:
-    """Fractions of stable atoms, hydrogens, heavy atoms and molecules; a count of unknown atoms."""
+    """Fractions of stable atoms, hydrogens, heavy atoms and molecules, and of connected molecules.
+
+    A molecule is connected if bonds join all its atoms. `unknown_atoms` is a count.
+    """
 
     atoms: Rate
     hydrogens: Rate
     heavy_atoms: Rate
     molecules: Rate
+    connected: Rate
     unknown_atoms: int
 
 
@@ -105,15 +109,24 @@ def stable_atoms(structure: Structure) -> NDArray[np.bool_]:
     return stable
 
 
+def is_connected(structure: Structure) -> bool:
+    """Whether bonds join all atoms to one fragment; False without atoms."""
+    bonds = bond_orders(structure) > 0
+    reached = np.arange(len(bonds)) < 1
+    while (grown := reached | bonds[reached].any(axis=0)).sum() > reached.sum():
+        reached = grown
+    return len(bonds) > 0 and bool(reached.all())
+
+
 def unknown_atoms(structure: Structure) -> int:
     """Number of atoms whose element is not in the tables."""
     return int((_rows(structure.numbers) == 0).sum())
 
 
 def edm_stability(structures: Sequence[Structure]) -> EdmStability:
-    """Stability of atoms, hydrogens, heavy atoms and molecules.
+    """Stability of atoms, hydrogens, heavy atoms and molecules, and how many are connected.
 
-    A molecule takes about 0.15 ms. A structure without atoms is an unstable molecule.
+    A molecule takes about 0.3 ms. A structure without atoms is neither stable nor connected.
     """
     counts = np.zeros((len(structures), 4), dtype=np.int64)
     for row, structure in zip(counts, structures, strict=True):
@@ -126,6 +139,7 @@ def edm_stability(structures: Sequence[Structure]) -> EdmStability:
         hydrogens=Rate.clustered(stable_hydrogens, hydrogens),
         heavy_atoms=Rate.clustered(stable - stable_hydrogens, atoms - hydrogens),
         molecules=Rate.of(int(((stable == atoms) & (atoms > 0)).sum()), len(structures)),
+        connected=Rate.of(sum(map(is_connected, structures)), len(structures)),
         unknown_atoms=sum(map(unknown_atoms, structures)),
     )
 

@@ -164,6 +164,7 @@ def _rates(
         rates["molecule_stability"] = stability.molecules
         rates["hydrogen_stability"] = stability.hydrogens
         rates["heavy_atom_stability"] = stability.heavy_atoms
+        rates["connected"] = stability.connected
     if "edm" in protocols:
         rates |= _named("", edm_scores(structures, train_smiles))
     if "adit" in protocols:

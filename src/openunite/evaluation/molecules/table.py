@@ -40,6 +40,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("molecule_stability", "stable molecules", "higher", "All atoms are stable", _RATE),
     Metric("hydrogen_stability", "stable hydrogens", "higher", form=_RATE),
     Metric("heavy_atom_stability", "stable heavy atoms", "higher", form=_RATE),
+    Metric("connected", "molecules in one piece", "higher", "EDM's bonds join all atoms", _RATE),
     *_scores("", ""),
     *_scores("adit_", " (ADiT)"),
     *_scores("adit_no_h_", " (ADiT, no hydrogens)"),
