@@ -127,7 +127,8 @@ def fit(name: str, kind_name: str, column: Sequence[Any]) -> dict[str, Any]:
         if len(known) < 2:
             raise ValueError(f"expected at least 2 known values, got {len(known)}")
         plain = asdict(get_kind(kind_name).fit(known)).items()
-        return {"kind": kind_name} | {k: [*v] if isinstance(v, tuple) else v for k, v in plain}
+        on = ((k, v) for k, v in plain if v is not False)  # files leave out what is off
+        return {"kind": kind_name} | {k: [*v] if isinstance(v, tuple) else v for k, v in on}
     except ValueError as error:
         raise ValueError(f"condition {name}: {error}") from error
 

@@ -27,7 +27,7 @@ from openunite.evaluation.molecules.report import (
     reconstruction_report,
 )
 from openunite.modalities.atoms.card import run_card
-from openunite.modalities.atoms.columns import columns_of
+from openunite.modalities.atoms.columns import columns_of, formula_histogram
 from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
@@ -167,6 +167,9 @@ class MoleculeTask(AtomTask):
     things = "molecules"
     sources = "qm9, or SDF, xyz or .npz files"
     needs = ("rdkit.Chem",)
+
+    def record(self, data: Any) -> dict[str, Any]:
+        return {**super().record(data), "formula_histogram": formula_histogram(data.train)}
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
