@@ -30,6 +30,11 @@ class Embedder(nn.Module, ABC):
     tied: bool = False
     added: bool = False
 
+    @property
+    def tokens_beside(self) -> int:
+        """The tokens that stand beside the registers."""
+        return 0 if self.added else self.num_tokens
+
 
 class Head(nn.Module, ABC):
     """Decoder states (B, num_tokens, width) -> data; `positions` (num_tokens, width) are fixed."""

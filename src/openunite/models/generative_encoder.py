@@ -136,10 +136,8 @@ class GenerativeEncoder(Encoder):
 
     def _angles(self, registers: int, tokens: int) -> Tensor:
         """Of the first registers and observation tokens; the table begins with the in-context."""
-        config = self.config
-        start, first = config.num_context_tokens, config.num_context_tokens + config.num_registers
-        chosen = self.angles[start : start + registers], self.angles[first : first + tokens]
-        return torch.cat(chosen)
+        own, first = self.angles[self.config.num_context_tokens :], self.config.num_registers
+        return torch.cat([own[:registers], own[first : first + tokens]])
 
     def _latents(self, x: Tensor, c: Tensor, intermediates: dict[str, Tensor] | None) -> Tensor:
         shift, scale = self.modulation_out(c)[:, None, :].chunk(2, dim=-1)

@@ -106,25 +106,28 @@ def test_columns_are_what_files_say_and_what_atoms_tell() -> None:
     assert sorted(molecules) == ["formula", "num_elements"]
 
 
-HISTOGRAM = {"CH4": 6, "H2O": 3, "CO2": 1}
+HISTOGRAM = {"H4C": 6, "H2O": 3, "CO2": 1}
 
 
 def drawing_pipeline() -> AtomPipeline:
     """Molecules of which a formula is drawn where nothing is asked."""
     known = pipeline_of("molecule")
-    return MoleculePipeline(known.encoder, known.decoder, formula_histogram=HISTOGRAM)
+    sizes = [0, 0, 0, 4, 0, 6]
+    return MoleculePipeline(
+        known.encoder, known.decoder, size_histogram=sizes, formula_histogram=HISTOGRAM
+    )
 
 
 def test_formulas_are_drawn_as_often_as_in_training() -> None:
     uniform = (torch.arange(1000).double() + 0.5) / 1000
     found = draw_formulas(HISTOGRAM, uniform, None)
-    assert [found.count(name) for name in ("CO2", "H2O", "CH4")] == [100, 300, 600]
-    assert found == sorted(found, key=lambda name: (name == "CH4", name))  # by number of atoms
+    assert [found.count(name) for name in ("CO2", "H2O", "H4C")] == [100, 300, 600]
+    assert found == sorted(found, key=lambda name: (name == "H4C", name))  # by number of atoms
 
 
 def test_a_drawn_formula_fits_the_size_that_was_asked_for() -> None:
     uniform = torch.tensor([0.1, 0.3, 0.9, 0.5], dtype=torch.float64)
-    assert draw_formulas(HISTOGRAM, uniform, [3, 3, 5, 4]) == ["CO2", "H2O", "CH4", None]
+    assert draw_formulas(HISTOGRAM, uniform, [3, 3, 5, 4]) == ["CO2", "H2O", "H4C", None]
 
 
 def test_a_sample_of_which_nothing_is_asked_has_a_drawn_formula_by_its_seed() -> None:
@@ -136,7 +139,7 @@ def test_a_sample_of_which_nothing_is_asked_has_a_drawn_formula_by_its_seed() ->
     again = pipeline(1, seeds=[7], **options)[0]
     np.testing.assert_allclose(again.positions, samples[7].positions, atol=1e-4)
     sized = pipeline(4, seeds=range(4), num_atoms=[3, 5, 3, 4], **options)
-    assert [columns_of([item])["formula"]()[0] == "CH4" for item in sized[:3]] == [0, 1, 0]
+    assert [columns_of([item])["formula"]()[0] == "H4C" for item in sized[:3]] == [0, 1, 0]
     assert len(sized[3]) == 4  # no formula of four atoms is known
 
 
@@ -155,7 +158,7 @@ def test_nothing_is_drawn_where_conditions_are_given_or_the_model_has_none(tmp_p
     loaded = MoleculePipeline.from_pretrained(tmp_path / "drawing")
     assert loaded.config.formula_histogram == HISTOGRAM
     with pytest.raises(ValueError, match="formula_histogram must be counts of at least 1"):
-        MoleculePipeline.from_pretrained(tmp_path / "drawing", formula_histogram={"CH4": 0})
+        MoleculePipeline.from_pretrained(tmp_path / "drawing", formula_histogram={"H4C": 0})
 
 
 def test_the_histogram_of_formulas_counts_the_structures_of_a_data_set() -> None:
