@@ -32,6 +32,15 @@ def test_stability_alone_by_hand() -> None:
     assert metrics["real_atom_stability"] == metrics["real_molecule_stability"] == 1.0
 
 
+def test_samples_without_a_formula_stand_apart() -> None:
+    report = molecule_report(SAMPLES, REAL, free=[BROKEN, WATER], protocols=("stability",))
+    assert report.metrics["free_molecule_stability"] == 0.5
+    assert report.metrics["sample_molecule_stability"] == 0.75
+    lines = report.table().splitlines()
+    assert lines.index("without a formula, as EDM samples:") == 6
+    assert lines[8].split()[:2] == ["molecule_stability", "50.00"]
+
+
 def test_every_metric_has_its_twin_and_lies_between_0_and_1() -> None:
     pytest.importorskip("rdkit", reason="needs openunite[molecules]")
     metrics = molecule_report(SAMPLES, REAL, train_smiles=edm_smiles_set([METHANE])).metrics

@@ -62,7 +62,7 @@ class AtomDataset:
         numbers, kinds = np.unique(self._structures.numbers, return_inverse=True)
         at = np.repeat(np.arange(len(self._sizes)), self._sizes) * len(numbers) + kinds
         counts = np.bincount(at, minlength=len(self._sizes) * len(numbers))
-        return numbers, counts.reshape(-1, len(numbers))[self._rows]
+        return numbers.astype(np.int64), counts.reshape(-1, len(numbers))[self._rows]
 
     def batch(self, indices: Sequence[int] | Tensor) -> Batch:
         """Structures in the order of `indices`, padded with zeros to the largest of them.

@@ -14,7 +14,7 @@ import numpy as np
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.measured import Flat, Measured
 from openunite.evaluation.molecules.adit import adit_match, adit_scores
-from openunite.evaluation.molecules.edm import edm_stability
+from openunite.evaluation.molecules.edm import EdmStability, edm_stability
 from openunite.evaluation.molecules.edm_rdkit import edm_scores
 from openunite.evaluation.molecules.posebusters import posebusters_scores
 from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
@@ -33,7 +33,7 @@ _IN_ORDER = (
 
 @dataclass(frozen=True)
 class MoleculeReport:
-    """The same metrics for the columns "samples" and "real".
+    """The same metrics for the columns "samples" and "real", stability also for "free".
 
     `unknown_atoms` counts atoms of elements that the EDM tables lack; if there are any, stability
     and EDM validity say little.
@@ -43,9 +43,14 @@ class MoleculeReport:
     num_samples: int
     num_real: int
 
+    def _free_lines(self, width: int) -> list[str]:
+        free = self.columns.get("free", {})
+        lines = [f"{name:{width}}  {cell(name, m)}" for name, m in free.items()]
+        return ["without a formula, as EDM samples:", *lines] if lines else []
+
     @property
     def metrics(self) -> Flat:
-        """Flat: `sample_NAME` and `real_NAME`, with standard errors `_se` and totals `_of`."""
+        """Flat: `sample_NAME`, `real_NAME`, `free_NAME`; standard errors `_se`, totals `_of`."""
         counts: Flat = {"num_samples": self.num_samples, "num_real": self.num_real}
         return counts | flat_metrics(self.columns)
 
@@ -60,6 +65,7 @@ class MoleculeReport:
         ]
         for name, found in samples.items():
             lines.append(f"{name:{width}}  {cell(name, found)}  {cell(name, real[name])}")
+        lines += self._free_lines(width)
         if any(unknown):
             lines.append(
                 f"{unknown[0]} and {unknown[1]} atoms are not H, C, N, O or F: unstable and "
@@ -96,6 +102,7 @@ def molecule_report(
     samples: Sequence[Structure],
     reference: Sequence[Structure],
     *,
+    free: Sequence[Structure] = (),
     train_smiles: Collection[str] | None = None,
     adit_train_smiles: Collection[str] | None = None,
     protocols: Collection[str] = ("edm",),
@@ -103,11 +110,12 @@ def molecule_report(
 ) -> MoleculeReport:
     """Score generated molecules and real, held-out ones in the same way.
 
-    Pass about as many real molecules as samples, because uniqueness depends on the number. Novelty
-    needs training SMILES: `train_smiles` from `edm_smiles_set`, `adit_train_smiles` from
-    `adit_smiles_set`. PoseBusters gets `num_posebusters` random molecules of either set. Raises
-    ValueError for an unknown protocol or an empty set, and ImportError, which names the extra, if a
-    protocol's package is missing.
+    Pass about as many real molecules as samples, because uniqueness depends on the number. `free`
+    are samples without a formula of a model whose samples get one: they compare with models that
+    choose the elements themselves. Novelty needs training SMILES: `train_smiles` from
+    `edm_smiles_set`, `adit_train_smiles` from `adit_smiles_set`. PoseBusters gets
+    `num_posebusters` random molecules of either set. Raises ValueError for an unknown protocol or
+    an empty set, and ImportError, which names the extra, if a protocol's package is missing.
     """
     unknown = sorted(set(protocols).difference(PROTOCOLS))
     if unknown or not protocols:
@@ -120,6 +128,8 @@ def molecule_report(
         for structures in (samples, reference)
     ]
     columns = dict(zip(("samples", "real"), found, strict=True))
+    if free:
+        columns["free"] = _measured(_stability(edm_stability(free)))
     return MoleculeReport(columns, len(samples), len(reference))
 
 
@@ -160,11 +170,7 @@ def _rates(
     rates: dict[str, Rate] = {}
     stability = edm_stability(structures)
     if "stability" in protocols or "edm" in protocols:
-        rates["atom_stability"] = stability.atoms
-        rates["molecule_stability"] = stability.molecules
-        rates["hydrogen_stability"] = stability.hydrogens
-        rates["heavy_atom_stability"] = stability.heavy_atoms
-        rates["connected"] = stability.connected
+        rates |= _stability(stability)
     if "edm" in protocols:
         rates |= _named("", edm_scores(structures, train_smiles))
     if "adit" in protocols:
@@ -175,7 +181,21 @@ def _rates(
         rates["posebusters"] = scores.overall
         rates |= {f"posebusters_{name}": rate for name, rate in scores.columns.items()}
     unknown = {"unknown_atoms": Measured(stability.unknown_atoms)}
-    return unknown | {name: rate.measured for name, rate in rates.items()}
+    return unknown | _measured(rates)
+
+
+def _measured(rates: dict[str, Rate]) -> Column:
+    return {name: rate.measured for name, rate in rates.items()}
+
+
+def _stability(found: EdmStability) -> dict[str, Rate]:
+    return {
+        "atom_stability": found.atoms,
+        "molecule_stability": found.molecules,
+        "hydrogen_stability": found.hydrogens,
+        "heavy_atom_stability": found.heavy_atoms,
+        "connected": found.connected,
+    }
 
 
 def _named(prefix: str, scores: SmilesScores) -> dict[str, Rate]:

@@ -49,12 +49,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("posebusters", "pass PoseBusters", "higher", "All of its checks of geometry", _RATE),
     Metric("unknown_atoms", "atoms without a rule of bonds", "lower", "EDM knows H, C, N, O, F"),
 )
-_PREFIXES = {"samples": "sample_", "real": "real_", "reconstructions": "recon_"}
+_PREFIXES = {"samples": "sample_", "real": "real_", "reconstructions": "recon_", "free": "free_"}
 _PLAIN = ("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd")
 
 
 def flat_metrics(columns: Columns) -> Flat:
-    """Values under their names in metrics.json: `sample_NAME`, `real_NAME` and `recon_NAME`."""
+    """Values as in metrics.json: `sample_NAME`, `real_NAME`, `recon_NAME` and `free_NAME`."""
     return flatten(columns, _PREFIXES, _PLAIN)
 
 

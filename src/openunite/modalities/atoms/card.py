@@ -20,12 +20,14 @@ def run_card(
 ) -> ProtocolCard:
     """The card of a run called `source`; `sizes` are the numbers of samples and of references."""
     samples, references = sizes
+    drawn = "formula" if pipeline.draws_formulas else "none"
+    labels = kind if pipeline.encoder.config.num_classes else drawn
     card = protocol_card(
         kind,
         pipeline,
         model_section(pipeline, source, "ema"),
         ReferenceSection(data.name, data.fingerprint, "test", references),
-        SamplesSection(samples, kind if pipeline.encoder.config.num_classes else "none", 0),
+        SamplesSection(samples, labels, 0),
         columns,
         batch_size=samples,
     )

@@ -169,6 +169,11 @@ class AtomPipeline(UnitePipeline):
 
     # ---- what molecules and crystals do differently ---------------------------------------
 
+    @property
+    def draws_formulas(self) -> bool:
+        """Whether a formula is drawn for each sample of which nothing is asked."""
+        return False
+
     def _drawn(self, num_atoms: Sizes | None, seeds: Tensor) -> Evidence:
         """What samples are shown of which nothing is asked; nothing, unless a model needs it."""
         return NOTHING

@@ -42,11 +42,12 @@ _AT_ONCE = 10_000  # training molecules per chunk of the search
 
 
 class Drawn(NamedTuple):
-    """Samples, and reconstructions with their references."""
+    """Samples, reconstructions with their references, and perhaps samples without a formula."""
 
     samples: list[Structure]
     outputs: list[Structure]
     references: list[Structure]
+    free: Sequence[Structure] = ()
 
 
 class Evaluated(NamedTuple):
@@ -158,7 +159,9 @@ def draw(
     structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")
     shown = slice(0, min(10, count))
     pair_structures(references[shown], outputs[shown]).save(folder / "reconstructions.png")
-    return Drawn(samples, outputs, references)
+    blind = pipeline.draws_formulas and kind is None
+    free = pipeline(number, seeds=seeds, conditions={}) if blind else ()
+    return Drawn(samples, outputs, references, free)
 
 
 class MoleculeTask(AtomTask):
@@ -188,11 +191,11 @@ class MoleculeTask(AtomTask):
         return records_of(read_molecules(source))
 
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
-        samples, outputs, references = drawn
+        samples, outputs, references, free = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
-        report = molecule_report(samples, references, train_smiles=known)
+        report = molecule_report(samples, references, free=free, train_smiles=known)
         pairs = reconstruction_report(outputs, references, adit=False)
         text = f"{report.table()}\n\n{pairs.table()}\n"
         say(f"\n{text}", end="")
@@ -236,7 +239,7 @@ class CrystalTask(AtomTask):
         return records_of(read_crystals(source))
 
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
-        samples, outputs, references = drawn
+        samples, outputs, references, _ = drawn
         write_structures(folder / "samples.cif", samples)
         train = data.train.structures(range(len(data.train)))
         report = crystal_report(samples, references, train=train, reconstructions=outputs)
