@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+
+_LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
 
 
 @contextmanager
@@ -48,6 +51,26 @@ def write_rows(
         for key, array in others.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz, read without pickles; ValueError if that cannot be done.
+
+    A large file that claims to unpack to more than 100 times its size is refused.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > max(_LARGE, _DENSEST * path.stat().st_size):
+            raise ValueError(f"it claims to hold {size} bytes")
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged files
+        kind = "it needs more memory than there is: " if isinstance(error, MemoryError) else ""
+        raise ValueError(
+            f"cannot read {path} as .npz without pickles ({kind}{error}); save plain arrays with "
+            "np.savez"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

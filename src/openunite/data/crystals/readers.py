@@ -17,7 +17,6 @@ from openunite.data.atoms.arrays import (
     atom_counts,
     load_arrays,
     offsets_of,
-    open_npz,
     pack,
     rows_of,
 )
@@ -40,6 +39,7 @@ from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.packaged import PACKAGED
 from openunite.data.holdout import Skipped
 from openunite.data.readers import reader_of, readers_of
+from openunite.files import read_npz
 from openunite.progress import bar
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
@@ -196,7 +196,7 @@ def _number(text: str | None) -> float:
 
 
 def _read_npz(path: Path, limit: float | None) -> Reading:
-    found = open_npz(path)
+    found = read_npz(path)
     arrays = _from_parameters(found, path) if "frac" in found else load_arrays(path)
     if arrays.cells is None:
         raise ValueError(f"{path} needs 'lattice' and 'frac', or 'cell' and 'pos', for crystals")

@@ -21,6 +21,7 @@ from openunite.data.images.sources import (
     is_hidden,
     read_file,
     split_folders,
+    stamp_of,
 )
 
 _OUR_FOLDER = "openunite folder"
@@ -44,10 +45,9 @@ class FileItems:
 
     def stamp(self, i: int) -> str:
         try:
-            state = (self.root / self.names[i]).stat()
+            return stamp_of(self.root / self.names[i])
         except OSError:
             return ""
-        return f"{state.st_size}-{state.st_mtime_ns}"
 
     def read(self, i: int) -> bytes:
         path = self.root / self.names[i]

@@ -6,38 +6,18 @@ a label: as a pair, or as a row of a table with a column of images.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from openunite.data.images.arrays import as_pixels, read_arrays
-from openunite.data.images.sources import Classes, Pixels, Source, check_labels
+from openunite.data.images.sources import Classes, MemoryItems, Pixels, Source, check_labels
 
 NAME = "images in memory"
 _IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")
 _PLAIN = ("L", "RGB")  # eight bits, and nothing beside the pixels
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
-
-
-@dataclass(frozen=True)
-class MemoryItems:
-    """Encoded images or arrays of pixels, by position."""
-
-    contents: tuple[bytes | Pixels, ...]
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def name(self, i: int) -> str:
-        return f"item {i}"
-
-    def stamp(self, i: int) -> str:
-        return ""
-
-    def read(self, i: int) -> bytes | Pixels:
-        return self.contents[i]
 
 
 def from_memory(data: Any) -> Source:
@@ -87,8 +67,8 @@ def _from_items(items: Any, labels: Any) -> Source:
     if all(known):
         values = np.asarray([label if isinstance(label, str) else int(label) for label in given])
         classes = check_labels(values, len(contents), _names(items), NAME)
-    items_read = MemoryItems(tuple(contents))
-    return Source(NAME, items_read, classes.labels, classes.names, notes=classes.notes)
+    read = MemoryItems(contents, "item {}")
+    return Source(NAME, read, classes.labels, classes.names, notes=classes.notes)
 
 
 def _parts(item: Any, number: int) -> tuple[Any, Any]:

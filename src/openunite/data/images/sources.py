@@ -43,6 +43,31 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
+class MemoryItems:
+    """Encoded files, or pixels (H, W) or (H, W, C), in memory.
+
+    `label` makes the name of an item, such as "images[{}]", and `version` is the stamp of all.
+    """
+
+    contents: Sequence[bytes | Pixels] | Pixels
+    label: str
+    version: str = ""
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    def name(self, i: int) -> str:
+        return self.label.format(i)
+
+    def stamp(self, i: int) -> str:
+        return self.version
+
+    def read(self, i: int) -> bytes | Pixels:
+        content: bytes | Pixels = self.contents[i]
+        return content
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Unused contents of one kind in a source, and advice on what to do about them."""
 
@@ -164,6 +189,12 @@ def read_file(path: Path) -> bytes:
     if state.st_size > MOST_BYTES:
         raise OSError(f"{state.st_size:,} bytes, more than an image has")
     return path.read_bytes()
+
+
+def stamp_of(path: Path) -> str:
+    """Size and time of a file, which change when it is written again. OSError if it is lost."""
+    state = path.stat()
+    return f"{state.st_size}-{state.st_mtime_ns}"
 
 
 def is_hidden(name: str) -> bool:

@@ -29,6 +29,7 @@ from openunite.data.images.sources import (
     files_below,
     is_hidden,
     split_of,
+    stamp_of,
 )
 
 _LONGEST_LABEL = 256
@@ -108,7 +109,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     items = TarItems(
         root,
         tuple(files),
-        tuple(_stamp(file) for file in files),
+        tuple(map(stamp_of, files)),
         ends,
         np.array(offsets, dtype=np.int64),
         np.array(lengths, dtype=np.int64),
@@ -253,8 +254,3 @@ def _is_image(member: tarfile.TarInfo) -> bool:
 def _clean(name: str) -> str:
     """The name without a leading "./"."""
     return name.removeprefix("./")
-
-
-def _stamp(file: Path) -> str:
-    state = file.stat()
-    return f"{state.st_size}-{state.st_mtime_ns}"
