@@ -74,14 +74,18 @@ def refuse_many(
     check_limit(max_bad_share)
     fraction = len(bad) / max(1, total)  # quotients are compared: 0.29 * 100 is less than 29
     if fraction > max_bad_share:
-        first = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
         raise ValueError(
             f"{len(bad)} of {total} {what} in {name} ({fraction:.2%}) cannot be used, "
-            f"more than max_bad_share = {max_bad_share:g} allows: {first}"
-            f"{', ...' if len(bad) > _SHOWN else ''}; remove them, "
+            f"more than max_bad_share = {max_bad_share:g} allows: {list_bad(bad)}; remove them, "
             f"{remedy and remedy + ', '}or set max_bad_share to "
             f"{np.ceil(fraction * 1e4) / 1e4:g} or more (`--max-bad-share`)"
         )
+
+
+def list_bad(bad: Sequence[Skipped]) -> str:
+    """The first of the bad items with their reasons, for messages."""
+    shown = ", ".join(f"{item.name} ({item.reason})" for item in bad[:_SHOWN])
+    return shown + ", ..." * (len(bad) > _SHOWN)
 
 
 def check_limit(max_bad_share: float) -> None:

@@ -22,6 +22,7 @@ from openunite.data.atoms.dataset import content_digests, split_by_content
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Holdout
+from openunite.optional import optional
 from openunite.progress import bar
 
 MAX_ATOMS = 20  # of the crystals in "quickstart-crystals"
@@ -162,11 +163,8 @@ def _oxidation_states() -> dict[int, frozenset[int]]:
 
 @cache
 def _pymatgen_elements() -> dict[int, Any]:
-    try:
-        from pymatgen.core import Element
-    except ImportError as error:
-        raise ImportError("this needs pymatgen: pip install 'openunite[crystals]'") from error
-    return {z: Element.from_Z(z) for z in range(1, 84)}
+    element = optional("pymatgen.core", "crystals", "this").Element
+    return {z: element.from_Z(z) for z in range(1, 84)}
 
 
 def _split_by_group(digests: list[str]) -> Ints:

@@ -108,34 +108,30 @@ def _for_each(
     After an error or Ctrl-C no new item is begun, and the threads are not waited for, because one
     image may take seconds.
     """
-    starts = range(0, len(indices), _CHUNK)
-    chunks = deque(indices[start : start + _CHUNK] for start in starts)
+    parts = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    threads = min(len(parts), num_threads or min(8, os.cpu_count() or 1))
+    chunks = deque([*parts, *[[]] * threads])  # an empty chunk ends a thread
     done = SimpleQueue[int | BaseException]()
     stopped = Event()
 
     def run() -> None:
-        while not stopped.is_set():
-            try:
-                chunk = chunks.popleft()
-            except IndexError:
-                return
-            try:
+        try:
+            while chunk := chunks.popleft():
                 for i in chunk:
                     if stopped.is_set():
                         return
                     work(i)
                 done.put(len(chunk))
-            except BaseException as error:
-                done.put(error)
+        except BaseException as error:
+            done.put(error)
 
-    for _ in range(min(len(starts), num_threads or min(8, os.cpu_count() or 1))):
+    for _ in range(threads):
         Thread(target=run, daemon=True).start()
     # disable=None: no bar unless standard error is a terminal.
-    with bar(
-        total=len(indices), desc="images", unit="", disable=None if progress else True
-    ) as shown:
+    quiet = None if progress else True
+    with bar(total=len(indices), desc="images", unit="", disable=quiet) as shown:
         try:
-            for _ in starts:
+            for _ in parts:
                 result = done.get()
                 if isinstance(result, BaseException):
                     raise result

@@ -1,9 +1,7 @@
 """Read all of QM9 from the PyPI package qm9pack; it is parsed once and cached."""
 
 import csv
-import os
 import re
-import tempfile
 import warnings
 from array import array
 from collections.abc import Iterator
@@ -39,17 +37,18 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
             f"{folder} holds {len(molecules)} molecules, expected {NUM_MOLECULES}; install "
             "qm9pack again"
         )
-    _save(cached, molecules)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        molecules.save(cached)
+    except OSError as error:  # the cache only saves time
+        warnings.warn(f"cannot write the cache {cached} ({error})", stacklevel=2)
     return molecules
 
 
 def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
     """Molecules from the columns Index, Elements and XYZ_Ang (Angstrom) of the package's files."""
     names, sizes = [], []
-    numbers, coordinates = (
-        array("B"),
-        array("f"),
-    )  # lists of Python floats would take ten times more
+    numbers, coordinates = array("B"), array("f")  # lists of floats would take ten times more
     rows = bar(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
     for where, row in rows:
         symbols = re.findall(r"[A-Z][a-z]?", row["Elements"])
@@ -92,14 +91,3 @@ def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
             reader = csv.DictReader(file)
             for row in reader:
                 yield f"{path.name}, line {reader.line_num}", row
-
-
-def _save(path: Path, molecules: StructureArrays) -> None:
-    """Write to a temporary folder and rename, so that a reader sees a complete file or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            molecules.save(Path(folder) / path.name)
-            os.replace(Path(folder) / path.name, path)
-    except OSError as error:  # the cache only saves time
-        warnings.warn(f"cannot write the cache {path} ({error})", stacklevel=2)
