@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from openunite.analysis.condition_effect import effects
-from openunite.conditions.base import fit, get_kind, guess, is_missing, nearest, read
+from openunite.conditions.base import fit, get_kind, guess, is_missing, read
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
-from openunite.settings import missing_fields
+from openunite.settings import expected, missing_fields
 from openunite.task import DataColumns, Task
 from openunite.training.config import RunConfig, for_model
 from openunite.training.loader import TrainingData
@@ -101,6 +101,6 @@ def _column(name: str, plain: Mapping[str, Any], columns: DataColumns, things: s
     """The values of a condition. ValueError with the nearest name where there is no such column."""
     wanted = str(plain.get("column", name))
     if wanted not in columns:
-        known = nearest(wanted, list(columns)) if columns else f"these {things} have no columns"
+        known = expected(wanted, columns) if columns else f"these {things} have no columns"
         raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
     return columns[wanted]()
