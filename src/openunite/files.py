@@ -17,7 +17,7 @@ _LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 tim
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write bytes into; at the end it is flushed to disk and replaces `path`.
 
     After an error `path` is unchanged. The unfinished file's name contains the process id.
@@ -75,7 +75,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(text.encode())
 
 
@@ -96,7 +96,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
+def atomic_folder(final: Path) -> Iterator[Path]:
     """A folder beside `final` to write into; at the end it is flushed to disk and replaces `final`.
 
     After an error `final` is unchanged. Other entries of an earlier `final` are kept, but a

@@ -156,7 +156,9 @@ def test_npz_errors(tmp_path, arrays, expected):
 def test_npz_that_is_none(tmp_path):
     for content in (b"", b"PK\x03\x04broken", b"\x93NUMPY"):
         (tmp_path / "a.npz").write_bytes(content)
-        assert "as .npz without pickles (File is not a zip file); save" in message(tmp_path / "a.npz")
+        assert "as .npz without pickles (File is not a zip file); save" in message(
+            tmp_path / "a.npz"
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
-from openunite.files import read_npz, whole_file
+from openunite.files import atomic_file, read_npz
 
 TRAIN, VAL, TEST = 0, 1, 2
 
@@ -68,7 +68,7 @@ class StructureArrays(Sequence[Structure]):
         }
         if self.cells is not None:
             arrays["cell"] = self.cells
-        with whole_file(Path(path)) as file:
+        with atomic_file(Path(path)) as file:
             np.savez(file, **arrays)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from openunite.data.atoms.elements import atomic_number
 from openunite.data.atoms.structure import Structure
-from openunite.files import whole_file
+from openunite.files import atomic_file
 from openunite.optional import optional
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
     """
     Chem = optional("rdkit.Chem", "molecules", "this")
     bare = 0
-    with whole_file(Path(path)) as file:
+    with atomic_file(Path(path)) as file:
         for item in structures:
             molecule = to_rdkit(item)
             bare += len(item) > 1 and molecule.GetNumBonds() == 0

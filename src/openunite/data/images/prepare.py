@@ -29,7 +29,7 @@ from openunite.data.images.prepared import FORMAT_VERSION, INDEX, Index, Shard, 
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
-from openunite.files import sha256_of, whole_file, write_json
+from openunite.files import atomic_file, sha256_of, write_json
 from openunite.progress import bar
 
 
@@ -179,7 +179,7 @@ def _write(
         "bad_reasons": np.array([reason for _, reason in bad], dtype=str),
     }
     os.replace(temporary, path)
-    with whole_file(path.with_suffix(".npz")) as file:
+    with atomic_file(path.with_suffix(".npz")) as file:
         np.savez(file, **arrays)
 
 
