@@ -90,16 +90,14 @@ def read_folder(root: Path) -> Source:
     )
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Images in and below `folder`, sorted, by the rules of `read_folder`: those to train on."""
-    return [Path(name) for name in _images_below(folder.resolve(), str(folder), Ledger())]
-
-
 def input_files(names: Sequence[str]) -> list[Path]:
-    """Files as given, whatever their suffix, and images in and below folders."""
+    """Files as given, whatever their suffix, and images in and below folders, sorted."""
     files: list[Path] = []
     for path in map(Path, names):
-        files += image_files(path) if path.is_dir() else [path]
+        if path.is_dir():
+            files += map(Path, _images_below(path.resolve(), str(path), Ledger()))
+        else:
+            files.append(path)
     if not files:
         raise FileNotFoundError(f"no images in {', '.join(names)}; expected {suffixes()}")
     return files

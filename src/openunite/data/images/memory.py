@@ -4,7 +4,6 @@ Items are read once, in order. An item is a PIL image or an array (H, W) or (H, 
 a label: as a pair, or as a row of a table with a column of images.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from openunite.data.images.arrays import as_pixels, read_arrays
+from openunite.data.images.formats import encoded
 from openunite.data.images.sources import Classes, MemoryItems, Pixels, Source, check_labels
 
 NAME = "images in memory"
@@ -91,16 +91,10 @@ def content_of(image: Any, number: int) -> bytes | Pixels:
     if isinstance(image, Image.Image) and image.mode in _PLAIN and not image.has_transparency_data:
         return np.asarray(image)
     if isinstance(image, Image.Image):
-        file = io.BytesIO()
-        kind = "TIFF" if image.mode in ("F", "CMYK", "YCbCr", "LAB") else "PNG"
-        image.save(file, kind)
-        return file.getvalue()
+        return encoded(image)
     if isinstance(image, np.ndarray) or hasattr(image, "permute"):
-        one = np.asarray(image)
-        one = one[None] if one.ndim in (2, 3) else one
-        if hasattr(image, "permute") and one.ndim == 4:
-            one = one.transpose(0, 2, 3, 1)
-        pixels: Pixels = as_pixels(one, "item", f"item {number}")[0]
+        one = image[None] if image.ndim in (2, 3) else image
+        pixels: Pixels = as_pixels(_channels_last(one), "item", f"item {number}")[0]
         return pixels
     raise ValueError(
         f"item {number} is a {type(image).__name__}; expected a PIL image, an array (H, W, C) or a "
