@@ -103,13 +103,14 @@ def _read_splits(found: Arrays, where: str, version: str) -> Source:
     parts = [MemoryItems(part, f"{key}[{{}}]", version) for key, part in pairs]
     count = sum(map(len, parts))
     classes = Classes.none(count)
-    if any(key.replace("x", "y") in found for key in keys):
-        lacking = [key.replace("x", "y") for key in keys if key.replace("x", "y") not in found]
-        if lacking:
-            raise ValueError(f"{where} has labels for one split only; add {lacking[0]!r}")
+    given = [key.replace("x", "y") for key in keys]
+    lacking = [key for key in given if key not in found]
+    if lacking and len(lacking) < len(given):
+        raise ValueError(f"{where} has labels for one split only; add {lacking[0]!r}")
+    if not lacking:
         both = [
-            one_per_image(found[key.replace("x", "y")], len(part), f"{where} ({key})")
-            for key, part in zip(keys, parts, strict=True)
+            one_per_image(found[labels], len(part), f"{where} ({key})")
+            for key, labels, part in zip(keys, given, parts, strict=True)
         ]
         classes = check_labels(np.concatenate(both), count, _class_names(found), where)
     if len(parts) == 1:
