@@ -18,18 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openunite import files
-from openunite.data.images.sources import (
-    Classes,
-    Items,
-    Ledger,
-    MemoryItems,
-    Pixels,
-    Source,
-    check_labels,
-    join,
-    one_per_image,
-    stamp_of,
-)
+from openunite.data.images.labels import Classes, check_labels, one_per_image
+from openunite.data.images.sources import Items, Ledger, MemoryItems, Pixels, Source, join, stamp_of
 from openunite.optional import optional
 
 _FASHION = Path(__file__).parent / "assets" / "fashion_mnist_mini.npz"

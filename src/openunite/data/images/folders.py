@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from openunite.data.images.formats import converted, is_image, suffixes
+from openunite.data.images.labels import Classes, in_order
 from openunite.data.images.sources import (
-    Classes,
     Ledger,
     Source,
-    in_order,
     is_hidden,
     read_file,
     split_folders,

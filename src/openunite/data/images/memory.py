@@ -12,7 +12,8 @@ from PIL import Image
 
 from openunite.data.images.arrays import as_pixels, read_arrays
 from openunite.data.images.formats import encoded
-from openunite.data.images.sources import Classes, MemoryItems, Pixels, Source, check_labels
+from openunite.data.images.labels import Classes, check_labels
+from openunite.data.images.sources import MemoryItems, Pixels, Source
 
 NAME = "images in memory"
 _IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import (
     HELD_OUT,
     TEST_NAMES,
-    Classes,
     Items,
     Ledger,
     Pixels,
     Source,
-    check_labels,
     files_below,
     join,
     read_file,

@@ -17,15 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import (
     HELD_OUT,
     MOST_BYTES,
     SUFFIXES,
-    Classes,
     Ints,
     Ledger,
     Source,
-    check_labels,
     files_below,
     is_hidden,
     split_of,
