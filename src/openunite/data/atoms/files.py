@@ -89,12 +89,13 @@ def suffix_of(path: Path) -> str:
 class Kind:
     """Molecules or crystals: the suffixes of their own files, and what makes a structure one.
 
-    `read` yields the records of such a file. `fault` says why a structure is not of this kind, ""
-    if it is. Positions are kept as `dtype`.
+    `read` yields the records of such a file; files with the suffixes `others` are read elsewhere.
+    `fault` says why a structure is not of this kind, "" if it is. Positions are kept as `dtype`.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    others: tuple[str, ...]
     dtype: DTypeLike
     read: Callable[[Path], Iterable[Structure | Skipped]]
     fault: Callable[[Structure], str]
@@ -124,10 +125,10 @@ def read_path(kind: Kind, path: Path, progress: bool) -> Reading:
     if path.is_dir():
         return _read_folder(kind, path, progress)
     if suffix_of(path) not in kind.suffixes and reader_of(path, kind.name) is None:
-        own = kind.suffixes[-1]
+        known, own = ", ".join((*kind.suffixes, *kind.others)), kind.suffixes[-1]
         raise ValueError(
-            f"expected {kind.name} as {', '.join(kind.suffixes)} or .npz, got {path}; convert the "
-            f"file first, for instance: ase convert {path} {path.with_suffix(own)}"
+            f"expected {kind.name} as {known}, got {path}; convert the file first, for "
+            f"instance: ase convert {path} {path.with_suffix(own)}"
         )
     return _collect(kind, path.name.split(".")[0], _records(kind, path))
 

@@ -106,7 +106,7 @@ def _crystals(limit: float | None, progress: bool) -> Kind:
             return _read_csv(path, limit, progress)
         return read_cif(text_of(path), path.name) if suffix_of(path) == ".cif" else read_xyz(path)
 
-    return Kind("crystals", KINDS, np.float64, read, _fault)
+    return Kind("crystals", KINDS, (".npz", ".zip"), np.float64, read, _fault)
 
 
 def _fault(structure: Structure) -> str:

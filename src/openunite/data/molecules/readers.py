@@ -61,4 +61,4 @@ def _fault(structure: Structure) -> str:
     return 'has a periodic cell, expected a molecule; if it is only a box, write pbc="F F F"'
 
 
-_MOLECULES = Kind("molecules", KINDS, np.float32, _read_file, _fault)
+_MOLECULES = Kind("molecules", KINDS, (".npz",), np.float32, _read_file, _fault)
