@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 _LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
 
+_REMEDY = "copy it again, or remove it and repeat the command that wrote it"
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
@@ -88,10 +90,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file. Raises ValueError if it is damaged or holds another value."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise ValueError(f"{path} is damaged: it is no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        raise ValueError(f"{path} is damaged: it is no JSON ({error}); {_REMEDY}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: expected a mapping, got {type(values).__name__}")
+        kind = type(values).__name__
+        raise ValueError(f"{path} is damaged: expected a mapping, got {kind}; {_REMEDY}")
     return values
 
 

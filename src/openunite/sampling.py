@@ -145,8 +145,8 @@ class Sampling:
         known = SOLVERS.get(solver).options
         for name in [name for name in given if name not in own]:
             if name not in known:
-                settings = {*own, *known} - {"options"}
-                raise ValueError(f"unknown sampling setting {name!r}, {expected(name, settings)}")
+                names = dict.fromkeys([*sorted(own - {"options"}), *known])
+                raise ValueError(f"unknown sampling setting {name!r}, {expected(name, names)}")
             options[name] = given.pop(name)
         if isinstance(ends := given.get("guidance_interval"), list | tuple):
             given["guidance_interval"] = tuple(map(_plain, ends))
