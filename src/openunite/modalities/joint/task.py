@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from openunite.data.atoms.dataset import AtomData
-from openunite.data.atoms.files import files_in
-from openunite.data.atoms.files import kind_of as suffix_of
-from openunite.data.atoms.foreign import read_foreign
+from openunite.data.atoms.files import files_in, read_foreign, suffix_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.readers import KINDS as CRYSTALS
-from openunite.data.crystals.readers import read_crystals, without_tables
+from openunite.data.crystals.readers import read_crystals
 from openunite.data.holdout import Skipped
 from openunite.data.joint import JointData, open_joint
 from openunite.data.molecules.readers import KINDS as MOLECULES
@@ -114,7 +112,7 @@ class JointTask(AtomTask):
         path = Path(source)
         files = [path]
         if path.is_dir():
-            files = without_tables(files_in(path, (*CRYSTALS, *MOLECULES), *CLASS_NAMES))
+            files = files_in(path, (*CRYSTALS, *MOLECULES), *CLASS_NAMES)
         for file in files:
             suffix = suffix_of(file)
             if suffix in CRYSTALS and suffix in MOLECULES:
