@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,36 +29,18 @@ def read_xyz(path: Path) -> Iterator[Structure | Skipped]:
     ("C12") in place of symbols, further columns, Fortran and Mathematica exponents (1.0D-3,
     1.0*^-3), and the three lines that the raw files of QM9 put below the atoms.
     """
-    lines, error = _lines(path)
-    at = frame = 0
-    lost = False  # lines are skipped up to the next count
-    while at < len(lines):
-        name = f"{path.name}, record {frame + 1}, line {at + 1}"
-        if _counts(lines[at]):
-            frame += 1
-            found, after = _frame(int(lines[at]), lines, at + 1, name)
-            if error and after > len(lines):
-                break
-            lost, at = isinstance(found, Skipped), min(after, len(lines))
-            yield found
-            continue
-        if lines[at].strip() and not lost:
-            frame, lost = frame + 1, True
-            yield Skipped(name, f"expected a number of atoms, got {_shown(lines[at])}")
-        at += 1
-    if error:
-        raise error
-
-
-def _lines(path: Path) -> tuple[list[str], Exception | None]:
-    """The lines of a file, and the error behind the last one that can be read."""
-    lines: list[str] = []
-    try:
-        with open_text(path) as file:
-            lines.extend(lines_of(file))
-    except UNREADABLE as error:
-        return lines, error
-    return lines, None
+    with open_text(path) as file:
+        lines, frame, lost = _Lines(enumerate(lines_of(file), 1)), 0, False
+        for start, line in lines:
+            name = f"{path.name}, record {frame + 1}, line {start}"
+            if _counts(line):
+                frame += 1
+                found = _frame(int(line), lines, name)
+                lost = isinstance(found, Skipped)  # skips lines up to the next count
+                yield found
+            elif line.strip() and not lost:
+                frame, lost = frame + 1, True
+                yield Skipped(name, f"expected a number of atoms, got {_shown(line)}")
 
 
 def write_xyz(path: str | Path, structures: Iterable[Structure]) -> None:
@@ -99,15 +82,47 @@ def element_of(label: str) -> int:
     return atomic_number(match[1].capitalize() if match else label)
 
 
+class _Lines:
+    """Numbered lines with one line of lookahead; a line that was taken can be given back."""
+
+    def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
+        self._lines = lines
+        self._returned: list[tuple[int, str]] = []
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return self
+
+    def __next__(self) -> tuple[int, str]:
+        if self._error:
+            raise self._error
+        return self._returned.pop() if self._returned else next(self._lines)
+
+    def peek(self) -> str:
+        """The next line, "" at the end; a read error is raised by the next read, not here."""
+        try:
+            row = next(self, None)
+        except UNREADABLE as error:
+            self._error = error
+            return ""
+        if row is None:
+            return ""
+        self._returned.append(row)
+        return row[1]
+
+    def give_back(self, row: tuple[int, str]) -> None:
+        self._returned.append(row)
+
+
 def _counts(line: str) -> bool:
     """Whether a line is a number of atoms."""
     text = line.strip()
     return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
-def _frame(count: int, lines: list[str], start: int, name: str) -> tuple[Structure | Skipped, int]:
-    """The frame of `count` atoms whose comment is line `start`, and the line to go on from."""
-    comment, first, end = "".join(lines[start : start + 1]), start + 1, start + 1 + count
+def _frame(count: int, lines: _Lines, name: str) -> Structure | Skipped:
+    """The comment and the `count` atoms that follow a count line, consumed from `lines`."""
+    _, comment = next(lines, (0, ""))
     pairs = [(key, value.strip("\"'{}[]")) for key, value in _PAIR.findall(comment)]
     options = {key.lower(): value for key, value in pairs}
     numbers, positions, indexed = [], [], "properties" not in options
@@ -115,28 +130,28 @@ def _frame(count: int, lines: list[str], start: int, name: str) -> tuple[Structu
         columns = _columns(options.get("properties", ""))
         cell = _cell(options)
     except ValueError as error:
-        return Skipped(name, str(error)), first
-    for at, line in enumerate(lines[first:end], first):
-        fields = line.split()
+        return Skipped(name, str(error))
+    for row in islice(lines, count):
+        fields = row[1].split()
         try:
             number, place = _atom(fields, columns)
-        except ValueError as error:  # the line may be the next count
-            return Skipped(name, f"line {at + 1}: {error}, got {_shown(line)}"), at
+        except ValueError as error:
+            lines.give_back(row)  # it may be the next count
+            return Skipped(name, f"line {row[0]}: {error}, got {_shown(row[1])}")
         numbers.append(number)
         positions.append(place)
         indexed = indexed and _is_indexed(fields, len(numbers))
     if len(numbers) < count:
-        return Skipped(name, f"the file ends after {len(numbers)} of {count} atoms"), end
+        return Skipped(name, f"the file ends after {len(numbers)} of {count} atoms")
     if indexed and numbers:
-        reason = "its first column counts the atoms, expected elements; remove it"
-        return Skipped(name, reason), end
+        return Skipped(name, "its first column counts the atoms, expected elements; remove it")
     if comment.startswith("gdb "):  # the raw files of QM9: frequencies, SMILES, InChI
-        end += 3
-    elif _is_atom("".join(lines[end : end + 1]), columns):
-        return Skipped(name, f"has more atoms than the {count} that it announces"), end
+        list(islice(lines, 3))
+    elif _is_atom(lines.peek(), columns):
+        return Skipped(name, f"has more atoms than the {count} that it announces")
     info = {key: value for key, value in pairs if key.lower() not in _FORMAT}
     places = np.array(positions).reshape(-1, 3)
-    return Structure(np.array(numbers, np.int64), places, cell, name, info), end
+    return Structure(np.array(numbers, np.int64), places, cell, name, info)
 
 
 def _atom(fields: list[str], columns: tuple[int, int]) -> tuple[int, list[float]]:
