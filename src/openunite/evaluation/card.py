@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from openunite.evaluation.measured import Measured, vocabulary
+from openunite.evaluation.measured import Columns, Measured, text_table, vocabulary
 from openunite.evaluation.sections import (
     ExtractorSection,
     GuidanceSection,
@@ -49,7 +49,7 @@ class ProtocolCard:
     sampling: SamplingSection | None
     guidance: GuidanceSection
     software: SoftwareSection
-    metrics: Mapping[str, Mapping[str, Measured]]
+    metrics: Columns
     extractor: ExtractorSection | None = None
     reconstruction: PartSection | None = None
     real_images: PartSection | None = None
@@ -85,13 +85,7 @@ class ProtocolCard:
 
     def table(self) -> str:
         """Metrics (a column for each set), then the protocol, then the warnings."""
-        names = dict.fromkeys(name for column in self.metrics.values() for name in column)
-        labels = {name: self.label(name) for name in names}
-        width = max(map(len, labels.values()), default=0)
-        lines = [" " * width + "".join(f"  {column:>18}" for column in self.metrics)]
-        for name, label in labels.items():
-            cells = (f"  {_cell(column.get(name)):>18}" for column in self.metrics.values())
-            lines.append(f"{label:<{width}}{''.join(cells)}".rstrip())
+        lines = text_table(self.metrics, self.label)
         for section, rows in self.sections().items():
             lines += ["", section]
             lines += [f"  {name:<28} {value}" for name, value in rows.items()]
@@ -243,12 +237,6 @@ def _rows(section: Any, settings_only: bool = False) -> Iterator[tuple[str, Any]
             yield from value.items()
         elif each.compare or not settings_only:
             yield each.name, value
-
-
-def _cell(found: Measured | None) -> str:
-    if found is None:
-        return ""
-    return f"{found.value:.5g}" + ("" if found.error is None else f" +- {found.error:.2g}")
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.evaluation.measured import Measured
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.rates import rate
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 NEIGHBORS = 3
@@ -138,7 +138,7 @@ def copies(
     are to theirs. A model that copies nothing gets about 1 %, as other held-out points do.
     """
     bound = nearest(held_out, train).quantile(COPY_QUANTILE)
-    return Rate.of(int((nearest(samples, train) < bound).sum()), len(samples)).measured
+    return rate(int((nearest(samples, train) < bound).sum()), len(samples))
 
 
 def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Measured:
@@ -159,4 +159,4 @@ def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Me
 def class_accuracy(logits: Float[Tensor, "n k"], labels: Tensor) -> Measured:
     """Fraction of images whose largest logit is that of their label."""
     hits = int((logits.argmax(1).cpu() == labels.cpu()).sum())
-    return Rate.of(hits, len(labels)).measured
+    return rate(hits, len(labels))

@@ -12,7 +12,6 @@ from openunite.evaluation.crystals.validity import (
     crystal_validity,
     in_angle_range,
     structural_fault,
-    structural_validity,
 )
 
 
@@ -104,7 +103,7 @@ def test_both_validities() -> None:
 
 def test_a_molecule_is_an_error_not_an_invalid_crystal() -> None:
     with pytest.raises(ValueError, match="without a cell"):
-        structural_validity([Structure(np.array([8]), np.zeros((1, 3)))])
+        structural_fault(Structure(np.array([8]), np.zeros((1, 3))))
 
 
 def test_imports_nothing_heavy() -> None:

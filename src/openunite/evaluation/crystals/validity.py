@@ -6,7 +6,7 @@ fingerprints ("ops") for all sites, for validity and match rate. Matminer is a h
 that criterion is not part of this package; it can only lower overall validity and match rate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,6 @@ def crystal_validity(structures: Sequence[Structure]) -> CrystalValidity:
     faults = tuple(map(structural_fault, shown))
     angles = np.array([in_angle_range(each) for each in structures], dtype=bool)
     return CrystalValidity(faults, compositional_validity(structures), angles)
-
-
-def structural_validity(structures: Iterable[Structure]) -> NDArray[np.bool_]:
-    """Which crystals (M,) have no `structural_fault`. Needs numpy alone."""
-    return np.array([not structural_fault(each) for each in structures], dtype=bool)
 
 
 def in_angle_range(structure: Structure) -> bool:

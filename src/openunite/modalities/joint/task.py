@@ -21,12 +21,12 @@ from openunite.data.molecules.readers import KINDS as MOLECULES
 from openunite.data.molecules.readers import read_molecules
 from openunite.data.readers import Reader, reader_of
 from openunite.drawing.structures import structure_grid
+from openunite.evaluation.report import Report
 from openunite.modalities.atoms.files import check_kinds, records_of
 from openunite.modalities.atoms.task import (
     AtomTask,
     CrystalTask,
     Drawn,
-    Evaluated,
     Metrics,
     MoleculeTask,
     draw,
@@ -130,7 +130,7 @@ class JointTask(AtomTask):
         if suffix == ".sdf":
             optional("rdkit.Chem", "molecules", "writing an .sdf")
 
-    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
         raise NotImplementedError  # `finish` uses the task of each kind
 
 
