@@ -17,7 +17,6 @@ from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.composition import balances, reduced_composition
 from openunite.evaluation.crystals.matching import structure_matcher
 from openunite.evaluation.crystals.novelty import unique_crystals
-from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.crystals.validity import (
     crystal_validity,
@@ -81,12 +80,6 @@ def test_same_compositions_as_smact(materials: list[Structure]) -> None:
         formula = core.Composition({symbol_of(number): n for number, n in composition})
         expected = smact_validity(formula, oxidation_states_set="smact14")
         assert balances(composition) == expected or 61 in dict(composition), formula  # Pm
-
-
-def test_same_distances_as_pymatgen(materials: list[Structure]) -> None:
-    for each in materials[:40]:
-        other = core.Structure(cell_of(each), each.numbers, each.fractional)
-        np.testing.assert_allclose(periodic_distances(each), other.distance_matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.crystals.periodic import cell_of
+from openunite.evaluation.crystals.validity import cell_of
 from openunite.optional import optional
 
 _GRAMS_PER_CM3 = 1.66053906892  # one atomic mass unit per cubic Angstrom

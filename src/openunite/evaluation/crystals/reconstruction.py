@@ -10,7 +10,7 @@ import numpy as np
 
 from openunite.data.atoms.lattice import parameters_from_cell
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.crystals.periodic import cell_of
+from openunite.evaluation.crystals.validity import cell_of
 from openunite.evaluation.measured import Column, Measured
 from openunite.evaluation.pairs import type_accuracy
 from openunite.evaluation.rates import average
