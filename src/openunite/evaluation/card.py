@@ -108,7 +108,7 @@ def load_card(path: str | Path) -> ProtocolCard:
         card: ProtocolCard = build(ProtocolCard, values)
         columns = {
             name: {metric: Measured(**found) for metric, found in column.items()}
-            for name, column in card.metrics.items()
+            for name, column in values["metrics"].items()
         }
         return replace(card, metrics=columns)
     except (ValueError, TypeError, AttributeError) as error:

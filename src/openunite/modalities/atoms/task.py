@@ -17,17 +17,18 @@ from openunite.data.holdout import Skipped
 from openunite.data.molecules.dataset import open_molecules
 from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import drawing_grid, pair_structures, structure_grid
-from openunite.evaluation.card import ProtocolCard, load_card
+from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.crystals.report import crystal_report
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles
 from openunite.evaluation.molecules.fragments import fragment_keys
 from openunite.evaluation.molecules.report import molecule_report
 from openunite.evaluation.molecules.smiles import smiles_set
 from openunite.evaluation.report import Report
-from openunite.modalities.atoms.card import run_card
+from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
 from openunite.modalities.atoms.columns import columns_of
 from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
+from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
@@ -99,7 +100,7 @@ class AtomTask(AtomFiles):
 
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: AtomPipeline) -> Metrics:
         drawn = draw(folder, pipeline, data.test)
-        return self.finish_drawn(folder, folder.name, drawn, data, pipeline)
+        return self.measure(folder, folder.name, drawn, data, pipeline)[0]
 
     def evaluate_model(
         self, command: Any, pipeline: AtomPipeline, data: Any, extractor: Any
@@ -111,23 +112,31 @@ class AtomTask(AtomFiles):
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)
         drawn = draw(folder, pipeline, opened.test, None, command.num_samples, command.seed)
-        self.finish_drawn(folder, run.folder.name, drawn, opened, pipeline)
-        card = load_card(folder / "card.json")
+        _, card = self.measure(folder, run.folder.name, drawn, opened, pipeline)
         card.save(Path(command.output or run.folder / "card-evaluate.json"))
         return card
 
-    def finish_drawn(
+    def measure(
         self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
-    ) -> Metrics:
+    ) -> tuple[Metrics, ProtocolCard]:
         """Evaluate what was drawn; write report.txt and card.json. `source` names the run."""
         found = self.evaluate(folder, drawn, data)
         say(f"\n{found.table()}")
         (folder / "report.txt").write_text(found.table() + "\n")
-        sizes = len(drawn.samples), len(drawn.references)
-        run_card(self.things, pipeline, data, source, found.columns, sizes).save(
-            folder / "card.json"
+        samples, references = len(drawn.samples), len(drawn.references)
+        labels = self.things if pipeline.encoder.config.num_classes else "none"
+        card = protocol_card(
+            self.things,
+            pipeline,
+            model_section(pipeline, source, "ema"),
+            ReferenceSection(data.name, data.fingerprint, "test", references),
+            SamplesSection(samples, labels, 0),
+            found.columns,
+            batch_size=samples,
         )
-        return dict(found.metrics)
+        card = replace(card, reconstruction=PartSection("test", references))
+        card.save(folder / "card.json")
+        return dict(found.metrics), card
 
 
 def draw(
