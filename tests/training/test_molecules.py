@@ -17,8 +17,7 @@ from openunite.data.atoms.lattice import reduce_cells
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.crystals.dataset import crystal_dataset
 from openunite.data.molecules.dataset import molecule_dataset
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
-from openunite.evaluation.pairs import type_accuracy
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
 from openunite.modalities.atoms.tokens import random_rotations
 from openunite.modalities.molecule.pipeline import MoleculePipeline
 from openunite.training.build import build_models, build_objective

@@ -15,8 +15,8 @@ from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.adit import adit_match, adit_smiles
 from openunite.evaluation.molecules.edm import edm_stability
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
 from openunite.evaluation.molecules.smiles import smiles_scores
+from openunite.evaluation.pairs import kabsch_rmsd
 
 FOLDER = Path(os.environ.get("OPENUNITE_DATA", Path(__file__).parents[4] / "shared" / "data"))
 FILE = FOLDER / "qm9" / "qm9.npz"

@@ -15,8 +15,7 @@ from tests.evaluation.molecules.examples import (
 )
 
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
-from openunite.evaluation.pairs import type_accuracy
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
 from openunite.evaluation.rates import rate
 
 

@@ -16,9 +16,8 @@ from openunite.evaluation.molecules.adit import adit_match, adit_smiles
 from openunite.evaluation.molecules.edm import edm_stability
 from openunite.evaluation.molecules.edm_rdkit import edm_smiles
 from openunite.evaluation.molecules.posebusters import posebusters_scores
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
 from openunite.evaluation.molecules.smiles import smiles_scores
-from openunite.evaluation.pairs import type_accuracy
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
 from openunite.evaluation.report import Report, check_sets
 
 PROTOCOLS = ("stability", "edm", "adit", "posebusters")

@@ -17,8 +17,7 @@ from openunite.data.atoms.tensors import pad_structures, unpad_structures
 from openunite.data.atoms.write import WRITERS, write_structures
 from openunite.data.holdout import Skipped
 from openunite.drawing.structures import pair_structures, structure_grid
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
-from openunite.evaluation.pairs import type_accuracy
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
 from openunite.files import whole_file
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
