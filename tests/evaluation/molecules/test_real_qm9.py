@@ -50,7 +50,7 @@ def shaken(structures: list[Structure], sigma: float) -> list[Structure]:
 
 def test_edm(molecules: list[Structure]) -> None:
     stability = edm_stability(molecules)
-    assert stability.atoms.value == pytest.approx(0.993, abs=0.003)
+    assert stability["atom_stability"].value == pytest.approx(0.993, abs=0.003)
     assert stability["molecule_stability"].value == pytest.approx(0.950, abs=0.012)
     pytest.importorskip("rdkit", reason="needs openunite[molecules]")
     scores = smiles_scores(list(map(edm_smiles, molecules)))
