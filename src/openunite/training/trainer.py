@@ -64,8 +64,8 @@ class Trainer:
         preview: Callable[[nn.Module, int], None] | None = None,
         on_row: Callable[[Row], None] | None = None,
     ) -> None:
-        self.config, self.objective, self.dataset = config, objective, dataset
-        self.folder, self.preview, self.on_row = folder, preview, on_row
+        self.config, self.objective, self.dataset, self.folder = config, objective, dataset, folder
+        self.preview, self.on_row, self.signals, self.agreed = preview, on_row, StopSignals(), False
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=config.precision,
@@ -73,6 +73,7 @@ class Trainer:
             project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
+        self.threads = Threads(adapts=device.type == "cpu" and world == 1)
         parts = {"encoder": objective.encoder, "decoder": objective.decoder}
         self.model = nn.ModuleDict(parts | getattr(objective, "companions", {})).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
@@ -94,8 +95,6 @@ class Trainer:
             sharded=sharded,
         )
         self.step, self.seconds, self.bad_steps, self.saved_step = 0, 0.0, 0, 0
-        self.signals, self.agreed = StopSignals(), False
-        self.threads = Threads(adapts=device.type == "cpu" and world == 1)
 
     def _compile(self, *, whole_graphs: bool) -> None:
         """Compile in place, so checkpoint names stay; static shapes if all batches have one."""

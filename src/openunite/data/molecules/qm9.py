@@ -17,8 +17,18 @@ from openunite.progress import bar
 NUM_MOLECULES = 130_831
 # Text, lists, and what is already in the atoms; everything else is a number of each molecule.
 _NO_NUMBERS = frozenset(
-    "XYZ_file Index SMILES InChi N_atoms Stoichiometry Elements XYZ_Ang Mulliken_pop "
-    "Harmonic_Freq_cmi".split()
+    [
+        "XYZ_file",
+        "Index",
+        "SMILES",
+        "InChi",
+        "N_atoms",
+        "Stoichiometry",
+        "Elements",
+        "XYZ_Ang",
+        "Mulliken_pop",
+        "Harmonic_Freq_cmi",
+    ]
 )
 _FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 
