@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn, Union
 import tyro
 from tyro.conf import subcommand
 
+from openunite.clock import counting
 from openunite.commands import COMMANDS, MOVED, Command, Score, ScoreImages, Train
 from openunite.help import describe_options, help_of, overview, page
 from openunite.progress import showing
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     name = (sys.argv[1:] if arguments is None else arguments)[:1]
     called = f"openunite {printable(name[0])}" if name and name[0] in COMMANDS else "openunite"
     try:
-        with _ended_by_sigterm():
+        with _ended_by_sigterm(), counting():
             _run(parse(arguments))
     except BrokenPipeError:
         for stream in (sys.stdout, sys.stderr):  # what they still hold has nowhere to go

@@ -58,7 +58,10 @@ def count(run: Callable[[], object]) -> float:
         tiny_config(model=ModelConfig(4, 8, 32, 2, 2, 32, 1, 2, 64, 0, 0)),
         tiny_config(
             modality_config={
-                **{"height": 24, "width": 20, "channels": 3, "patch_size": 12},
+                "height": 24,
+                "width": 20,
+                "channels": 3,
+                "patch_size": 12,
                 "head": "convolutional",
             }
         ),

@@ -11,6 +11,7 @@ import torch
 from tests.training.tiny import TinyImages, tiny_config
 from tests.verbs.asking import settings
 
+from openunite import clock
 from openunite.batch import Batch
 from openunite.modalities.image.task import ImageTask
 from openunite.planning.memory import memory
@@ -19,8 +20,8 @@ from openunite.progress import showing
 from openunite.task import Options
 from openunite.training.build import build_models
 from openunite.training.sizes import get_size
-from openunite.verbs import configure as module
-from openunite.verbs.configure import fit_to_minutes, step_seconds, trial_rows
+from openunite.verbs import minutes as module
+from openunite.verbs.minutes import fit_to_minutes, step_seconds, trial_rows
 
 
 def test_a_patch_larger_than_the_image_is_refused_before_data_are_read(tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ class Watched(TinyImages):
 def test_a_process_is_timed_with_its_share_of_a_batch(
     monkeypatch: pytest.MonkeyPatch, processes: int, micro: int | None, rows: int
 ) -> None:
-    clock = itertools.count()  # every attempt takes a second
-    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
+    ticks = itertools.count()  # every attempt takes a second
+    monkeypatch.setattr(clock, "now", lambda: float(next(ticks)))
     data, config = Watched(), tiny_config(micro_batch_size=micro)
     assert step_seconds(config, data, processes) == 16 / processes / rows
     assert [len(asked) for asked in data.asked] == [rows]

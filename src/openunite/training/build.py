@@ -68,7 +68,7 @@ def build_objective(
         flow_draws=settings.flow_draws,
         draws_per_pass=settings.draws_per_pass,
         flow_weight=settings.flow_weight,
-        flow_ramp_steps=round(settings.flow_ramp * config.steps),
+        flow_ramp_steps=round(settings.flow_ramp * config.planned_steps),
         time_shift=settings.time_shift,
         tokenize_time=settings.tokenize_time,
         recon_noise_start=settings.recon_noise_start,

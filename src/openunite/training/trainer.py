@@ -1,5 +1,6 @@
 """The training loop: takes steps (see `step.py`), logs, saves and resumes."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from openunite.batch import Batch
@@ -28,6 +30,7 @@ from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
 from openunite.training.optim import build_optimizers
+from openunite.training.pace import Deadline
 from openunite.training.sharding import gathered, load_whole, shard, whole_on_cpu
 from openunite.training.signals import StopSignals
 from openunite.training.step import Objective, TrainStep
@@ -51,7 +54,8 @@ class TrainResult:
 class Trainer:
     """Trains `objective` on `dataset` in `folder`; another call with the same config resumes.
 
-    `preview(ema, step)` is called every `config.preview_every` steps on the main process.
+    `preview(ema, step)` is called every `config.preview_every` steps on the main process. With a
+    deadline the run is planned anew on the way; `on_plan` gets its new settings.
     """
 
     def __init__(
@@ -62,9 +66,12 @@ class Trainer:
         folder: Path,
         preview: Callable[[nn.Module, int], None] | None = None,
         on_row: Callable[[Row], None] | None = None,
+        deadline: Deadline | None = None,
+        on_plan: Callable[[RunConfig], None] | None = None,
     ) -> None:
         self.config, self.objective, self.dataset = config, objective, dataset
         self.folder, self.preview, self.on_row = folder, preview, on_row
+        self.deadline, self.on_plan = deadline, on_plan
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=config.precision,
@@ -116,7 +123,7 @@ class Trainer:
         self._resume()
         main = self.accelerator.is_main_process
         log = MetricsLog(self.folder / "metrics.jsonl" if main else None, self.step, self._track())
-        guard = CollapseGuard.of_run(self.config.steps, self.config.optimizer.warmup_steps)
+        guard = CollapseGuard.of_run(self.config.planned_steps, self.config.optimizer.warmup_steps)
         bar = ProgressBar(self.step, self.config.steps, shown=main)
         first, before = self.step, self.seconds
         with StopSignals() as self.signals:
@@ -136,6 +143,8 @@ class Trainer:
     def run(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
         """Take the remaining steps, or stop after a signal."""
         batches, self.agreed = iter(self.batches()), False
+        if self.deadline is not None and self.config.pace is not None:
+            self.deadline.start(self.step, self.config.pace)
         while self.step < self.config.steps and not self._stops():
             tick = time.perf_counter()
             row = self.advance(batches)
@@ -151,6 +160,9 @@ class Trainer:
                 self.save()
             if self.preview and self.config.preview_every and self._due(self.config.preview_every):
                 self._draw(self.preview)
+            if self.deadline is not None and self.deadline.look <= self.step < self.config.steps:
+                self._plan(self.deadline)
+                bar.resize(self.config.steps)
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Take one optimizer step; return its row of the log."""
@@ -161,6 +173,16 @@ class Trainer:
         if self.bad_steps >= MAX_BAD_STEPS:
             raise FloatingPointError(self._give_up())
         return {"step": self.step, **row}
+
+    def _plan(self, deadline: Deadline) -> None:
+        """Plan the run anew by the clock of the main process, which all processes follow."""
+        planned = [deadline.steps_at(self.step, self.config.steps)]
+        broadcast_object_list(planned)
+        if planned[0] != self.config.steps:
+            self.config = self.config.planned_anew(self.step, planned[0])
+            self.train_step.config = self.config
+            if self.on_plan is not None and self.accelerator.is_main_process:
+                self.on_plan(self.config)
 
     def _give_up(self) -> str:
         """The error message after too many steps that were not finite.
@@ -186,7 +208,8 @@ class Trainer:
     def batches(self) -> Iterable[Batch]:
         """The micro-batches of this process from the current step to the last."""
         rank, pinned = self.accelerator.process_index, self.accelerator.device.type == "cuda"
-        indices = self.train_step.order.batches(self.step, self.config.steps, rank)
+        last = self.config.steps if self.deadline is None else sys.maxsize
+        indices = self.train_step.order.batches(self.step, last, rank)
         return make_loader(self.dataset, indices, self.config.data.workers, pinned)
 
     def _due(self, every: int) -> bool:
@@ -214,6 +237,7 @@ class Trainer:
         tensors = {name: whole_on_cpu(group, keep=main) for name, group in groups.items()}
         if main:
             state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
+            state |= {} if self.deadline is None else {"elapsed": self.deadline.elapsed}
             keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # so a good one remains
             folder = self.folder / "checkpoints"
             path = save_checkpoint(folder, self.step, tensors, state, keep)
@@ -237,6 +261,8 @@ class Trainer:
         names = ("step", "seconds", "bad_steps")
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.saved_step = self.step
+        if self.deadline is not None:
+            self.deadline.spent = loaded.state.get("elapsed", self.seconds)
         self._say(f"resuming {self.folder} at step {self.step}")
 
     def _say(self, text: str) -> None:

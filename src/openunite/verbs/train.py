@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
 from openunite.catalog import recipes
+from openunite.clock import counting
 from openunite.commands import Train
 from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
@@ -29,6 +30,7 @@ from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
+from openunite.training.pace import Deadline
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.conditions import (
     check_conditions,
@@ -37,9 +39,10 @@ from openunite.verbs.conditions import (
     say_effects,
     with_conditions,
 )
-from openunite.verbs.configure import base_config, configure, fit_to_minutes
+from openunite.verbs.configure import base_config, configure
 from openunite.verbs.finish import finish, summarize
 from openunite.verbs.info import describe_config
+from openunite.verbs.minutes import timed
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def train(
     CollapseError or FloatingPointError if the training fails.
     """
     check_options(options, Options)
-    with showing(progress or is_shown()):
+    with showing(progress or is_shown()), counting():
         base, fresh = base_config(config)
         asked = Options(fresh=fresh, **{k: _listed(k, v) for k, v in options.items()})
         folder = Path(output or f"runs/{base.recipe if fresh else 'again'}")
@@ -122,10 +125,10 @@ def start(
     with state.main_process_first():
         opened: Data = task.open(config, source, progress=state.is_main_process)
     config = resolve_conditions(task.resolve(config, opened), task, opened.train)
-    config = _timed(config, options, folder, opened, state)
+    config, deadline = timed(config, options, folder, task, opened, state)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder) if state.is_main_process else nullcontext():
-        _train(config, folder, task, opened, state, heard)
+        _train(config, folder, task, opened, state, heard, deadline)
     found = Run(folder)
     if heard.on_end is not None and state.is_main_process:
         heard.on_end(found)
@@ -133,7 +136,13 @@ def start(
 
 
 def _train(
-    config: RunConfig, folder: Path, task: Task, data: Data, state: PartialState, heard: Callbacks
+    config: RunConfig,
+    folder: Path,
+    task: Task,
+    data: Data,
+    state: PartialState,
+    heard: Callbacks,
+    deadline: Deadline | None,
 ) -> None:
     """Train in a folder that is locked by this program."""
     if state.is_main_process:
@@ -144,27 +153,14 @@ def _train(
             say(f"{folder} is finished; delete {folder / 'metrics.json'} to evaluate it again")
             summarize(folder, task)
         return
-    result, trainer = _fit(config, folder, task, data, heard)
+    result, trainer = _fit(config, folder, task, data, heard, deadline)
     if not result.finished:
         if state.is_main_process:
             say(f"stopped and saved at step {result.steps_done}; the same command goes on")
         return
     if state.is_main_process:
         say_effects(trainer.average.encoder, trainer.dataset)
-        finish(config, folder, task, data, trainer.average, result)
-
-
-def _timed(
-    config: RunConfig, options: Options, folder: Path, data: Data, state: PartialState
-) -> RunConfig:
-    """The settings with the number of steps for --minutes, which is measured only once per run."""
-    result = [config]
-    if state.is_main_process:
-        saved = folder / "config.yaml"
-        known = load_config(saved).steps if saved.is_file() else None
-        result[0] = fit_to_minutes(config, options, data.train, known, state.num_processes)
-    broadcast_object_list(result)
-    return result[0]
+        finish(trainer.config, folder, task, data, trainer.average, result)
 
 
 def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
@@ -236,7 +232,12 @@ def _is_finished(folder: Path, state: PartialState) -> bool:
 
 
 def _fit(
-    config: RunConfig, folder: Path, task: Task, data: Data, heard: Callbacks
+    config: RunConfig,
+    folder: Path,
+    task: Task,
+    data: Data,
+    heard: Callbacks,
+    deadline: Deadline | None,
 ) -> tuple[TrainResult, Trainer]:
     encoder, decoder = build_models(config)
     origin = config.init_from
@@ -255,7 +256,8 @@ def _fit(
         _standardize(objective, config, data)
     preview = partial(_preview, config, folder, task, task.record(data), heard)
     train_data = with_conditions(data.train, config, task)
-    trainer = Trainer(objective, train_data, config, folder, preview, heard.on_step)
+    keep = partial(save_config, path=folder / "config.yaml")
+    trainer = Trainer(objective, train_data, config, folder, preview, heard.on_step, deadline, keep)
     try:
         return trainer.fit(), trainer
     except CollapseError as error:

@@ -135,9 +135,10 @@ class ImageSettings:
 
     `flip` mirrors half of the training images; `patch_positions` is "sincos" or, as in the release,
     "zero". `head` is "linear", where every patch of the output is made from its own token, or
-    "convolutional", where convolutions remove the seams between patches. The loss is `l1_weight` times the mean absolute error and `l2_weight` times the mean
-    squared one. `perceptual` adds a distance of `perceptual.py`, times `perceptual_weight`;
-    `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
+    "convolutional", where convolutions remove the seams between patches. The loss is `l1_weight`
+    times the mean absolute error and `l2_weight` times the mean squared one. `perceptual` adds a
+    distance of `perceptual.py`, times `perceptual_weight`; `perceptual_path` is where LPIPS finds
+    VGG16, if not in the caches.
     """
 
     height: int
