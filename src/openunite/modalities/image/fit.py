@@ -46,17 +46,17 @@ def fit_to_images(config: RunConfig, summary: ImageSummary, options: Options) ->
 def sides(side: int, patch: int | None, rows: int, *, fixed: bool = False) -> tuple[int, int]:
     """The side of images and of patches, about `rows` of them to a side.
 
-    A side that the data suggest is lowered to a multiple of the patch. A fixed one gets the patch
-    among its divisors that is nearest to what was wanted; a fixed patch stays.
+    The patch divides the side. Where none that does is near what was wanted, a side that only the
+    data suggest is lowered, and a `fixed` one has patches that reach over its border.
     """
     if patch is not None:
         return side if fixed else max(patch, side // patch * patch), patch
-    if not fixed:
-        patch = max(1, side // rows)
-        return side // patch * patch, patch
     divisors = [n for n in range(1, side) if side % n == 0]
     near = min(divisors, key=lambda n: abs(math.log(side / n / rows)), default=1)
-    return side, near if side / near <= 2 * rows else max(1, round(side / rows))
+    if abs(math.log(side / near / rows)) <= math.log(1.5):
+        return side, near
+    patch = max(1, side // rows)
+    return (side if fixed else side // patch * patch), patch
 
 
 def _channels(patch: int, channels: int) -> int:
