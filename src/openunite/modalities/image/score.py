@@ -1,6 +1,6 @@
 """A score of the samples of one's own images, beside other real images and blurred ones."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -32,8 +32,12 @@ def with_score(
     found: ImageEvaluation, extractor: Extractor, test_images: Tensor, train_images: Tensor
 ) -> ImageEvaluation:
     """The evaluation with KID against the test images, which is unbiased for few images, too."""
-    real = _some(test_images)
-    sets = {**found.samples, "real images": train_images, "blurred images": box_blur3(real)}
+    real, best = _some(test_images), best_of(found.samples)
+    sets = {
+        best: found.samples[best],
+        "real images": train_images,
+        "blurred images": box_blur3(real),
+    }
     if min(map(len, (real, *sets.values()))) < MIN_IMAGES:
         return found
     metrics = ImageMetrics(features_of(extractor, real, _BATCH), False, (KID,))
@@ -44,10 +48,15 @@ def with_score(
     return replace(found, columns=columns)
 
 
+def best_of(sets: Collection[str]) -> str:
+    """The name of the set of samples that is shown and scored."""
+    return "guided" if "guided" in sets else "unguided"
+
+
 def in_words(columns: Mapping[str, Mapping[str, Measured]]) -> str:
     """The score of the samples and what to compare it with, as a sentence; "" without a score."""
-    best = "guided" if "guided" in columns else "unguided"
-    found = [columns.get(n, {}).get(KID.name) for n in (best, "blurred images", "real images")]
+    names = best_of(columns), "blurred images", "real images"
+    found = [columns.get(name, {}).get(KID.name) for name in names]
     own, blurred, real = found
     if own is None or blurred is None or real is None:
         return ""

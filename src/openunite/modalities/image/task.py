@@ -31,7 +31,13 @@ from openunite.modalities.image.card import run_card
 from openunite.modalities.image.fit import fit_to_images, num_patches
 from openunite.modalities.image.outputs import ImageFiles
 from openunite.modalities.image.pipeline import ImagePipeline
-from openunite.modalities.image.score import MOST_SCORED, in_words, score_extractor, with_score
+from openunite.modalities.image.score import (
+    MOST_SCORED,
+    best_of,
+    in_words,
+    score_extractor,
+    with_score,
+)
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
 from openunite.progress import bar, say
@@ -157,7 +163,7 @@ class ImageTask(ImageFiles):
             found = with_score(found, extractor, test.data, train)
         inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
-        best = found.samples.get("guided", found.samples["unguided"])
+        best = found.samples[best_of(found.samples)]
         sample_grid(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
         card.save(folder / "card.json")
@@ -188,7 +194,7 @@ class ImageTask(ImageFiles):
         seen = 0.0 if extractor is None else _seconds(lambda: extractor(few)) / len(few)
         count = _JUDGED if embedded else _DRAWN
         tested = min(_TESTED, len(data.test))
-        features = (len(scales) + 3) * (_JUDGED if embedded else MOST_SCORED)
+        features = (len(scales) + 4) * _JUDGED if embedded else 4 * MOST_SCORED
         return _AROUND + count * drawn + tested * rebuilt + features * seen
 
     def next_commands(self, folder: Path) -> list[str]:
