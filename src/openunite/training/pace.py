@@ -88,9 +88,12 @@ class Deadline:
     def steps_at(self, step: int, steps: int) -> int:
         """How many steps in all fit into the time that is left; `steps`, if those nearly do."""
         begun, then = self._since
-        each = (self.elapsed - then) / (step - begun)
+        each = max(1e-9, (self.elapsed - then) / (step - begun))
         self._since = step, self.elapsed
         left = self.seconds - self.reserve - self.elapsed
         fitting = max(MIN_STEPS, step + 1, step + int(left / each))
-        self.look = step + max(10, (fitting - step) // 4)
         return steps if abs(fitting - steps) <= 0.01 * steps else fitting
+
+    def wait(self, step: int, steps: int) -> None:
+        """Look again after a quarter of the steps that are left, the same on all processes."""
+        self.look = step + max(10, (steps - step) // 4)

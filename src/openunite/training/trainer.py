@@ -183,6 +183,7 @@ class Trainer:
             self.train_step.config = self.config
             if self.on_plan is not None and self.accelerator.is_main_process:
                 self.on_plan(self.config)
+        deadline.wait(self.step, self.config.steps)
 
     def _give_up(self) -> str:
         """The error message after too many steps that were not finite.

@@ -16,6 +16,7 @@ from openunite.flow.random import SlotRandom
 from openunite.planning.cost import num_parameters
 from openunite.planning.plan import fit_to_memory, samples_at_once
 from openunite.progress import say
+from openunite.runs import Run
 from openunite.task import Data, Options, Task, get_task
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import RunConfig, load_config
@@ -44,7 +45,7 @@ def timed(
     if state.is_main_process:
         saved = folder / "config.yaml"
         known = load_config(saved) if saved.is_file() else None
-        after = task.finish_seconds(config, data)
+        after = 0.0 if Run(folder).is_finished else task.finish_seconds(config, data)
         taken = TimeTaken(clock.now() - clock.began(), after)
         fitted = fit_to_minutes(config, options, data.train, known, state.num_processes, taken)
         result[0] = fitted, after
