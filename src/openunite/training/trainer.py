@@ -69,9 +69,8 @@ class Trainer:
         deadline: Deadline | None = None,
         on_plan: Callable[[RunConfig], None] | None = None,
     ) -> None:
-        self.config, self.objective, self.dataset = config, objective, dataset
-        self.folder, self.preview, self.on_row = folder, preview, on_row
-        self.deadline, self.on_plan = deadline, on_plan
+        self.config, self.objective, self.dataset, self.folder = config, objective, dataset, folder
+        self.preview, self.on_row, self.deadline, self.on_plan = preview, on_row, deadline, on_plan
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=config.precision,
@@ -79,8 +78,7 @@ class Trainer:
             project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
-        parts = {"encoder": objective.encoder, "decoder": objective.decoder}
-        self.model = nn.ModuleDict(parts | getattr(objective, "companions", {})).to(device).train()
+        self.model = _networks(objective).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
         self.average: nn.Module = self.ema.model  # after `fit`: with full weights
         if sharded := config.sharding == "full" and world > 1:
@@ -279,6 +277,12 @@ class Trainer:
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
         self.accelerator.init_trackers("tracker", config=plain)
         return [*own, lambda row: self.accelerator.log(row, step=int(row["step"]))]
+
+
+def _networks(objective: Objective) -> nn.ModuleDict:
+    """Everything that is trained and saved."""
+    parts = {"encoder": objective.encoder, "decoder": objective.decoder}
+    return nn.ModuleDict(parts | getattr(objective, "companions", {}))
 
 
 def check_agreement(accelerator: Accelerator, folder: Path, step: int) -> None:

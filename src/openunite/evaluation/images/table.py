@@ -270,10 +270,6 @@ def settings(samples: int, reference: int) -> dict[str, str]:
 _FLAT = {
     "recon_psnr_db": ("reconstructions", PSNR),
     "recon_l1": ("reconstructions", L1),
-    "kid_samples": ("unguided", KID),
-    "kid_samples_guided": ("guided", KID),
-    "kid_blur": ("blurred images", KID),
-    "kid_real": ("real images", KID),
     "fd_samples": ("unguided", FD),
     "fd_samples_guided": ("guided", FD),
     "fd_recon": ("reconstructions", RECONSTRUCTION_FD),

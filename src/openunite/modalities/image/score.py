@@ -1,18 +1,14 @@
 """A score of the samples of one's own images, beside other real images and blurred ones."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
+from openunite.evaluation.feature_metrics import kernel_distance
 from openunite.evaluation.images.feature_sets import features_of
 from openunite.evaluation.images.features import extractor_for, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import box_blur3
-from openunite.evaluation.images.protocol import ImageEvaluation
-from openunite.evaluation.images.table import KID, MIN_IMAGES, ImageMetrics
-from openunite.evaluation.measured import Measured
+from openunite.evaluation.images.table import MIN_IMAGES
 from openunite.progress import say
 
 MOST_SCORED = 100  # images of each set: four sets of them take a CPU 5 to 20 seconds
@@ -28,41 +24,30 @@ def score_extractor(data: str) -> Extractor | None:
         return None
 
 
-def with_score(
-    found: ImageEvaluation, extractor: Extractor, test_images: Tensor, train_images: Tensor
-) -> ImageEvaluation:
-    """The evaluation with KID against the test images, which is unbiased for few images, too."""
-    real, best = _some(test_images), best_of(found.samples)
-    sets = {
-        best: found.samples[best],
-        "real images": train_images,
-        "blurred images": box_blur3(real),
-    }
-    if min(map(len, (real, *sets.values()))) < MIN_IMAGES:
-        return found
-    metrics = ImageMetrics(features_of(extractor, real, _BATCH), False, (KID,))
-    columns = {name: dict(column) for name, column in found.columns.items()}
+def score(
+    samples: Tensor, test_images: Tensor, train_images: Tensor, extractor: Extractor
+) -> dict[str, float]:
+    """KID of samples, of training images and of blurred test images against the test images.
+
+    It is unbiased for few images, too. The result is empty if there are fewer than four of a set.
+    """
+    real = _some(test_images)
+    sets = {"samples": _some(samples), "blur": box_blur3(real), "real": _some(train_images)}
+    if min(map(len, sets.values())) < MIN_IMAGES:
+        return {}
+    reference, found = features_of(extractor, real, _BATCH).features, dict[str, float]()
     for name, images in sets.items():
-        features = features_of(extractor, _some(images), _BATCH)
-        columns[name] = metrics.evaluate(features, None) | columns.get(name, {})
-    return replace(found, columns=columns)
+        kid = kernel_distance(features_of(extractor, images, _BATCH).features, reference)
+        found |= {f"kid_{name}": kid.value, f"kid_{name}_se": kid.error or 0.0}
+    return found
 
 
-def best_of(sets: Collection[str]) -> str:
-    """The name of the set of samples that is shown and scored."""
-    return "guided" if "guided" in sets else "unguided"
-
-
-def in_words(columns: Mapping[str, Mapping[str, Measured]]) -> str:
-    """The score of the samples and what to compare it with, as a sentence; "" without a score."""
-    names = best_of(columns), "blurred images", "real images"
-    found = [columns.get(name, {}).get(KID.name) for name in names]
-    own, blurred, real = found
-    if own is None or blurred is None or real is None:
-        return ""
+def in_words(found: dict[str, float]) -> str:
+    """What a score says, as a sentence."""
     return (
-        f"KID of samples {own.value:.3f} +- {own.error or 0.0:.3f} (lower is better); of real "
-        f"images slightly blurred {blurred.value:.3f}, of other real images {real.value:.3f}"
+        f"KID of samples {found['kid_samples']:.3f} +- {found['kid_samples_se']:.3f} (lower is "
+        f"better); of real images slightly blurred {found['kid_blur']:.3f}, of other real images "
+        f"{found['kid_real']:.3f}"
     )
 
 

@@ -31,13 +31,7 @@ from openunite.modalities.image.card import run_card
 from openunite.modalities.image.fit import fit_to_images, num_patches
 from openunite.modalities.image.outputs import ImageFiles
 from openunite.modalities.image.pipeline import ImagePipeline
-from openunite.modalities.image.score import (
-    MOST_SCORED,
-    best_of,
-    in_words,
-    score_extractor,
-    with_score,
-)
+from openunite.modalities.image.score import MOST_SCORED, in_words, score, score_extractor
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
 from openunite.progress import bar, say
@@ -155,22 +149,22 @@ class ImageTask(ImageFiles):
         once. `openunite evaluate` uses all of them.
         """
         test = data.test.batch(choose(len(data.test), _TESTED))
-        embedded = is_embedded(config.data.source)
-        extractor = load_extractor("fashion") if embedded else score_extractor(config.data.source)
         train = data.train.batch(_spread(len(data.train))).data
-        found = _evaluate(config, pipeline, data, test, train, extractor if embedded else None)
-        if extractor is not None and not embedded:
-            found = with_score(found, extractor, test.data, train)
+        extractor = load_extractor("fashion") if is_embedded(config.data.source) else None
+        found = _evaluate(config, pipeline, data, test, train, extractor)
         inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
-        best = found.samples[best_of(found.samples)]
+        best = found.samples.get("guided", found.samples["unguided"])
         sample_grid(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
         card.save(folder / "card.json")
-        if line := in_words(found.columns):
-            say(line)
+        judge = _judge(config)
+        scored = {} if judge is None else score(best, test.data, train, judge)
+        if scored:
+            say(in_words(scored))
         return {
             **flat_metrics(card.metrics),
+            **scored,
             "num_test_images": card.reference.count,
             "num_samples": card.samples.count,
             "guidance_scale": guidance_scale(pipeline),
@@ -190,7 +184,7 @@ class ImageTask(ImageFiles):
         drawn = _seconds(draw) / _TRIED
         rebuilt = _seconds(lambda: pipeline.decode_tensor(pipeline.encode(few))) / len(few)
         embedded = is_embedded(config.data.source)
-        extractor = load_extractor("fashion") if embedded else score_extractor(config.data.source)
+        extractor = load_extractor("fashion") if embedded else _judge(config)
         seen = 0.0 if extractor is None else _seconds(lambda: extractor(few)) / len(few)
         count = _JUDGED if embedded else _DRAWN
         tested = min(_TESTED, len(data.test))
@@ -241,6 +235,12 @@ class ImageTask(ImageFiles):
         self, pipeline: ImagePipeline, items: Sequence[Image.Image]
     ) -> dict[str, np.ndarray]:
         return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
+
+
+def _judge(config: RunConfig) -> Extractor | None:
+    """What scores samples of one's own images, in runs whose deadline has time for it."""
+    own = config.pace is not None and not is_embedded(config.data.source)
+    return score_extractor(config.data.source) if own else None
 
 
 def _seconds(run: Callable[[], object]) -> float:
