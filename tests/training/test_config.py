@@ -22,6 +22,7 @@ from openunite.training.config import (
     to_dict,
 )
 from openunite.training.limits import LIMITS
+from openunite.training.pace import Pace
 
 
 @pytest.fixture

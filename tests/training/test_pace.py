@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tests.training.tiny import TinyImages, tiny_config
 from torch import nn
 
 from openunite import clock
-from openunite.training import pace as module
+from openunite.training import deadline as module
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import RunConfig, load_config, save_config
-from openunite.training.pace import Deadline, Pace
+from openunite.training.deadline import Deadline
+from openunite.training.pace import Pace
 from openunite.training.trainer import Trainer
 
 
@@ -77,25 +79,26 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
 def test_a_run_ends_in_time_whatever_was_measured(hands: Hands, true: float, slower: float) -> None:
     """Planned for 0.5 s a step; from the middle of the time on the machine may be half as fast."""
     deadline = Deadline(600.0, reserve=60.0, began=0.0)
-    hands.time, step, plan = 20.0, 0, Pace(10.0, ((0, 1040),))
-    deadline.start(0, plan)
-    while step < plan.steps:
+    hands.time, step = 20.0, 0
+    config = tiny_config(steps=1040, pace=Pace(10.0, ((0, 1040),)))
+    deadline.start(0, config)
+    while step < config.steps:
         hands.time += true * (slower if hands.time > 300.0 else 1.0)
         step += 1
-        if deadline.look <= step < plan.steps:
-            steps = deadline.steps_at(step, plan.steps)
-            plan = plan if steps == plan.steps else plan.anew(step, steps)
-            deadline.wait(step, plan.steps)
+        config = deadline.plan(step, config)
     assert hands.time + 60.0 == pytest.approx(600.0, rel=0.05)
-    assert len(plan.plans) < 20
+    assert config.pace is not None
+    assert len(config.pace.plans) < 20
 
 
 def test_an_early_end_still_takes_a_hundred_steps(hands: Hands) -> None:
     deadline = Deadline(1.0, reserve=0.0, began=0.0)
-    deadline.start(0, Pace(1.0, ((0, 300),)))
+    config = tiny_config(steps=300, pace=Pace(1.0, ((0, 300),)))
+    deadline.start(0, config)
     hands.time = 5.0
-    assert deadline.steps_at(20, 300) == 100
-    assert deadline.steps_at(150, 300) == 151
+    assert deadline.plan(20, config).steps == 100
+    deadline.look = 150
+    assert deadline.plan(150, config).steps == 151
 
 
 class Timed(TinyImages):
@@ -121,7 +124,8 @@ def train(folder: Path, config: RunConfig, hands: Hands | None, stop_at: int = 0
     folder.mkdir(exist_ok=True)
     objective = build_objective(config, *build_models(config))
     data = TinyImages() if hands is None else Timed(hands)
-    deadline = None if hands is None else Deadline(40.0, reserve=8.0, began=hands.time)
+    keep = partial(save_config, path=folder / "config.yaml")
+    deadline = None if hands is None else Deadline(40.0, 8.0, hands.time, keep)
     trainer = Trainer(
         objective,
         data,
@@ -129,7 +133,6 @@ def train(folder: Path, config: RunConfig, hands: Hands | None, stop_at: int = 0
         folder,
         preview,
         deadline=deadline,
-        on_plan=lambda found: save_config(found, folder / "config.yaml"),
     )
     trainer.fit()
     return trainer

@@ -19,7 +19,7 @@ from openunite.modalities.image import task as job
 from openunite.modalities.image.task import ImageTask
 from openunite.progress import showing
 from openunite.runs import Run
-from openunite.training import pace
+from openunite.training import deadline
 from openunite.training.config import DataConfig
 from openunite.verbs import minutes
 
@@ -86,7 +86,7 @@ def test_own_images_end_with_a_score_beside_real_and_blurred_ones(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(minutes, "MIN_STEPS", 3)
-    monkeypatch.setattr(pace, "MIN_STEPS", 3)
+    monkeypatch.setattr(deadline, "MIN_STEPS", 3)
     width = 16 * 16 // 7 + 1 + 3
     extractor = CallableExtractor("mean", width, "0", mean_color)
     monkeypatch.setattr(score, "load_extractor", lambda name: extractor)

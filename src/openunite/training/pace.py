@@ -1,14 +1,10 @@
-"""A run with a deadline: its plan, what is planned anew on the way, and how its schedules follow.
+"""The plans of a run with a deadline, and how its schedules follow from them.
 
 The settings of a run hold every plan, so that a resumed or repeated run takes the same steps with
 the same learning rates and weights, however fast its machine is.
 """
 
 from dataclasses import dataclass
-
-from openunite import clock
-
-MIN_STEPS = 100  # fewer steps teach nothing
 
 
 @dataclass(frozen=True)
@@ -54,46 +50,3 @@ class Pace:
     def anew(self, step: int, steps: int) -> "Pace":
         """The pace with a plan for `steps` in all, made at `step`."""
         return Pace(self.minutes, (*self.plans, (step, steps)))
-
-
-@dataclass
-class Deadline:
-    """The end of a command, and when its run is looked at and planned anew.
-
-    `reserve` seconds are kept for what follows training. `began` is the time of `clock.now` when
-    the command began, and `spent` the seconds of earlier commands on this run. Speed is measured
-    between two looks: with previews, checkpoints and what else the machine has to do.
-    """
-
-    seconds: float
-    reserve: float
-    began: float
-    spent: float = 0.0
-    look: int = 0  # the step after which the run is looked at next
-    _since: tuple[int, float] = (0, 0.0)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds that all commands on this run have taken so far."""
-        return self.spent + clock.now() - self.began
-
-    def start(self, step: int, pace: Pace) -> None:
-        """Begin to measure at `step`: the first look is soon, since speed was only tried out.
-
-        It comes after the last plan, which a run that was stopped before it keeps.
-        """
-        self._since = step, self.elapsed
-        self.look = max(step + max(10, (pace.steps - step) // 20), pace.plans[-1][0] + 1)
-
-    def steps_at(self, step: int, steps: int) -> int:
-        """How many steps in all fit into the time that is left; `steps`, if those nearly do."""
-        begun, then = self._since
-        each = max(1e-9, (self.elapsed - then) / (step - begun))
-        self._since = step, self.elapsed
-        left = self.seconds - self.reserve - self.elapsed
-        fitting = max(MIN_STEPS, step + 1, step + int(left / each))
-        return steps if abs(fitting - steps) <= 0.01 * steps else fitting
-
-    def wait(self, step: int, steps: int) -> None:
-        """Look again after a quarter of the steps that are left, the same on all processes."""
-        self.look = step + max(10, (steps - step) // 4)

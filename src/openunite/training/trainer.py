@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from openunite.batch import Batch
@@ -25,15 +24,16 @@ from openunite.training.checkpoint import (
 )
 from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
+from openunite.training.deadline import Deadline
 from openunite.training.device import check_compiler, on_cpu
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
 from openunite.training.log import MetricsLog, ProgressBar, Row, check_trackers
 from openunite.training.optim import build_optimizers
-from openunite.training.pace import Deadline
 from openunite.training.sharding import gathered, load_whole, shard, whole_on_cpu
 from openunite.training.signals import StopSignals
 from openunite.training.step import Objective, TrainStep
+from openunite.training.threads import Threads
 
 MAX_BAD_STEPS = 20
 
@@ -55,7 +55,7 @@ class Trainer:
     """Trains `objective` on `dataset` in `folder`; another call with the same config resumes.
 
     `preview(ema, step)` is called every `config.preview_every` steps on the main process. With a
-    deadline the run is planned anew on the way; `on_plan` gets its new settings.
+    deadline the run is planned anew on the way.
     """
 
     def __init__(
@@ -67,10 +67,9 @@ class Trainer:
         preview: Callable[[nn.Module, int], None] | None = None,
         on_row: Callable[[Row], None] | None = None,
         deadline: Deadline | None = None,
-        on_plan: Callable[[RunConfig], None] | None = None,
     ) -> None:
         self.config, self.objective, self.dataset, self.folder = config, objective, dataset, folder
-        self.preview, self.on_row, self.deadline, self.on_plan = preview, on_row, deadline, on_plan
+        self.preview, self.on_row, self.signals, self.agreed = preview, on_row, StopSignals(), False
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=config.precision,
@@ -78,6 +77,7 @@ class Trainer:
             project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
+        self.deadline, self.threads = deadline, Threads(adapts=device.type == "cpu" and world == 1)
         self.model = _networks(objective).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
         self.average: nn.Module = self.ema.model  # after `fit`: with full weights
@@ -98,7 +98,6 @@ class Trainer:
             sharded=sharded,
         )
         self.step, self.seconds, self.bad_steps, self.saved_step = 0, 0.0, 0, 0
-        self.signals, self.agreed = StopSignals(), False
 
     def _compile(self, *, whole_graphs: bool) -> None:
         """Compile in place, so checkpoint names stay; static shapes if all batches have one."""
@@ -124,7 +123,7 @@ class Trainer:
         guard = CollapseGuard.of_run(self.config.planned_steps, self.config.optimizer.warmup_steps)
         bar = ProgressBar(self.step, self.config.steps, shown=main)
         first, before = self.step, self.seconds
-        with StopSignals() as self.signals:
+        with self.threads, StopSignals() as self.signals:
             try:
                 self.run(log, bar, guard)
             finally:
@@ -140,14 +139,16 @@ class Trainer:
 
     def run(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
         """Take the remaining steps, or stop after a signal."""
-        batches, self.agreed = iter(self.batches()), False
-        if self.deadline is not None and self.config.pace is not None:
-            self.deadline.start(self.step, self.config.pace)
+        batches, self.agreed = self.threads.reading(iter(self.batches())), False
+        if self.deadline is not None:
+            self.deadline.start(self.step, self.config)
         while self.step < self.config.steps and not self._stops():
             tick = time.perf_counter()
-            row = self.advance(batches)
+            with self.threads.measured():
+                row = self.advance(batches)
             seconds = time.perf_counter() - tick
             self.seconds += seconds
+            self.threads.judge()
             log.add({**row, "samples_per_second": self.config.batch_size / seconds})
             if self._due(self.config.log_every) or self._due(self.config.checkpoint_every):
                 rows = log.flush()
@@ -158,8 +159,8 @@ class Trainer:
                 self.save()
             if self.preview and self.config.preview_every and self._due(self.config.preview_every):
                 self._draw(self.preview)
-            if self.deadline is not None and self.deadline.look <= self.step < self.config.steps:
-                self._plan(self.deadline)
+            if self.deadline is not None:
+                self.config = self.train_step.config = self.deadline.plan(self.step, self.config)
                 bar.resize(self.config.steps)
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
@@ -171,17 +172,6 @@ class Trainer:
         if self.bad_steps >= MAX_BAD_STEPS:
             raise FloatingPointError(self._give_up())
         return {"step": self.step, **row}
-
-    def _plan(self, deadline: Deadline) -> None:
-        """Plan the run anew by the clock of the main process, which all processes follow."""
-        planned = [deadline.steps_at(self.step, self.config.steps)]
-        broadcast_object_list(planned)
-        if planned[0] != self.config.steps:
-            self.config = self.config.planned_anew(self.step, planned[0])
-            self.train_step.config = self.config
-            if self.on_plan is not None and self.accelerator.is_main_process:
-                self.on_plan(self.config)
-        deadline.wait(self.step, self.config.steps)
 
     def _give_up(self) -> str:
         """The error message after too many steps that were not finite.
@@ -235,7 +225,11 @@ class Trainer:
         main, path = self.accelerator.is_main_process, None
         tensors = {name: whole_on_cpu(group, keep=main) for name, group in groups.items()}
         if main:
-            state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
+            state = {
+                "seconds": self.seconds,
+                "bad_steps": self.bad_steps,
+                "threads": self.threads.count,
+            }
             state |= {} if self.deadline is None else {"elapsed": self.deadline.elapsed}
             keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # so a good one remains
             folder = self.folder / "checkpoints"
@@ -260,6 +254,7 @@ class Trainer:
         names = ("step", "seconds", "bad_steps")
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.saved_step = self.step
+        self.threads.set(loaded.state.get("threads", self.threads.most))
         if self.deadline is not None:
             self.deadline.spent = loaded.state.get("elapsed", self.seconds)
         self._say(f"resuming {self.folder} at step {self.step}")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from openunite.progress import say
 from openunite.runs import Run
 from openunite.task import Data, Options, Task, get_task
 from openunite.training.build import build_models, build_objective
-from openunite.training.config import RunConfig, load_config
+from openunite.training.config import RunConfig, load_config, save_config
+from openunite.training.deadline import MIN_STEPS, Deadline
 from openunite.training.device import choose_device
 from openunite.training.loader import TrainingData
 from openunite.training.optim import build_optimizers
-from openunite.training.pace import MIN_STEPS, Deadline, Pace
+from openunite.training.pace import Pace
 from openunite.training.sizes import SIZES
 
 
@@ -53,7 +55,10 @@ def timed(
     config, after = result[0]
     if config.pace is None:  # a run of a version that had no deadlines
         return config, None
-    return config, Deadline(60.0 * config.pace.minutes, after, clock.began())
+    deadline = Deadline(60.0 * config.pace.minutes, after, clock.began())
+    if state.is_main_process:
+        deadline.record = partial(save_config, path=folder / "config.yaml")
+    return config, deadline
 
 
 @dataclass(frozen=True)
