@@ -72,7 +72,8 @@ def _with_options(config: RunConfig, options: Options) -> RunConfig:
     if options.steps or options.minutes:
         config = replace(config, pace=None)
     if options.condition:
-        given["conditions"] = dict(map(read_condition, options.condition))
+        own = config.conditions if options.fresh else {}  # those of the recipe
+        given["conditions"] = {**own, **dict(map(read_condition, options.condition))}
     if options.max_bad_share is not None:
         given["data"] = replace(config.data, max_bad_share=options.max_bad_share)
     return replace(config, **{name: value for name, value in given.items() if value is not None})

@@ -33,7 +33,8 @@ def qm9() -> RunConfig:
     """
     recipe = _small("qm9", "molecule", {**_QM9, "added": True, "states": True}, "qm9")
     objective = replace(recipe.objective, time_density="uniform")
-    formula = {"kind": "composition", "counts": True}
+    known = {"elements": ["H", "C", "N", "O", "F"], "most": 5}
+    formula = {"kind": "composition", "counts": True, **known}
     return replace(recipe, objective=objective, conditions={"formula": formula})
 
 
