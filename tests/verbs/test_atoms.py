@@ -20,6 +20,8 @@ from openunite.data.molecules.readers import read_molecules
 from openunite.evaluation.card import load_card
 from openunite.evaluation.measured import vocabulary
 from openunite.modalities.atoms import task as atom_jobs
+from openunite.modalities.atoms.columns import formula
+from openunite.runs import Run
 from openunite.task import get_task
 from openunite.verbs import score as score_jobs
 
@@ -82,6 +84,19 @@ def test_a_molecule_run_leaves_everything(molecule_run: Path) -> None:
     report = (molecule_run / "report.txt").read_text()
     assert "30 samples" in report
     assert "reconstructions" in report
+
+
+def test_a_run_with_formulas_draws_them_and_shows_samples_without_one(tmp_path: Path) -> None:
+    write_xyz(tmp_path / "all.xyz", molecules())
+    options = ["--output", str(tmp_path / "run"), "--condition", "formula"]
+    train(["molecules", "--data", str(tmp_path / "all.xyz"), *options])
+    run = Run(tmp_path / "run")
+    samples = read_molecules(tmp_path / "run" / "samples.xyz").structures
+    assert {formula(sample) for sample in samples} <= {"H2O", "H2"}
+    assert run.record["formula_histogram"].keys() == {"H2O", "H2"}
+    assert run.metrics["free_atom_stability_of"] > 0
+    assert "no formula" in (tmp_path / "run" / "report.txt").read_text()
+    assert load_card(tmp_path / "run" / "card.json").samples.labels == "formula"
 
 
 def test_sizes_and_elements_come_from_the_data(molecule_run: Path) -> None:

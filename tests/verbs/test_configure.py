@@ -249,3 +249,12 @@ def test_assigned_intervals_outlast_those_of_minutes(monkeypatch: pytest.MonkeyP
     config = settings("fashion", minutes=2.0, set=asked.set)
     fitted = fit_to_minutes(config, asked, TinyImages(), None)
     assert (fitted.preview_every, fitted.checkpoint_every) == (0, 50)
+
+
+def test_a_condition_joins_those_of_the_recipe() -> None:
+    own = settings("qm9").conditions
+    assert list(own) == ["formula"]
+    joined = settings("qm9", condition=("gap=number",)).conditions
+    assert joined == {**own, "gap": {"kind": "number"}}
+    replaced = settings("qm9", condition=("formula=composition:other",)).conditions
+    assert replaced == {"formula": {"kind": "composition", "column": "other"}}
