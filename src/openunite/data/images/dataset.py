@@ -26,6 +26,7 @@ from torch import Tensor
 from openunite.batch import CLASS, Batch, Given
 from openunite.cache import cache_folder
 from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
+from openunite.data.images.columns import Columns, select
 from openunite.data.images.look import depth_notes, overlap_notes
 from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.readers import read_source
@@ -69,7 +70,8 @@ class _OnDemand:
 class ImageDataset:
     """Images by position, 0 to len - 1; picklable.
 
-    `labels` int64 (N,) are zeros where the data have no classes (`has_classes` False).
+    `labels` int64 (N,) are zeros where the data have no classes (`has_classes` False). `columns`
+    are functions by name that give a value for each image.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class ImageDataset:
         labels: Ints,
         shape: tuple[int, ...],
         has_classes: bool = True,
+        columns: Columns | None = None,
     ) -> None:
         self._store, self._rows, self._shape = store, rows, shape
+        self.columns = columns or {}
         self.labels, self.has_classes = torch.from_numpy(labels), has_classes
 
     @property
@@ -165,7 +169,11 @@ def open_images(
     parts = [rows[~held_out], rows[held_out]]
     names, labels = found.class_names, found.labels[rows]
     train, test = (
-        ImageDataset(store, part, found.labels[part], spec.shape, bool(names)) for part in parts
+        ImageDataset(
+            *(store, part, found.labels[part], spec.shape, bool(names)),
+            select(found.columns, part),
+        )
+        for part in parts
     )
     exact = describe_copy(height, width, channels)
     altered = [copy for copy in found.copies if copy != exact]

@@ -9,7 +9,7 @@ After an interruption a second call verifies and keeps the finished shards and w
 import json
 import os
 import tarfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -31,6 +31,8 @@ from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
 from openunite.files import sha256_of
 from openunite.progress import bar
+
+Cells = Mapping[str, Sequence[Any]]  # the columns of all items
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,14 @@ def prepare_images(
     shards: list[dict[str, Any]] = []
     bad: list[Skipped] = []
     written = 0
+    cells = {name: column() for name, column in found.columns.items()}
     starts = range(0, len(found.items), shard_size)
     for start in bar(starts, desc="shards", disable=None if progress else True):
         rows = range(start, min(start + shard_size, len(found.items)))
         path = folder / f"shard-{len(shards):05d}.tar"
-        key = _key(found, rows, target)
+        key = _key(found, rows, target, cells)
         if not _is_sound(path, key):
-            _write(path, found, rows, target, key, num_threads)
+            _write(path, found, rows, target, key, num_threads, cells)
             written += 1
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             bad += map(Skipped, arrays["bad_names"].tolist(), arrays["bad_reasons"].tolist())
@@ -157,10 +160,17 @@ def _write_index(
     os.replace(temporary, folder / INDEX)
 
 
-def _key(source: Source, rows: range, target: Target) -> str:
-    """Hash of all that a shard depends on: the settings, and the names and stamps of its items."""
+def _key(source: Source, rows: range, target: Target, cells: Cells) -> str:
+    """Hash of all that a shard depends on: settings, names and stamps of its items, columns."""
     items = [(source.items.name(i), source.items.stamp(i)) for i in rows]
-    return sha256(json.dumps([asdict(target), items]).encode()).hexdigest()
+    beside = [_columns(cells, rows)] if cells else []
+    return sha256(json.dumps([asdict(target), items, *beside]).encode()).hexdigest()
+
+
+def _columns(cells: Cells, rows: Iterable[int]) -> str:
+    """The columns of some items as JSON."""
+    at = list(rows)
+    return json.dumps({name: [values[i] for i in at] for name, values in cells.items()})
 
 
 def _is_sound(path: Path, key: str) -> bool:
@@ -173,7 +183,13 @@ def _is_sound(path: Path, key: str) -> bool:
 
 
 def _write(
-    path: Path, source: Source, rows: range, target: Target, key: str, num_threads: int | None
+    path: Path,
+    source: Source,
+    rows: range,
+    target: Target,
+    key: str,
+    num_threads: int | None,
+    cells: Cells,
 ) -> None:
     """Write one shard, then its index."""
     temporary = path.with_name(f".writing-{path.name}")
@@ -205,6 +221,7 @@ def _write(
         "digests": np.array([list(bytes.fromhex(d)) for *_, d in kept], "u1").reshape(-1, 32),
         "bad_names": np.array([name for name, _ in bad], dtype=str),
         "bad_reasons": np.array([reason for _, reason in bad], dtype=str),
+        "columns": np.array(_columns(cells, at.tolist())),
     }
     os.replace(temporary, path)
     index = path.with_name(f".writing-{path.stem}.npz")

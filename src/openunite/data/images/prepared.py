@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.images.columns import Fields, gather
 from openunite.data.images.sources import Ints, LeftOut, Source, describe_copy
 from openunite.data.images.tars import TarItems
 
@@ -68,8 +69,8 @@ def read_prepared(folder: Path) -> Source:
     parts = [_arrays(f, s, len(classes)) for f, s in zip(files, shards, strict=True)]
     if not parts:
         raise ValueError(f"{folder} holds no images; prepare the data again")
-    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    ranks: Ints = np.repeat(np.arange(len(files)), [len(part["offsets"]) for part in parts])
+    joined = {key: np.concatenate([part[key] for part, _ in parts]) for key in parts[0][0]}
+    ranks: Ints = np.repeat(np.arange(len(files)), [len(part["offsets"]) for part, _ in parts])
     stamps = tuple(shard["sha256"] for shard in shards)
     places = (joined["offsets"], joined["lengths"], joined["names"])
     items = TarItems(folder, files, stamps, ranks, *places)
@@ -85,11 +86,14 @@ def read_prepared(folder: Path) -> Source:
         *(name, items, labels, classes, held_out, "", digests, copies),
         left_out=left_out,
         notes=tuple(index.get("notes", ())),
+        columns=gather([row for _, rows in parts for row in rows]),
     )
 
 
-def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str, NDArray[Any]]:
-    """The arrays beside one shard. ValueError if they or the shard are damaged."""
+def _arrays(
+    file: Path, shard: Mapping[str, Any], num_classes: int
+) -> tuple[dict[str, NDArray[Any]], list[Fields]]:
+    """The arrays beside one shard, and the columns. ValueError if they or it are damaged."""
     if not file.is_file() or file.stat().st_size != shard["bytes"]:
         raise ValueError(
             f"{file} is missing or has another size than {shard['bytes']} bytes; run the same "
@@ -99,6 +103,7 @@ def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str,
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in (*_COLUMNS, "digests")}
+            rows = _rows(arrays.get("columns", "{}"), count)
     except Exception as error:  # a damaged file makes numpy raise many kinds
         raise _damaged(beside) from error
     kinds = all(found[key].dtype.kind == kind for key, kind in _COLUMNS.items())
@@ -110,7 +115,13 @@ def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str,
     inside = (starts >= 0) & (lengths > 0) & (lengths <= shard["bytes"] - starts)
     if not (inside & (labels >= 0) & (labels < max(1, num_classes))).all():
         raise _damaged(beside)
-    return found
+    return found, rows
+
+
+def _rows(columns: Any, count: int) -> list[Fields]:
+    """The columns of a shard, one row for each image; copies of older versions have none."""
+    found = json.loads(str(columns))
+    return [{name: values[i] for name, values in found.items()} for i in range(count)]
 
 
 def _damaged(file: Path) -> ValueError:

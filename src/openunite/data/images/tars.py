@@ -1,11 +1,12 @@
 """Read images by position from tar shards in webdataset's layout, without unpacking them.
 
 A sample consists of the members whose names agree up to the first dot: one image and optionally a
-`.cls` with its class as a number or text. If dots in names would put several images into one
-sample, each image is a sample of its own, named by everything before the suffix. Shards belong to
-the test split by the first word of their name or folder (test, val, ...). The headers of all
-members are read once per start; `openunite prepare` writes shards with an index instead. Position i
-is a fixed offset in a fixed shard, so a run resumes exactly.
+`.cls` with its class as a number or text, a `.txt` with its caption and a `.json` with further
+columns. If dots in names would put several images into one sample, each image is a sample of its
+own, named by everything before the suffix. Shards belong to the test split by the first word of
+their name or folder (test, val, ...). The headers of all members are read once per start;
+`openunite prepare` writes shards with an index instead. Position i is a fixed offset in a fixed
+shard, so a run resumes exactly.
 """
 
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.images.columns import BESIDE, LONGEST, Fields, fields_of, gather, pair
 from openunite.data.images.sources import (
     HELD_OUT,
     MOST_BYTES,
@@ -32,6 +34,7 @@ from openunite.data.images.sources import (
 )
 
 _LONGEST_LABEL = 256
+_ADVICE = "classes are read from .cls members"
 _LOOK_BEHIND = 2**20  # bytes after the end mark that must be zero
 
 
@@ -73,10 +76,11 @@ class TarItems:
 
 @dataclass
 class _Shard:
-    """Contents of a tar file: name, offset and length of each image, name and text of each .cls."""
+    """Images (name, offset, length), classes (name, text) and other small members of a tar file."""
 
     images: list[tuple[str, int, int]] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
+    fields: list[tuple[str, Fields]] = field(default_factory=list)
 
 
 def tar_files(folder: Path) -> list[Path]:
@@ -97,7 +101,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     root = source if source.is_dir() else source.parent
     ledger = Ledger()
     shards = [_read(file, ledger) for file in files]
-    rows, notes = _pair_all(shards, files, ledger)
+    rows, notes, key = _pair_all(shards, files, ledger)
     if not rows:
         held = "; ".join(map(str, ledger.result()))
         raise ValueError(f"the tar files in {source} hold no images{f' ({held})' if held else ''}")
@@ -114,7 +118,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
         np.array(lengths, dtype=np.int64),
         np.array([name.encode(errors="surrogateescape") for name in names]),
     )
-    classes = _classes(rows, names, source)
+    classes, columns = _classes(rows, names, source), _fields(shards, files, key, ledger)
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
     where = source.resolve()
@@ -123,6 +127,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
         *(name, items, classes.labels, classes.names, held_out, str(where)),
         left_out=ledger.result(),
         notes=(*notes, *classes.notes),
+        columns=gather(columns),
     )
 
 
@@ -163,8 +168,10 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
                 shard.images.append((member.name, member.offset_data, member.size))
             elif suffix == ".cls":
                 shard.labels.append((member.name, _label(file, member)))
+            elif (fields := _beside(file, member)) is not None:
+                shard.fields.append((member.name, fields))
             else:
-                ledger.add_file(name, "member", "classes are read from .cls members")
+                ledger.add_file(name, "member", _ADVICE)
     except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
         raise ValueError(f"{file} is no plain tar file of images and .cls ({error})") from error
     return shard
@@ -173,32 +180,65 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
 def _label(file: Path, member: tarfile.TarInfo) -> str:
     if member.size > _LONGEST_LABEL:
         raise ValueError(f"{member.name} has {member.size} bytes, expected a class")
+    return _content(file, member).decode(errors="surrogateescape").strip()
+
+
+def _beside(file: Path, member: tarfile.TarInfo) -> Fields | None:
+    """The columns in a small member; None for any other member."""
+    suffix = Path(member.name).suffix
+    small = suffix.lower() in BESIDE and member.size <= LONGEST
+    return fields_of(suffix, _content(file, member)) if small else None
+
+
+def _content(file: Path, member: tarfile.TarInfo) -> bytes:
     with file.open("rb") as content:
         content.seek(member.offset_data)
-        return content.read(member.size).decode(errors="surrogateescape").strip()
+        return content.read(member.size)
 
 
 Row = tuple[str, str | None]  # the member's name and its label
+Key = Callable[[str], str]  # the name of a member -> its sample
 
 
 def _pair_all(
     shards: Sequence[_Shard], files: Sequence[Path], ledger: Ledger
-) -> tuple[list[Row], tuple[str, ...]]:
+) -> tuple[list[Row], tuple[str, ...], Key]:
     """Images with their labels. ValueError names two images, or two classes, of one sample."""
     lonely = Ledger()
     try:
-        rows = _pair(shards, files, lambda base: base.partition(".")[0], ledger)
+        return _pair(shards, files, _sample, ledger), (), _sample
     except ValueError:
-        rows = _pair(shards, files, lambda base: base.rpartition(".")[0], lonely)
+        rows = _pair(shards, files, _each_alone, lonely)
         if lonely.result():  # several images would share a class
             raise
-        return rows, ("names hold dots: each image is a sample of its own",)
-    return rows, ()
+        return rows, ("names hold dots: each image is a sample of its own",), _each_alone
 
 
-def _pair(
-    shards: Sequence[_Shard], files: Sequence[Path], key: Callable[[str], str], ledger: Ledger
-) -> list[Row]:
+def _fields(
+    shards: Sequence[_Shard], files: Sequence[Path], key: Key, ledger: Ledger
+) -> list[Fields]:
+    """The columns of each image; small members without an image are left out."""
+    rows: list[Fields] = []
+    for shard, file in zip(shards, files, strict=True):
+        own, lonely = pair([n for n, *_ in shard.images], shard.fields, key)
+        rows += own
+        for name in lonely:
+            ledger.add_file(f"{file.name}/{name}", "member", _ADVICE)
+    return rows
+
+
+def _sample(name: str) -> str:
+    """The sample that a member belongs to."""
+    folder, _, base = _clean(name).rpartition("/")
+    return f"{folder}/{base.partition('.')[0]}"
+
+
+def _each_alone(name: str) -> str:
+    """The name without its suffix: each image is a sample."""
+    return _clean(name).rpartition(".")[0]
+
+
+def _pair(shards: Sequence[_Shard], files: Sequence[Path], key: Key, ledger: Ledger) -> list[Row]:
     rows: list[Row] = []
     for shard, file in zip(shards, files, strict=True):
         images = _keyed([name for name, *_ in shard.images], key, file)
@@ -210,12 +250,11 @@ def _pair(
     return rows
 
 
-def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[str, str]:
+def _keyed(names: Sequence[str], key: Key, file: Path) -> dict[str, str]:
     """Names of the members by sample, in order. ValueError for two members of one sample."""
     found: dict[str, str] = {}
     for name in names:
-        folder, _, base = _clean(name).rpartition("/")
-        sample = f"{folder}/{key(base)}"
+        sample = key(name)
         if sample in found:
             raise ValueError(
                 f"{file} has two members of one sample, {found[sample]} and {name}; give each "

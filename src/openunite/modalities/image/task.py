@@ -32,8 +32,9 @@ from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
 from openunite.progress import bar
-from openunite.task import Analyzed, Options, Tell, sized
+from openunite.task import Analyzed, DataColumns, Options, Tell, sized
 from openunite.training.config import RunConfig
+from openunite.training.loader import TrainingData
 
 _BATCH = 64
 _TESTED = 1000  # test images for the metrics of a run; also the number of training images
@@ -106,6 +107,10 @@ class ImageTask(ImageFiles):
 
     def record(self, data: ImageData) -> dict[str, Any]:
         return {"num_classes": data.num_classes, "class_names": list(data.class_names)}
+
+    def columns(self, data: TrainingData) -> DataColumns:
+        found: DataColumns = getattr(data, "columns", {})
+        return found
 
     def preview(self, pipeline: ImagePipeline, config: RunConfig, picture: Path) -> None:
         count = min(64, max(16, 4 * (config.num_classes or 4)))
