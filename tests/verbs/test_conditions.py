@@ -17,7 +17,10 @@ from openunite.training.config import RunConfig, load_config, save_config
 from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
     check_conditions,
+    describe_columns,
     describe_conditions,
+    fingerprint_with,
+    list_columns,
     read_condition,
     resolve_conditions,
     say_effects,
@@ -85,6 +88,32 @@ def test_kinds_and_settings_follow_from_the_data(tmp_path: Path) -> None:
     lines = describe_conditions(config)
     assert lines[1] == "condition shade: category, one of bright, dark, such as bright"
     assert "follow from the data" in describe_conditions(tiny_config(conditions={"a": {}}))[0]
+
+
+def test_columns_are_listed_with_kind_counts_and_missing_cells() -> None:
+    columns = {
+        "gap": lambda: [None, 1.0, 2.5, 2.5],
+        "tag": lambda: ["a", "", "a", ("a", "b")],
+        "made": lambda: [{"a": []}, None, None, None],
+    }
+    listed = list_columns(columns)
+    assert listed["gap"] == {"kind": "number", "known": 3, "missing": 1, "example": "1.0"}
+    assert (listed["tag"]["kind"], listed["tag"]["missing"]) == ("category", 1)
+    assert describe_columns(listed) == [
+        "column gap: number, 3 values, 1 missing, such as 1.0",
+        "column tag: category, 3 values, 1 missing, such as a",
+        "column made: of no kind that could be guessed, 1 values, 3 missing, such as {'a': []}",
+    ]
+
+
+def test_the_fingerprint_of_a_run_covers_the_columns_that_it_uses() -> None:
+    data = SimpleNamespace(train=TinyImages(), fingerprint="abc")
+    plain, used = tiny_config(), resolved(light={})
+    assert fingerprint_with(plain, task(), data) == "abc"
+    first = fingerprint_with(used, task(), data)
+    assert first == fingerprint_with(used, task(), data) != "abc"
+    changed = SimpleNamespace(columns=lambda data: {"light": lambda: [1.0] * 32}, things="images")
+    assert fingerprint_with(used, changed, data) != first
 
 
 def test_settings_that_are_given_are_kept() -> None:

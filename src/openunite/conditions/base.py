@@ -155,9 +155,11 @@ def parse(name: str, plain: Mapping[str, Any], value: Any) -> list[float]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is no value: None, NaN, or a cell that says so."""
+    """Whether there is no value: None, NaN, an empty list, or a cell that says so."""
     if isinstance(value, str):
         return value.strip().lower() in MISSING
+    if isinstance(value, tuple | list | set | frozenset | dict):
+        return not value
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

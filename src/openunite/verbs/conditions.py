@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from openunite.analysis.condition_effect import effects
@@ -11,7 +12,7 @@ from openunite.conditions.base import fit, get_kind, guess, is_missing, nearest,
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
 from openunite.settings import missing_fields
-from openunite.task import DataColumns, Task
+from openunite.task import Data, DataColumns, Task
 from openunite.training.config import RunConfig, for_model
 from openunite.training.loader import TrainingData
 
@@ -84,6 +85,47 @@ def check_conditions(config: RunConfig, known: Mapping[str, Any], origin: str) -
                 f"condition {name} has another {', '.join(changed)} in {origin}, so its weights "
                 "would be misread; copy the condition from the config.yaml there, or rename it here"
             )
+
+
+def fingerprint_with(config: RunConfig, task: Task, data: Data) -> str:
+    """The fingerprint of the data of a run, which covers the columns of its conditions."""
+    if not config.conditions:
+        return data.fingerprint
+    total, columns = sha256(data.fingerprint.encode()), task.columns(data.train)
+    for name, plain in config.conditions.items():
+        total.update(repr((name, _column(name, plain, columns, task.things))).encode())
+    return total.hexdigest()
+
+
+def list_columns(columns: DataColumns) -> dict[str, dict[str, Any]]:
+    """The kind of each column ("" if none suits), how many values it has, and one of them."""
+    found = {}
+    for name, column in columns.items():
+        values = column()
+        known = [value for value in values if not is_missing(value)]
+        try:
+            kind = guess(name, known)
+        except ValueError:
+            kind = ""
+        example = str(known[0])[:60] if known else ""
+        found[name] = {
+            "kind": kind,
+            "known": len(known),
+            "missing": len(values) - len(known),
+            "example": example,
+        }
+    return found
+
+
+def describe_columns(listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each column that `list_columns` found, as data.json holds it."""
+    lines = []
+    for name, about in listed.items():
+        kind = about["kind"] or "of no kind that could be guessed"
+        missing = f", {about['missing']} missing" if about["missing"] else ""
+        example = f", such as {about['example']}" if about["example"] else ""
+        lines.append(f"column {name}: {kind}, {about['known']} values{missing}{example}")
+    return lines
 
 
 def say_effects(encoder: Any, data: TrainingData) -> None:

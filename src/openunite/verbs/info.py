@@ -21,7 +21,7 @@ from openunite.training.build import build_models
 from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
-from openunite.verbs.conditions import describe_conditions
+from openunite.verbs.conditions import describe_columns, describe_conditions
 
 
 def info(command: Info) -> None:
@@ -98,6 +98,8 @@ def print_record(record: Mapping[str, Any]) -> None:
         f"data: {record.get('name')}, {record.get('train_size')} to train on, "
         f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
     )
+    for line in describe_columns(record.get("columns", {})):
+        say(printable(f"  {line}"))
     for note in record.get("notes", ()):
         say(printable(f"  note: {note}"))
 

@@ -32,7 +32,10 @@ from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer, TrainResult
 from openunite.verbs.conditions import (
     check_conditions,
+    describe_columns,
     describe_conditions,
+    fingerprint_with,
+    list_columns,
     resolve_conditions,
     say_effects,
     with_conditions,
@@ -181,7 +184,7 @@ def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
             f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
             "--output, or repeat the settings of that run"
         )
-    if _fingerprint(record) != data.fingerprint:
+    if _fingerprint(record) != fingerprint_with(config, task, data):
         raise ValueError(
             f"the data behind {config.data.source} changed since {folder} was started; choose "
             "another --output, or restore the data"
@@ -203,11 +206,14 @@ def _begin(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
         **task.record(data),
         "skipped": skipped,
         "notes": notes,
-        "fingerprint": data.fingerprint,
+        "columns": list_columns(task.columns(data.train)),
+        "fingerprint": fingerprint_with(config, task, data),
     }
     write_json(folder / "data.json", about)
     save_config(config, folder / "config.yaml")
     classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
+    for line in describe_columns(about["columns"]):
+        say(printable(line))
     for line in describe_conditions(config):
         say(printable(line))
     say(
