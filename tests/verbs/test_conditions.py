@@ -59,6 +59,9 @@ def resolved(**conditions: Any) -> RunConfig:
         ("gap=number", ("gap", {"kind": "number"})),
         ("gap:band gap", ("gap", {"column": "band gap"})),
         ("gap=number:band_gap", ("gap", {"kind": "number", "column": "band_gap"})),
+        ("it=static:v.txt", ("it", {"kind": "static", "table": "v.txt"})),
+        ("it=hf:a/b:text", ("it", {"kind": "hf", "encoder": "a/b", "column": "text"})),
+        ("it=hf", ("it", {"kind": "hf"})),
     ],
 )
 def test_names_kinds_and_columns_are_read(text: str, expected: tuple[str, Any]) -> None:
@@ -67,7 +70,7 @@ def test_names_kinds_and_columns_are_read(text: str, expected: tuple[str, Any]) 
 
 def test_values_are_read() -> None:
     assert read_asked("gap = 4..5") == ("gap", "4..5")
-    assert read_asked("tag=red,blue") == ("tag", ("red", "blue"))
+    assert read_asked("caption=red, blue = 3") == ("caption", "red, blue = 3")
     for text in ("gap", "gap=", "=4"):
         with pytest.raises(ValueError, match="expected NAME=VALUE"):
             read_asked(text)
@@ -114,6 +117,14 @@ def test_the_fingerprint_of_a_run_covers_the_columns_that_it_uses() -> None:
     assert first == fingerprint_with(used, task(), data) != "abc"
     changed = SimpleNamespace(columns=lambda data: {"light": lambda: [1.0] * 32}, things="images")
     assert fingerprint_with(used, changed, data) != first
+
+
+def test_a_condition_can_build_on_a_file(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").write_text("dark 1 2\nbright 2 3\n")
+    given = {"kind": "static", "table": str(tmp_path / "vectors.txt")}
+    assert resolved(shade=given).conditions["shade"]["dim"] == 2
+    with pytest.raises(ValueError, match="condition shade: kind hf needs its encoder: shade=hf:P"):
+        resolved(shade={"kind": "hf"})
 
 
 def test_settings_that_are_given_are_kept() -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from openunite.analysis.condition_effect import effects
-from openunite.conditions.base import fit, get_kind, guess, is_missing, nearest, read
+from openunite.conditions.base import CONDITIONS, fit, get_kind, guess, is_missing, nearest, read
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
 from openunite.settings import missing_fields
@@ -20,11 +20,17 @@ _FORM = re.compile(r"(\w+)(?:=([\w-]+))?(?::(.+))?")
 
 
 def read_condition(text: str) -> tuple[str, dict[str, Any]]:
-    """ "gap=number:band_gap" -> its name and what was said of it. ValueError for another form."""
+    """ "gap=number:band_gap" -> its name and what was said of it. ValueError for another form.
+
+    Kinds that build on a file or a model name it first: "caption=static:PATH:COLUMN".
+    """
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"expected NAME, NAME=KIND or NAME=KIND:COLUMN, got {text!r:.80}")
     given = {"kind": match[2], "column": match[3]}
+    if (match[2] or "") in CONDITIONS.names() and (source := get_kind(match[2]).source):
+        where, _, column = (match[3] or "").partition(":")
+        given |= {source: where or None, "column": column or None}
     return match[1], {key: value for key, value in given.items() if value is not None}
 
 
@@ -41,7 +47,9 @@ def resolve_conditions(config: RunConfig, task: Task, data: TrainingData) -> Run
         if kind is None or missing_fields(get_kind(kind).Settings, given):
             column = _column(name, plain, columns, task.things)
             kind = kind or guess(name, column)
-            given = fit(name, kind, column) | given
+            source = get_kind(kind).source
+            fitted = fit(name, kind, column, str(given.get(source, "")))
+            given = fitted | {key: value for key, value in given.items() if key != source}
         read(name, given)
         found[name] = {"kind": kind, "column": plain.get("column", name)} | given
     return replace(config, conditions=found)

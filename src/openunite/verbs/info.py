@@ -23,6 +23,8 @@ from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
 from openunite.verbs.conditions import describe_columns, describe_conditions
 
+_MOST_SHOWN = 20  # entries of a list, and tens of characters of a text
+
 
 def info(command: Info) -> None:
     """Describe a recipe, a run or a pipeline, or print the resources its training would need."""
@@ -79,7 +81,7 @@ def _missing(config: RunConfig) -> list[str]:
 
 def describe_config(config: RunConfig) -> None:
     """Print settings and parameter counts, without allocating the models."""
-    say(yaml.safe_dump(to_dict(config), sort_keys=False))
+    say(yaml.safe_dump(_shortened(to_dict(config)), sort_keys=False))
     if missing := _missing(config):
         say(f"{', '.join(missing)} and with them the parameters follow from the data")
         return
@@ -90,6 +92,17 @@ def describe_config(config: RunConfig) -> None:
     say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
     for line in describe_conditions(config):
         say(printable(line))
+
+
+def _shortened(value: Any) -> Any:
+    """The same settings without the rest of long texts and lists."""
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list) and len(value) > _MOST_SHOWN:
+        return [*value[:_MOST_SHOWN], f"... {len(value) - _MOST_SHOWN} more"]
+    if isinstance(value, str) and len(value) > 10 * _MOST_SHOWN:
+        return f"{value[: 10 * _MOST_SHOWN]} ... ({len(value)} characters)"
+    return value
 
 
 def print_record(record: Mapping[str, Any]) -> None:

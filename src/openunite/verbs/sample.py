@@ -188,12 +188,12 @@ def run(command: Sample) -> None:
     )
 
 
-def read_asked(text: str) -> tuple[str, Any]:
-    """ "gap=4..5" -> name and value; commas part several names. ValueError for another form."""
+def read_asked(text: str) -> tuple[str, str]:
+    """ "gap=4..5" -> name and value. ValueError for another form."""
     name, separator, value = (part.strip() for part in text.partition("="))
     if not separator or not name or not value:
         raise ValueError(f"expected NAME=VALUE, got {text!r:.80}")
-    return name, tuple(value.split(",")) if "," in value else value
+    return name, value
 
 
 def _own_options(task: Task, command: Sample, pipeline: UnitePipeline) -> dict[str, Any]:

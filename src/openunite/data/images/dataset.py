@@ -166,15 +166,8 @@ def open_images(
     digests = [seen.records[row].digest for row in rows]
     held_out = _held_out(found, rows, digests, holdout)
     store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
-    parts = [rows[~held_out], rows[held_out]]
+    train, test = (_dataset(found, store, part, spec) for part in (rows[~held_out], rows[held_out]))
     names, labels = found.class_names, found.labels[rows]
-    train, test = (
-        ImageDataset(
-            *(store, part, found.labels[part], spec.shape, bool(names)),
-            select(found.columns, part),
-        )
-        for part in parts
-    )
     exact = describe_copy(height, width, channels)
     altered = [copy for copy in found.copies if copy != exact]
     fingerprint = _fingerprint(digests, labels, held_out, names, altered)
@@ -228,7 +221,7 @@ def open_part(
     names = found.class_names
     return ImagePart(
         found.name,
-        ImageDataset(store, rows, found.labels[rows], spec.shape, bool(names)),
+        _dataset(found, store, rows, spec),
         names,
         tuple(
             Skipped(found.items.name(i), seen.records[i].reason)
@@ -236,6 +229,12 @@ def open_part(
         ),
         tuple(seen.records[row].digest for row in rows),
     )
+
+
+def _dataset(source: Source, store: _Store, rows: Ints, spec: PixelSpec) -> ImageDataset:
+    """Some of the images of a source, with their classes and columns."""
+    labels, columns = source.labels[rows], select(source.columns, rows)
+    return ImageDataset(store, rows, labels, spec.shape, bool(source.class_names), columns)
 
 
 def _check_options(bad_share: float, num_threads: int | None) -> None:

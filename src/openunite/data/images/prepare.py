@@ -9,10 +9,11 @@ After an interruption a second call verifies and keeps the finished shards and w
 import json
 import os
 import tarfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -31,8 +32,6 @@ from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
 from openunite.files import sha256_of
 from openunite.progress import bar
-
-Cells = Mapping[str, Sequence[Any]]  # the columns of all items
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def prepare_images(
     It accepts every source that training accepts. `channels` None chooses what the images need.
     ValueError if `folder` holds anything else, or more than `max_bad_share` of the images is bad.
     """
-    found = read_source(source, cache_folder(cache_dir))
+    found = _with_cells(read_source(source, cache_folder(cache_dir)))
     channels = channels or inspect_images(source, cache_dir=cache_dir).channels
     where = found.location or found.name
     target = Target(where, len(found.items), size, channels, jpeg_quality, shard_size)
@@ -88,14 +87,13 @@ def prepare_images(
     shards: list[dict[str, Any]] = []
     bad: list[Skipped] = []
     written = 0
-    cells = {name: column() for name, column in found.columns.items()}
     starts = range(0, len(found.items), shard_size)
     for start in bar(starts, desc="shards", disable=None if progress else True):
         rows = range(start, min(start + shard_size, len(found.items)))
         path = folder / f"shard-{len(shards):05d}.tar"
-        key = _key(found, rows, target, cells)
+        key = _key(found, rows, target)
         if not _is_sound(path, key):
-            _write(path, found, rows, target, key, num_threads, cells)
+            _write(path, found, rows, target, key, num_threads)
             written += 1
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             bad += map(Skipped, arrays["bad_names"].tolist(), arrays["bad_reasons"].tolist())
@@ -160,17 +158,29 @@ def _write_index(
     os.replace(temporary, folder / INDEX)
 
 
-def _key(source: Source, rows: range, target: Target, cells: Cells) -> str:
+def _with_cells(source: Source) -> Source:
+    """The same source, the columns of which are read only once."""
+    cells = {name: column() for name, column in source.columns.items()}
+    return replace(source, columns={name: partial(_same, values) for name, values in cells.items()})
+
+
+def _same(values: list[Any]) -> list[Any]:
+    return values
+
+
+def _key(source: Source, rows: range, target: Target) -> str:
     """Hash of all that a shard depends on: settings, names and stamps of its items, columns."""
     items = [(source.items.name(i), source.items.stamp(i)) for i in rows]
-    beside = [_columns(cells, rows)] if cells else []
+    beside = [_columns(source, rows)] if source.columns else []
     return sha256(json.dumps([asdict(target), items, *beside]).encode()).hexdigest()
 
 
-def _columns(cells: Cells, rows: Iterable[int]) -> str:
+def _columns(source: Source, at: Iterable[int]) -> str:
     """The columns of some items as JSON."""
-    at = list(rows)
-    return json.dumps({name: [values[i] for i in at] for name, values in cells.items()})
+    rows = list(at)
+    return json.dumps(
+        {name: [column()[i] for i in rows] for name, column in source.columns.items()}
+    )
 
 
 def _is_sound(path: Path, key: str) -> bool:
@@ -183,13 +193,7 @@ def _is_sound(path: Path, key: str) -> bool:
 
 
 def _write(
-    path: Path,
-    source: Source,
-    rows: range,
-    target: Target,
-    key: str,
-    num_threads: int | None,
-    cells: Cells,
+    path: Path, source: Source, rows: range, target: Target, key: str, num_threads: int | None
 ) -> None:
     """Write one shard, then its index."""
     temporary = path.with_name(f".writing-{path.name}")
@@ -221,7 +225,7 @@ def _write(
         "digests": np.array([list(bytes.fromhex(d)) for *_, d in kept], "u1").reshape(-1, 32),
         "bad_names": np.array([name for name, _ in bad], dtype=str),
         "bad_reasons": np.array([reason for _, reason in bad], dtype=str),
-        "columns": np.array(_columns(cells, at.tolist())),
+        "columns": np.array(_columns(source, at.tolist())),
     }
     os.replace(temporary, path)
     index = path.with_name(f".writing-{path.stem}.npz")
