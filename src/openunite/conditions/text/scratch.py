@@ -80,7 +80,7 @@ class ScratchText(Text):
         """A caption, or a part of one. Warns of words that are hardly in the training captions."""
         ids, words = _ids(settings.pieces), words_of(text_of(value))
         spelled = {word: _spell(word, ids) for word in words}
-        rare = [w for w, parts in spelled.items() if not parts or (len(parts) > 1 and w < _CJK)]
+        rare = [w for w, parts in spelled.items() if w[0].isalnum() and w < _CJK and _odd(parts)]
         if rare:
             known = [piece[1:] for piece in ids if piece.startswith(_START)]
             warn_of_words(rare, known, "occurs at most once in the training captions")
@@ -93,7 +93,7 @@ class ScratchText(Text):
         """How long a text may be, with an example."""
         count = len(settings.pieces.split())
         return (
-            f"text of {settings.length} of {count:,} words and pieces of words, such as "
+            f"up to {settings.length} of {count:,} words and pieces of words, such as "
             f"{settings.example!r}"
         )
 
@@ -103,6 +103,11 @@ class ScratchText(Text):
     def vectors(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
         found: Tensor = self.embedding(ids)
         return found
+
+
+def _odd(parts: tuple[str, ...] | None) -> bool:
+    """Whether a word is none of the pieces."""
+    return parts is None or len(parts) > 1
 
 
 def _learn(words: Sequence[Sequence[str]]) -> list[str]:

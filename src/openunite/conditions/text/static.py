@@ -91,7 +91,7 @@ class StaticText(Text):
     def describe(cls, settings: StaticSettings) -> str:
         """How long a text may be, with an example."""
         return (
-            f"text of {settings.length} words with vectors in {settings.table}, such as "
+            f"up to {settings.length} words with vectors in {settings.table}, such as "
             f"{settings.example!r}"
         )
 
@@ -141,7 +141,8 @@ def _load(source: str) -> _Table:
 
     def ids(text: str) -> tuple[list[int], list[str]]:
         found = words_of(text)
-        return [index[w] for w in found if w in index], [w for w in found if w not in index]
+        unknown = [word for word in found if word not in index and word[0].isalnum()]
+        return [index[word] for word in found if word in index], unknown
 
     return _Table(_scaled(vectors), ids, words, sha256_of(path))
 

@@ -73,9 +73,7 @@ class TransformerText(Text):
     @classmethod
     def describe(cls, settings: TransformerSettings) -> str:
         """How long a text may be, with an example."""
-        return (
-            f"text of {settings.length} tokens of {settings.encoder}, such as {settings.example!r}"
-        )
+        return f"up to {settings.length} tokens of {settings.encoder}, such as {settings.example!r}"
 
     def blur(
         self, values: Float[Tensor, "b f"], uniform: Float[Tensor, "b u"]

@@ -46,6 +46,7 @@ class ImageTask(ImageFiles):
     things = "images"
     sources = "a folder, .npz, parquet or hub id"
     train_options = ("image_size", "patch_size")
+    sample_options = ("observed", "mask", "paste")
     names_key = "files"
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> ImageData:
