@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+_REMEDY = "copy it again, or remove it and repeat the command that wrote it"
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
@@ -65,10 +67,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file. Raises ValueError if it is damaged or holds another value."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise ValueError(f"{path} is damaged: it is no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        raise ValueError(f"{path} is damaged: it is no JSON ({error}); {_REMEDY}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: expected a mapping, got {type(values).__name__}")
+        kind = type(values).__name__
+        raise ValueError(f"{path} is damaged: expected a mapping, got {kind}; {_REMEDY}")
     return values
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from openunite.drawing.pictures import read_rows
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.files import read_json
 from openunite.flow.guidance import NO_GUIDANCE
@@ -22,6 +21,7 @@ from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import MEMORY, RunConfig, load_config
+from openunite.training.log import read_rows
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,12 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The record of the data (data.json), empty if there is none yet."""
-        path = self.folder / "data.json"
-        return read_json(path) if path.is_file() else {}
+        return self._read("data.json")
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics of a finished run (metrics.json), empty if there are none yet."""
-        path = self.folder / "metrics.json"
-        return read_json(path) if path.is_file() else {}
+        return self._read("metrics.json")
 
     @property
     def log(self) -> list[dict[str, float]]:
@@ -124,6 +122,10 @@ class Run:
         saved = loaded.tensors[weights].items()
         parts.load_state_dict({n: t for n, t in saved if n.partition(".")[0] in parts})
         return make_pipeline(encoder, decoder, self.config, self.record)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return read_json(path) if path.is_file() else {}
 
     def _repr_html_(self) -> str:
         """The pictures and the metrics as HTML, for notebooks."""

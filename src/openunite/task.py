@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -31,7 +32,7 @@ Metrics = dict[str, float | int | str]
 class Options:
     """The options of `train` besides settings and data; None means that an option was not given.
 
-    `condition` holds "NAME[=KIND][:COLUMN]", `set` assignments "section.field=value". `fresh` is
+    `condition` holds `NAME[=KIND][:COLUMN]`, `set` assignments "section.field=value". `fresh` is
     True for a recipe, whose sizes may be adapted to the data, and False for settings from a file.
     """
 
@@ -199,6 +200,10 @@ class Task(ABC):
         """Yield (name, data point) for suitable files; `tell` is called for the others."""
         yield from read_files(files_of(sources, self.things), self.things, tell)
 
+    def is_item(self, value: Any) -> bool:
+        """Whether an object that can be iterated over is one data point, and not a list of them."""
+        return False
+
     def item(self, value: Any) -> Any:
         """Convert an object in memory to a data point as `read` yields it."""
         return value
@@ -289,11 +294,6 @@ def task_of(pipeline: UnitePipeline) -> Task:
 
 def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yield lists of `size` items; the last one may be shorter."""
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
         yield batch

@@ -16,11 +16,11 @@ from openunite.training.build import build_models, build_objective
 from openunite.training.config import RunConfig, load_config, save_config
 from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
+    Columns,
     check_conditions,
     describe_columns,
     describe_conditions,
     fingerprint_with,
-    list_columns,
     read_condition,
     resolve_conditions,
     say_effects,
@@ -49,7 +49,22 @@ def task() -> Any:
 
 def resolved(**conditions: Any) -> RunConfig:
     asked = conditions or {"light": {}, "shade": {"kind": "category"}}
-    return resolve_conditions(tiny_config(conditions=asked), task(), TinyImages())
+    return resolve_conditions(tiny_config(conditions=asked), Columns(task(), TinyImages()))
+
+
+def test_a_column_is_computed_once_and_only_if_a_condition_needs_it() -> None:
+    made: list[str] = []
+
+    def column(name: str) -> Any:
+        return lambda: made.append(name) or ["a", "b"] * 32
+
+    own = SimpleNamespace(
+        columns=lambda data: {name: column(name) for name in ("kind", "other")}, things="images"
+    )
+    columns = Columns(own, TinyImages())
+    config = resolve_conditions(tiny_config(conditions={"kind": {}}), columns)
+    with_conditions(TinyImages(), config, columns)
+    assert made == ["kind"]
 
 
 @pytest.mark.parametrize(
@@ -87,19 +102,20 @@ def test_kinds_and_settings_follow_from_the_data(tmp_path: Path) -> None:
     save_config(config, tmp_path / "config.yaml")
     again = load_config(tmp_path / "config.yaml")
     assert again == config
-    assert resolve_conditions(again, task(), TinyImages()) == config
+    assert resolve_conditions(again, Columns(task(), TinyImages())) == config
     lines = describe_conditions(config)
     assert lines[1] == "condition shade: category, one of bright, dark, such as bright"
     assert "follow from the data" in describe_conditions(tiny_config(conditions={"a": {}}))[0]
 
 
 def test_columns_are_listed_with_kind_counts_and_missing_cells() -> None:
-    columns = {
+    found = {
         "gap": lambda: [None, 1.0, 2.5, 2.5],
         "tag": lambda: ["a", "", "a", ("a", "b")],
         "made": lambda: [{"a": []}, None, None, None],
     }
-    listed = list_columns(columns)
+    own: Any = SimpleNamespace(columns=lambda data: found, things="images")
+    listed = Columns(own, TinyImages()).listed()
     assert listed["gap"] == {"kind": "number", "known": 3, "missing": 1, "example": "1.0"}
     assert (listed["tag"]["kind"], listed["tag"]["missing"]) == ("category", 1)
     assert describe_columns(listed) == [
@@ -110,13 +126,13 @@ def test_columns_are_listed_with_kind_counts_and_missing_cells() -> None:
 
 
 def test_the_fingerprint_of_a_run_covers_the_columns_that_it_uses() -> None:
-    data = SimpleNamespace(train=TinyImages(), fingerprint="abc")
-    plain, used = tiny_config(), resolved(light={})
-    assert fingerprint_with(plain, task(), data) == "abc"
-    first = fingerprint_with(used, task(), data)
-    assert first == fingerprint_with(used, task(), data) != "abc"
-    changed = SimpleNamespace(columns=lambda data: {"light": lambda: [1.0] * 32}, things="images")
-    assert fingerprint_with(used, changed, data) != first
+    columns = Columns(task(), TinyImages())
+    used = resolved(light={})
+    assert fingerprint_with("abc", tiny_config(), columns) == "abc"
+    first = fingerprint_with("abc", used, columns)
+    assert first == fingerprint_with("abc", used, columns) != "abc"
+    other: Any = SimpleNamespace(columns=lambda data: {"light": lambda: [1.0] * 32}, things="")
+    assert fingerprint_with("abc", used, Columns(other, TinyImages())) != first
 
 
 def test_a_condition_can_build_on_a_file(tmp_path: Path) -> None:
@@ -163,7 +179,7 @@ def trainer(folder: Path, preview: Any = None, **changes: Any) -> Trainer:
     config = replace(resolved(), **changes)
     config = replace(config, objective=replace(config.objective, partial_share=0.5))
     objective = build_objective(config, *build_models(config))
-    data = with_conditions(TinyImages(), config, task())
+    data = with_conditions(TinyImages(), config, Columns(task(), TinyImages()))
     return Trainer(objective, data, config, folder, preview)
 
 

@@ -2,8 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -12,7 +13,7 @@ from openunite.conditions.base import CONDITIONS, fit, get_kind, guess, is_missi
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
 from openunite.settings import missing_fields
-from openunite.task import Data, DataColumns, Task
+from openunite.task import Task
 from openunite.training.config import RunConfig, for_model
 from openunite.training.loader import TrainingData
 
@@ -34,18 +35,37 @@ def read_condition(text: str) -> tuple[str, dict[str, Any]]:
     return match[1], {key: value for key, value in given.items() if value is not None}
 
 
-def resolve_conditions(config: RunConfig, task: Task, data: TrainingData) -> RunConfig:
+class Columns:
+    """The columns of data that conditions ask for; each is computed once, when it is needed."""
+
+    def __init__(self, task: Task, data: TrainingData) -> None:
+        self._things, self._make = task.things, cache(lambda: task.columns(data))
+        self._values = cache(lambda name: self._make()[name]())
+
+    def of(self, name: str, plain: Mapping[str, Any]) -> list[Any]:
+        """The values of a condition. ValueError with the nearest name where there is no column."""
+        wanted, columns = str(plain.get("column", name)), list(self._make())
+        if wanted not in columns:
+            known = nearest(wanted, columns) if columns else f"these {self._things} have no columns"
+            raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
+        return self._values(wanted)
+
+    def listed(self) -> dict[str, dict[str, Any]]:
+        """The kind of each column ("" if none suits), how many values it has, and one of them."""
+        return {name: _about(name, self._values(name)) for name in self._make()}
+
+
+def resolve_conditions(config: RunConfig, columns: Columns) -> RunConfig:
     """The settings with kinds and their settings, as far as they were left to the data.
 
     ValueError for a column that does not exist or teaches nothing.
     """
     found: dict[str, dict[str, Any]] = {}
-    columns = task.columns(data) if config.conditions else {}
     for name, plain in config.conditions.items():
         given = {key: value for key, value in plain.items() if key != "column"}
         kind, column = given.get("kind"), None
         if kind is None or missing_fields(get_kind(kind).Settings, given):
-            column = _column(name, plain, columns, task.things)
+            column = columns.of(name, plain)
             kind = kind or guess(name, column)
             source = get_kind(kind).source
             fitted = fit(name, kind, column, str(given.get(source, "")))
@@ -55,14 +75,14 @@ def resolve_conditions(config: RunConfig, task: Task, data: TrainingData) -> Run
     return replace(config, conditions=found)
 
 
-def with_conditions(data: TrainingData, config: RunConfig, task: Task) -> TrainingData:
+def with_conditions(data: TrainingData, config: RunConfig, columns: Columns) -> TrainingData:
     """The data with the conditions of a resolved run in their batches."""
     if not config.conditions:
         return data
-    columns, given = task.columns(data), {}
+    given = {}
     for name, plain in for_model(config.conditions).items():
         kind, settings = read(name, plain)
-        column = _column(name, config.conditions[name], columns, task.things)
+        column = columns.of(name, config.conditions[name])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # settings of another run may be narrower
             rows = [None if is_missing(v) else kind.parse(v, settings) for v in column]
@@ -95,38 +115,18 @@ def check_conditions(config: RunConfig, known: Mapping[str, Any], origin: str) -
             )
 
 
-def fingerprint_with(config: RunConfig, task: Task, data: Data) -> str:
+def fingerprint_with(fingerprint: str, config: RunConfig, columns: Columns) -> str:
     """The fingerprint of the data of a run, which covers the columns of its conditions."""
     if not config.conditions:
-        return data.fingerprint
-    total, columns = sha256(data.fingerprint.encode()), task.columns(data.train)
+        return fingerprint
+    total = sha256(fingerprint.encode())
     for name, plain in config.conditions.items():
-        total.update(repr((name, _column(name, plain, columns, task.things))).encode())
+        total.update(repr((name, columns.of(name, plain))).encode())
     return total.hexdigest()
 
 
-def list_columns(columns: DataColumns) -> dict[str, dict[str, Any]]:
-    """The kind of each column ("" if none suits), how many values it has, and one of them."""
-    found = {}
-    for name, column in columns.items():
-        values = column()
-        known = [value for value in values if not is_missing(value)]
-        try:
-            kind = guess(name, known)
-        except ValueError:
-            kind = ""
-        example = str(known[0])[:60] if known else ""
-        found[name] = {
-            "kind": kind,
-            "known": len(known),
-            "missing": len(values) - len(known),
-            "example": example,
-        }
-    return found
-
-
 def describe_columns(listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line for each column that `list_columns` found, as data.json holds it."""
+    """A line for each column that `Columns` listed, as data.json holds it."""
     lines = []
     for name, about in listed.items():
         kind = about["kind"] or "of no kind that could be guessed"
@@ -147,10 +147,12 @@ def say_effects(encoder: Any, data: TrainingData) -> None:
         say(str(effect))
 
 
-def _column(name: str, plain: Mapping[str, Any], columns: DataColumns, things: str) -> list[Any]:
-    """The values of a condition. ValueError with the nearest name where there is no such column."""
-    wanted = str(plain.get("column", name))
-    if wanted not in columns:
-        known = nearest(wanted, list(columns)) if columns else f"these {things} have no columns"
-        raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
-    return columns[wanted]()
+def _about(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """A column in a few words."""
+    known = [value for value in values if not is_missing(value)]
+    try:
+        kind = guess(name, known)
+    except ValueError:
+        kind = ""
+    counts = {"known": len(known), "missing": len(values) - len(known)}
+    return {"kind": kind, **counts, "example": str(known[0])[:60] if known else ""}

@@ -10,14 +10,7 @@ from openunite.files import whole_file
 from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
-from openunite.verbs.inputs import (
-    Source,
-    at_least_one,
-    claim,
-    find_sources,
-    open_pipeline,
-    read_items,
-)
+from openunite.verbs.inputs import Source, claim, open_pipeline, read_items
 
 
 def encode(
@@ -49,11 +42,5 @@ def encode(
 
 def run(command: Encode) -> None:
     """Run `openunite encode`."""
-    at_least_one("--batch-size", command.batch_size)
-    find_sources(command.files)
-    encode(
-        command.source,
-        list(command.files),
-        output=command.output,
-        batch_size=command.batch_size,
-    )
+    files, output = list(command.files), command.output
+    encode(command.source, files, output=output, batch_size=command.batch_size)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from openunite.data.atoms.arrays import Reading
-from openunite.data.atoms.convert import structure_of
+from openunite.data.atoms.convert import is_structure, structure_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.tensors import pad_structures, unpad_structures
 from openunite.data.atoms.write import WRITERS, write_structures
@@ -48,6 +48,9 @@ class AtomFiles(Task):
             yield item.name, item
         if not found:
             raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
+
+    def is_item(self, value: Any) -> bool:
+        return is_structure(value)
 
     def item(self, value: Any) -> Structure:
         """The `Structure` of `value`, which may be an object of ASE, RDKit or pymatgen."""
