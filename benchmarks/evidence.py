@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Bench:
     @classmethod
     def of(cls, folder: str, count: int) -> "Bench":
         """The run in a folder, with at most `count` test images."""
-        config = Run(folder).config
+        config = Run(Path(folder)).config
         data: Any = get_task(config.modality).open(config, config.data.source, progress=False)
         test = data.test.batch(range(min(count, len(data.test)))).data.float() / 255.0
         train = data.train.batch(range(len(data.train))).data.float() / 255.0
@@ -118,7 +119,7 @@ def record(name: str, folders: list[str], module: str, count: int, measure: Meas
     command = f"python -m benchmarks.{module} --runs {' '.join(folders)} --count {count}"
     machine = describe(torch.device("cpu"))
     for folder in folders:
-        seed = str(Run(folder).config.seed)
+        seed = str(Run(Path(folder)).config.seed)
         bench, own = Bench.of(folder, count), seeds.setdefault(seed, {})
         for part in measure(bench, own):
             own |= part

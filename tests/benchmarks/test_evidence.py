@@ -110,7 +110,7 @@ def test_records_keep_what_was_measured(
     monkeypatch.setattr(Bench, "of", lambda folder, count: bench)
     runs = {"one": 0, "two": 3}
     monkeypatch.setattr(
-        evidence, "Run", lambda f: SimpleNamespace(config=SimpleNamespace(seed=runs[f]))
+        evidence, "Run", lambda f: SimpleNamespace(config=SimpleNamespace(seed=runs[str(f)]))
     )
     for _ in range(2):
         record("it", ["one", "two"], "inpainting", 8, measure)
