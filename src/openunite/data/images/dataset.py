@@ -1,7 +1,7 @@
 """Image data: open any source, hold some of it out, serve uint8 images by position.
 
 A source is one of
-- `fashion-mnist-mini` (embedded) or `digits` (needs scikit-learn);
+- `fashion-mnist-mini` (embedded), `composed` (made of it) or `digits` (needs scikit-learn);
 - a folder with one folder per class, a flat folder of images, or a folder that holds `train` and
   `test` (or `val`, `valid`, `validation`) folders of either kind;
 - a .parquet file, a folder of them, or the id of a data set on the Hugging Face hub;
