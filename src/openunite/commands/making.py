@@ -29,9 +29,9 @@ class Train(Command):
     """
 
     recipe: Annotated[Positional[str], arg(metavar="[RECIPE]", help_behavior_hint="")] = ""
-    """One of: fashion, composed, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
-    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s; or a recipe of another
-    package, by its name or as package.module:function."""
+    """One of: fashion, composed, digits, images, cifar10, tiny_imagenet, imagenet256_b,
+    imagenet256_l, imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s; or a
+    recipe of another package, by its name or as package.module:function."""
     config: OptionalStr = None
     """A config.yaml to run instead of a recipe."""
     output: OptionalStr = None

@@ -18,7 +18,7 @@ from openunite.data.images.sources import Classes, Pixels, Source
 NAME = "composed"
 SIDE, LARGEST, SMALLEST = 48, 24, 20
 GARMENTS = (
-    *("t-shirt", "trouser", "pullover", "dress", "coat"),
+    *("tee", "trouser", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "boot"),
 )
 COLORS = {
