@@ -113,19 +113,28 @@ def hidden_psnr(images: Tensor, target: Tensor, known: Tensor) -> tuple[float, f
 
 def record(name: str, folders: list[str], module: str, count: int, measure: Measure) -> None:
     """Measure what is missing of each run, and write RESULTS/NAME.json after every part."""
-    path = RESULTS / f"{name}.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    seeds: dict[str, Any] = found.get("seeds", {})
     command = f"python -m benchmarks.{module} --runs {' '.join(folders)} --count {count}"
-    machine = describe(torch.device("cpu"))
     for folder in folders:
         seed = str(Run(Path(folder)).config.seed)
-        bench, own = Bench.of(folder, count), seeds.setdefault(seed, {})
-        for part in measure(bench, own):
-            own |= part
-            about = {"command": command, "commit": machine["commit"], "machine": machine}
-            write_json(path, about | {"count": count, "seeds": seeds})
-            print(seed, part, flush=True)
+        found = held(name).get(seed, {})
+        for part in measure(Bench.of(folder, count), found):
+            found |= part
+            keep(name, command, seed, found)
+
+
+def held(name: str) -> dict[str, dict[str, Any]]:
+    """What RESULTS/NAME.json holds: the values of each seed."""
+    path = RESULTS / f"{name}.json"
+    seeds: dict[str, Any] = json.loads(path.read_text())["seeds"] if path.is_file() else {}
+    return seeds
+
+
+def keep(name: str, command: str, seed: str, values: Mapping[str, Any]) -> None:
+    """Write the values of one seed into RESULTS/NAME.json, and print them."""
+    machine = describe(torch.device("cpu"))
+    about = {"command": command, "commit": machine["commit"], "machine": machine}
+    write_json(RESULTS / f"{name}.json", about | {"seeds": held(name) | {seed: dict(values)}})
+    print(seed, values, flush=True)
 
 
 def options() -> argparse.Namespace:
