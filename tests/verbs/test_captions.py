@@ -49,7 +49,9 @@ def test_a_run_learns_the_captions_beside_its_images(
     assert "condition caption: text, up to 5 of " in said
 
 
-def test_captions_and_ranges_are_asked_for_on_the_command_line(run: Path) -> None:
+def test_captions_and_ranges_are_asked_for_on_the_command_line(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def ask(name: str, *given: str) -> bytes:
         path = run / f"{name}.png"
         main(["sample", str(run), *given, "--num-samples", "2", "--output", str(path)])
@@ -57,8 +59,13 @@ def test_captions_and_ranges_are_asked_for_on_the_command_line(run: Path) -> Non
 
     both = ("--condition", "caption=a red thing, number 2", "--condition", "light=0.5..1.2")
     assert ask("asked", *both) == ask("again", *both)
-    with pytest.warns(UserWarning, match="the word 'rde' occurs at most once .*'red'"):
-        ask("typo", "--condition", "caption=a rde thing")
+    ask("typo", "--condition", "caption=a rde thing", "--condition", "light=7")
+    said = capsys.readouterr().err.splitlines()
+    word = "the word 'rde' occurs at most once in the training captions; the nearest is 'red'"
+    assert f"warning: {word}" in said
+    assert "warning: '7' lies outside 0.1..1.4, the values seen in training; samples may not" in (
+        " ".join(said)
+    )
 
 
 def test_changed_captions_are_noticed_when_a_run_is_repeated(

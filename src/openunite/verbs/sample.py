@@ -1,5 +1,6 @@
 """`openunite sample`: generate with a trained model."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_
 from openunite.progress import bar, say
 from openunite.runs import weights_checksums
 from openunite.task import Task, task_of
+from openunite.texts import printable
 from openunite.verbs.inputs import Source, claim, open_pipeline
 from openunite.verbs.outputs import SHOWN, fill_folder, forget_parts, stored_parts
 
@@ -189,7 +191,14 @@ def run(command: Sample) -> None:
             raise ValueError(f"--{option} is not for {task.things}, which {command.source} makes")
     if "mask" in options:
         options["paste"] = True
-    sample(**options)
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        sample(**options)
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning without the line of code that it comes from."""
+    say(printable(f"warning: {message}"), err=True)
 
 
 def read_asked(text: str) -> tuple[str, str]:
