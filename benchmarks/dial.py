@@ -23,12 +23,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.evidence import Bench, batches, options, record, visible_patches
-from openunite.analysis.similarity import linear_cka
+from openunite.analysis.similarity import hsic_terms, ratio
 from openunite.batch import Evidence
 from openunite.evaluation.images.metrics import psnr
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_CKA_BATCH = 250
 
 
 def main() -> None:
@@ -56,8 +55,9 @@ def at(bench: Bench, share: float, tokenized: Tensor) -> dict[str, float]:
     first, second = (sampled(bench, visible, 10**6 * k) for k in range(2))
     pair = [decoded(bench, latents) for latents in (first, second)]
     apart = (pair[0] - pair[1]).square().mean() / 2.0
-    cka = linear_cka(first.flatten(1), tokenized.flatten(1), _CKA_BATCH)
-    return {"share": share, **quality(bench, first), "spread": float(apart.sqrt()), "cka": cka}
+    alike = [hsic_terms(first[r].flatten(1), tokenized[r].flatten(1)) for r in every(bench)]
+    values = quality(bench, first) | {"spread": float(apart.sqrt())}
+    return {"share": share, **values, "cka": float(ratio(torch.stack(alike).sum(0)))}
 
 
 def quality(bench: Bench, latents: Tensor) -> dict[str, float]:

@@ -8,6 +8,7 @@ from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+_SHOWN = 40  # names that an error message lists
 _repr = Repr()
 _repr.maxlevel = 2
 short = _repr.repr  # repr() for error messages, shortened
@@ -34,11 +35,11 @@ def missing_fields(cls: type, values: Mapping[str, Any]) -> list[str]:
     return [f.name for f in required if f.name not in values]
 
 
-def expected(name: str, known: Mapping[str, Any]) -> str:
-    """The end of an error message: all known names, and the nearest one to `name`."""
-    nearest = get_close_matches(name, list(known), 1, cutoff=0.0)
-    hint = f"; the nearest is {nearest[0]}" if nearest else ""
-    return f"expected some of {', '.join(sorted(known))}{hint}"
+def expected(name: str, known: Collection[str]) -> str:
+    """The end of an error message: the known names, and the nearest one to `name`."""
+    nearest = get_close_matches(name, known, 1, cutoff=0.0)
+    shown = ", ".join(sorted(known)[:_SHOWN]) + ", ..." * (len(known) > _SHOWN)
+    return f"expected some of {shown}" + (f"; the nearest is {nearest[0]}" if nearest else "")
 
 
 def check_options(given: Iterable[str], kind: type, leave_out: Collection[str] = ()) -> None:

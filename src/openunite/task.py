@@ -19,7 +19,7 @@ from torch import Tensor
 from openunite.analysis.base import Analyses
 from openunite.catalog import get_spec
 from openunite.data.readers import files_of, read_files
-from openunite.files import whole_file, write_rows
+from openunite.files import atomic_file, write_rows
 from openunite.pipelines.base import UnitePipeline
 from openunite.training.config import RunConfig
 from openunite.training.loader import TrainingData
@@ -107,10 +107,7 @@ class Task(ABC):
 
     @abstractmethod
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> Data:
-        """Open the data of a run, from a path or a name, or from objects in memory.
-
-        Raises ValueError, FileNotFoundError or ImportError.
-        """
+        """Open a path, a name or objects in memory. ValueError, OSError or ImportError if not."""
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
         """The settings, changed by the options and adapted to the data.
@@ -161,6 +158,10 @@ class Task(ABC):
     @abstractmethod
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: Any) -> Metrics:
         """Write pictures into the run folder; return metrics of held-out data and of samples."""
+
+    def finish_seconds(self, config: RunConfig, data: Any) -> float:
+        """About how long `finish` will take, for a run with a deadline; 0 if nobody knows."""
+        return 0.0
 
     def next_commands(self, folder: Path) -> list[str]:
         """Commands to try after training."""
@@ -226,13 +227,13 @@ class Task(ABC):
         """
         rows = (np.asarray(sample) for sample in samples)
         others = {} if labels is None else {"labels": np.array(labels)}
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             write_rows(file, "samples", rows, len(samples), **others)
         return len(samples)
 
     def write_one(self, path: Path, sample: Any) -> None:
         """Write one sample into a folder, as a file of its own with the suffix `file_suffix`."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             np.save(file, np.asarray(sample))
 
     def is_sound(self, path: Path) -> bool:
@@ -255,7 +256,7 @@ class Task(ABC):
         self, path: Path, names: Sequence[str], inputs: Sequence[Any], outputs: Sequence[Any]
     ) -> None:
         """Write inputs and outputs, or only the outputs, under the names of the inputs."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             np.savez(file, inputs=np.stack(inputs), outputs=np.stack(outputs))
 
     def compare(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> str:

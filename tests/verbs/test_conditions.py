@@ -152,7 +152,7 @@ def test_settings_that_are_given_are_kept() -> None:
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        ({"lihgt": {}}, "no column 'lihgt', expected one of light, shade, fixed; .* is light"),
+        ({"lihgt": {}}, "no column 'lihgt', expected some of fixed, light, shade; .* is light"),
         ({"fixed": {}}, "condition fixed: all its values are 1"),
         ({"light": {"kind": "numbr"}}, "expected one of the conditions number"),
         ({"shade": {"kind": "number"}}, "condition shade: expected a finite number"),

@@ -13,7 +13,7 @@ import torch
 from accelerate.tracking import get_available_trackers
 from torch import Tensor
 
-from openunite.files import whole_file
+from openunite.files import atomic_file
 from openunite.progress import bar, say
 from openunite.training.device import wide
 
@@ -75,6 +75,10 @@ class ProgressBar:
         )
         self.bar.update(int(row["step"]) - self.bar.n)
 
+    def resize(self, steps: int) -> None:
+        """Show another number of steps as the end."""
+        self.bar.total = steps
+
     def close(self) -> None:
         self.bar.close()
 
@@ -119,7 +123,7 @@ def _resume(path: Path, first_step: int) -> list[str]:
         if row is not None and 1 <= row["step"] <= first_step:
             kept[row["step"]] = line + b"\n"
     if path.exists():
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.writelines(kept[step] for step in sorted(kept))
     missing = [step for step in range(1, first_step + 1) if step not in kept]
     if not missing:

@@ -9,10 +9,10 @@ from hashlib import sha256
 from typing import Any
 
 from openunite.analysis.condition_effect import effects
-from openunite.conditions.base import CONDITIONS, fit, get_kind, guess, is_missing, nearest, read
+from openunite.conditions.base import CONDITIONS, fit, get_kind, guess, is_missing, read
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
-from openunite.settings import missing_fields
+from openunite.settings import expected, missing_fields
 from openunite.task import Task
 from openunite.training.config import RunConfig, for_model
 from openunite.training.loader import TrainingData
@@ -46,7 +46,9 @@ class Columns:
         """The values of a condition. ValueError with the nearest name where there is no column."""
         wanted, columns = str(plain.get("column", name)), list(self._make())
         if wanted not in columns:
-            known = nearest(wanted, columns) if columns else f"these {self._things} have no columns"
+            known = (
+                expected(wanted, columns) if columns else f"these {self._things} have no columns"
+            )
             raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
         return self._values(wanted)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from openunite.commands import Encode
-from openunite.files import whole_file
+from openunite.files import atomic_file
 from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
@@ -34,7 +34,7 @@ def encode(
     arrays: dict[str, Any] = {task.names_key: np.array(names)}
     arrays |= {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if path is not None:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             np.savez(file, **arrays)
         say(f"{len(names)} {task.things} -> latents {arrays['latents'].shape} in {path}")
     return arrays

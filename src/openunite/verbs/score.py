@@ -17,13 +17,10 @@ from openunite.data.crystals.readers import read_crystals
 from openunite.data.molecules.dataset import edm_split, is_whole_qm9
 from openunite.data.molecules.readers import read_molecules
 from openunite.evaluation.crystals.report import crystal_report
-from openunite.evaluation.molecules.adit import adit_smiles_set
-from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
-from openunite.evaluation.molecules.report import (
-    PROTOCOLS,
-    molecule_report,
-    reconstruction_report,
-)
+from openunite.evaluation.molecules.adit import adit_smiles
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles
+from openunite.evaluation.molecules.report import PROTOCOLS, molecule_report
+from openunite.evaluation.molecules.smiles import smiles_set
 from openunite.progress import say
 from openunite.texts import printable
 
@@ -74,17 +71,13 @@ def _molecules(
     report = molecule_report(
         samples,
         reference,
-        train_smiles=None if train is None else edm_smiles_set(train),
-        adit_train_smiles=adit_smiles_set(train) if train is not None and adit else None,
+        train_smiles=None if train is None else smiles_set(train, edm_smiles),
+        adit_train_smiles=None if train is None or not adit else smiles_set(train, adit_smiles),
         protocols=command.protocols,
+        reconstructions=samples if command.pairs else None,
     )
     say(report.table())
-    metrics: Metrics = dict(report.metrics)
-    if command.pairs:
-        pairs = reconstruction_report(samples, reference, adit=adit)
-        say(f"\n{pairs.table()}")
-        metrics |= pairs.metrics
-    return metrics
+    return dict(report.metrics)
 
 
 def _crystals(

@@ -12,8 +12,9 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from openunite.data.images.arrays import ArrayItems, fashion_mnist_mini
-from openunite.data.images.sources import Classes, Pixels, Source
+from openunite.data.images.arrays import fashion_mnist_mini
+from openunite.data.images.labels import Classes
+from openunite.data.images.sources import MemoryItems, Pixels, Source
 
 NAME = "composed"
 SIDE, LARGEST, SMALLEST = 48, 24, 20
@@ -84,7 +85,7 @@ def composed() -> Source:
     """12,000 pictures to train on and 1,000 of test garments, in the same pairs."""
     train, test = scenes("train"), scenes("test")
     every = [*train, *test]
-    items = ArrayItems(np.stack([scene.pixels for scene in every]), NAME)
+    items = MemoryItems(np.stack([scene.pixels for scene in every]), "composed[{}]")
     held_out = np.arange(len(every)) >= len(train)
     labels = Classes.none(len(every)).labels
     captions = [scene.caption for scene in every]
@@ -117,7 +118,10 @@ def draw(generator: np.random.Generator, count: int, held_out: bool = False) -> 
     ]
     places = generator.permutation(len(PLACES))[:count]
     chosen = [pairs[i] for i in generator.integers(len(pairs), size=count)]
-    return tuple(Garment(*pair, int(p)) for pair, p in zip(chosen, places, strict=True))
+    return tuple(
+        Garment(garment, color, int(place))
+        for (garment, color), place in zip(chosen, places, strict=True)
+    )
 
 
 def caption_of(garments: Sequence[Garment], template: str) -> str:

@@ -19,23 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.images.columns import BESIDE, LONGEST, Fields, fields_of, gather, pair
+from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import (
     HELD_OUT,
     MOST_BYTES,
     SUFFIXES,
-    Classes,
     Ints,
     Ledger,
     Source,
-    check_labels,
     files_below,
     is_hidden,
     split_of,
+    stamp_of,
 )
 
 _LONGEST_LABEL = 256
 _ADVICE = "classes are read from .cls members"
 _LOOK_BEHIND = 2**20  # bytes after the end mark that must be zero
+
+Key = Callable[[str], str]  # the name of a member -> its sample
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class TarItems:
 class _Shard:
     """Images (name, offset, length), classes (name, text) and other small members of a tar file."""
 
+    file: Path
     images: list[tuple[str, int, int]] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
     fields: list[tuple[str, Fields]] = field(default_factory=list)
@@ -101,24 +104,23 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     root = source if source.is_dir() else source.parent
     ledger = Ledger()
     shards = [_read(file, ledger) for file in files]
-    rows, notes, key = _pair_all(shards, files, ledger)
-    if not rows:
+    found = [image for shard in shards for image in shard.images]
+    if not found:
         held = "; ".join(map(str, ledger.result()))
         raise ValueError(f"the tar files in {source} hold no images{f' ({held})' if held else ''}")
+    labels, notes, key = _labels(shards, ledger)
     ends = np.repeat(np.arange(len(files)), [len(shard.images) for shard in shards])
-    names, offsets, lengths = zip(
-        *(image for shard in shards for image in shard.images), strict=True
-    )
+    names, offsets, lengths = zip(*found, strict=True)
     items = TarItems(
         root,
         tuple(files),
-        tuple(_stamp(file) for file in files),
+        tuple(map(stamp_of, files)),
         ends,
         np.array(offsets, dtype=np.int64),
         np.array(lengths, dtype=np.int64),
         np.array([name.encode(errors="surrogateescape") for name in names]),
     )
-    classes, columns = _classes(rows, names, source), _fields(shards, files, key, ledger)
+    classes, columns = _classes(labels, names, source), gather(_fields(shards, key, ledger))
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
     where = source.resolve()
@@ -127,7 +129,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
         *(name, items, classes.labels, classes.names, held_out, str(where)),
         left_out=ledger.result(),
         notes=(*notes, *classes.notes),
-        columns=gather(columns),
+        columns=columns,
     )
 
 
@@ -155,7 +157,7 @@ def _members(file: Path) -> Iterator[tarfile.TarInfo]:
 
 def _read(file: Path, ledger: Ledger) -> _Shard:
     """Images and labels of one tar file."""
-    shard = _Shard()
+    shard = _Shard(file)
     try:
         for member in _members(file):
             suffix = Path(member.name).suffix.lower()
@@ -196,35 +198,21 @@ def _content(file: Path, member: tarfile.TarInfo) -> bytes:
         return content.read(member.size)
 
 
-Row = tuple[str, str | None]  # the member's name and its label
-Key = Callable[[str], str]  # the name of a member -> its sample
+def _labels(
+    shards: Sequence[_Shard], ledger: Ledger
+) -> tuple[list[str | None], tuple[str, ...], Key]:
+    """The label of each image, notes, and what tells samples apart.
 
-
-def _pair_all(
-    shards: Sequence[_Shard], files: Sequence[Path], ledger: Ledger
-) -> tuple[list[Row], tuple[str, ...], Key]:
-    """Images with their labels. ValueError names two images, or two classes, of one sample."""
+    ValueError for two images, or classes, of one sample.
+    """
     lonely = Ledger()
     try:
-        return _pair(shards, files, _sample, ledger), (), _sample
+        return _pair(shards, _sample, ledger), (), _sample
     except ValueError:
-        rows = _pair(shards, files, _each_alone, lonely)
+        labels = _pair(shards, _each_alone, lonely)
         if lonely.result():  # several images would share a class
             raise
-        return rows, ("names hold dots: each image is a sample of its own",), _each_alone
-
-
-def _fields(
-    shards: Sequence[_Shard], files: Sequence[Path], key: Key, ledger: Ledger
-) -> list[Fields]:
-    """The columns of each image; small members without an image are left out."""
-    rows: list[Fields] = []
-    for shard, file in zip(shards, files, strict=True):
-        own, lonely = pair([n for n, *_ in shard.images], shard.fields, key)
-        rows += own
-        for name in lonely:
-            ledger.add_file(f"{file.name}/{name}", "member", _ADVICE)
-    return rows
+        return labels, ("names hold dots: each image is a sample of its own",), _each_alone
 
 
 def _sample(name: str) -> str:
@@ -238,19 +226,30 @@ def _each_alone(name: str) -> str:
     return _clean(name).rpartition(".")[0]
 
 
-def _pair(shards: Sequence[_Shard], files: Sequence[Path], key: Key, ledger: Ledger) -> list[Row]:
-    rows: list[Row] = []
-    for shard, file in zip(shards, files, strict=True):
-        images = _keyed([name for name, *_ in shard.images], key, file)
-        names = _keyed([name for name, _ in shard.labels], key, file)
-        texts = dict(shard.labels)
-        rows += [(name, texts[names[k]] if k in names else None) for k, name in images.items()]
-        for sample in names.keys() - images.keys():
-            ledger.add("lonely .cls member", f"{file.name}/{names[sample]}")
+def _fields(shards: Sequence[_Shard], key: Key, ledger: Ledger) -> list[Fields]:
+    """The columns of each image; small members without an image are left out."""
+    rows: list[Fields] = []
+    for shard in shards:
+        own, lonely = pair([name for name, *_ in shard.images], shard.fields, key)
+        rows += own
+        for name in lonely:
+            ledger.add_file(f"{shard.file.name}/{name}", "member", _ADVICE)
     return rows
 
 
-def _keyed(names: Sequence[str], key: Key, file: Path) -> dict[str, str]:
+def _pair(shards: Sequence[_Shard], key: Key, ledger: Ledger) -> list[str | None]:
+    labels: list[str | None] = []
+    for shard in shards:
+        texts = dict(shard.labels)
+        images = _by_sample([name for name, *_ in shard.images], key, shard.file)
+        named = _by_sample([name for name, _ in shard.labels], key, shard.file)
+        labels += [texts[named[sample]] if sample in named else None for sample in images]
+        for sample in named.keys() - images.keys():
+            ledger.add("lonely .cls member", f"{shard.file.name}/{named[sample]}")
+    return labels
+
+
+def _by_sample(names: Sequence[str], key: Key, file: Path) -> dict[str, str]:
     """Names of the members by sample, in order. ValueError for two members of one sample."""
     found: dict[str, str] = {}
     for name in names:
@@ -264,25 +263,23 @@ def _keyed(names: Sequence[str], key: Key, file: Path) -> dict[str, str]:
     return found
 
 
-def _classes(rows: Sequence[Row], names: Sequence[str], source: Path) -> Classes:
-    """The classes of all rows. ValueError if a label is missing or numbers and text are mixed."""
-    labels = [label for _, label in rows]
-    if all(label is None for label in labels):
-        return Classes.none(len(rows))
+def _classes(labels: Sequence[str | None], names: Sequence[str], source: Path) -> Classes:
+    """The classes of all images. ValueError if one has none, or numbers and text are mixed."""
+    if not any(label is not None for label in labels):
+        return Classes.none(len(labels))
     if None in labels:
         name = names[labels.index(None)]
         raise ValueError(f"{name} in {source} has no .cls member as others have; add or drop them")
     texts = [label or "" for label in labels]
     is_number = [re.fullmatch(r"-?[0-9]{1,18}", text) is not None for text in texts]
-    if all(is_number):
-        return check_labels([int(text) for text in texts], len(rows), (), str(source))
-    if any(is_number) or "" in texts:
+    if not all(is_number) and (any(is_number) or "" in texts):
         wrong = is_number.index(False) if any(is_number) else texts.index("")
         raise ValueError(
             f"the class of {names[wrong]} in {source} is {texts[wrong]!r} where others are "
             f"{'numbers' if any(is_number) else 'text'}; write all of them in one way"
         )
-    return check_labels(texts, len(rows), (), str(source))
+    values = [int(text) for text in texts] if all(is_number) else texts
+    return check_labels(values, len(values), (), str(source))
 
 
 def _is_image(member: tarfile.TarInfo) -> bool:
@@ -292,8 +289,3 @@ def _is_image(member: tarfile.TarInfo) -> bool:
 def _clean(name: str) -> str:
     """The name without a leading "./"."""
     return name.removeprefix("./")
-
-
-def _stamp(file: Path) -> str:
-    state = file.stat()
-    return f"{state.st_size}-{state.st_mtime_ns}"
