@@ -57,7 +57,7 @@ class ImageTask(ImageFiles):
     names_key = "files"
     expectation = (  # docs/LOG.md: the quickstart's short form, the small grid and the quickstart
         "for comparison: on the embedded pictures of clothing (28 x 28, gray) a classifier "
-        "recognizes 57, 80 and 95 % of the samples after 280, 600 and 1,400 steps"
+        "recognizes 57, 80 and 95 % of the samples after 250, 600 and 1,400 steps"
     )
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> ImageData:
