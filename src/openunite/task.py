@@ -160,7 +160,7 @@ class Task(ABC):
         """Write pictures into the run folder; return metrics of held-out data and of samples."""
 
     def finish_seconds(self, config: RunConfig, data: Any) -> float:
-        """About how long `finish` will take, for a run with a deadline; 0 if nobody knows."""
+        """Processor time of `finish`, about, for a run with a deadline; 0 if nobody knows."""
         return 0.0
 
     def next_commands(self, folder: Path) -> list[str]:
