@@ -22,6 +22,7 @@ from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import MEMORY, RunConfig, load_config
+from openunite.weights import packaged_names
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Run:
 
 
 def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
-    """Load the pipeline of a run, a pipeline folder or a hub id.
+    """Load the pipeline of a run, a pipeline folder, a packaged name or a hub id.
 
     An unfinished run gives the EMA weights of its newest checkpoint. `weights` "raw" gives the
     weights of a run's newest checkpoint without averaging. Raises FileNotFoundError if there is no
@@ -169,9 +170,10 @@ def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
     try:
         folder = find_folder(name)
     except (OSError, ValueError) as error:
+        packaged = ", ".join(packaged_names()) or "none"
         raise FileNotFoundError(
-            f"{source} is no run, no pipeline folder, and could not be had from the hub "
-            f"({type(error).__name__})"
+            f"{source} is no run, no pipeline folder, no packaged model ({packaged}), and could "
+            f"not be had from the hub ({type(error).__name__})"
         ) from error
     return _open(folder)
 
