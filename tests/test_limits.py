@@ -14,7 +14,7 @@ TREES = {name: ast.parse(text) for name, text in FILES.items()}
 
 MAX_FILE, MAX_FUNCTION, MAX_CORE = 300, 40, 800
 LONG_FILES = {
-    "commands.py": 528,  # the help texts of all commands on one sheet
+    "commands.py": 551,  # the help texts of all commands on one sheet
 }
 LONG_FUNCTIONS: dict[str, int] = {}
 LARGE_CORE: dict[str, int] = {}

@@ -88,7 +88,7 @@ class Sample:
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, used in turn; default all classes in turn."""
     condition: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")]] = ()
@@ -127,7 +127,7 @@ class Reconstruct:
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     files: Positional[tuple[str, ...]]
     """Files or folders: images, SDF or xyz, CIF."""
     num_samples: Annotated[int, arg(aliases=("--num-images",))] = 32
@@ -148,7 +148,7 @@ class Encode:
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     files: Positional[tuple[str, ...]]
     """Files or folders: images, SDF or xyz, CIF."""
     output: str = "latents.npz"
@@ -249,7 +249,7 @@ class Sweep:
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     scales: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
     """Guidance scales; 1 is no guidance."""
     data: OptionalStr = None
@@ -477,6 +477,27 @@ class Info:
     """Share of the peak that training reaches; assumed."""
 
 
+@dataclass(frozen=True)
+class Demo:
+    """Serve a web page on which anybody can try models: sample, reconstruct, look inside.
+
+    Without SOURCES it shows the models that come with the package. The page needs no network.
+
+    Commands to copy:
+      openunite demo
+      openunite demo runs/photos runs/quickstart-molecules
+    """
+
+    sources: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[SOURCES ...]", help_behavior_hint="")
+    ] = ()
+    """Runs, pipeline folders, packaged names or hub ids."""
+    host: str = "127.0.0.1"
+    """Address to serve at; any but this one lets other machines use the models."""
+    port: OptionalInt = None
+    """Port; default 7860, or the next free one."""
+
+
 Command = (
     Train
     | Sample
@@ -493,6 +514,7 @@ Command = (
     | Study
     | Prepare
     | Info
+    | Demo
 )
 # Options that `train` once had, and the fields of the settings that hold what they set.
 MOVED = {
@@ -525,4 +547,5 @@ COMMANDS: dict[str, type[Command]] = {
     "study": Study,
     "prepare": Prepare,
     "info": Info,
+    "demo": Demo,
 }

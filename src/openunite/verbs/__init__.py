@@ -27,11 +27,12 @@ _HOMES = {
     "Prepare": "openunite.verbs.prepare",
     "Finetune": "openunite.verbs.finetune",
     "Study": "openunite.study.run",
+    "Demo": "openunite.verbs.demo",
 }
 
 # Modules whose entry point is `run`, because the function with the command's name is for Python.
 _FUNCTIONS = dict.fromkeys(
-    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "ScoreImages", "Analyze", "Report"),
+    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "ScoreImages", "Analyze", "Report", "Demo"),
     "run",
 )
 
