@@ -51,7 +51,10 @@ class AtomShow(Show):
     def sample(self, form: Form) -> Answer:
         count = min(form.count, _MOST_SAMPLES)
         found = self._draw(form, count, form.label, form.seed, form.atoms)
-        shown = [_shown(x, f", seed {form.seed + i}") for i, x in enumerate(found)]
+        shown = [
+            _shown(structure, f", seed {choice['seed']}", choice)
+            for structure, choice in zip(found, self.choices(form, count), strict=True)
+        ]
         words = f"{count} {self.task.things} that were not copied from anywhere."
         return Answer(shown, words + _broken(found))
 
@@ -118,9 +121,11 @@ class AtomShow(Show):
         raise ValueError(reason)
 
 
-def _shown(structure: Structure, label: str) -> Shown:
+def _shown(
+    structure: Structure, label: str, choice: dict[str, int | None] | None = None
+) -> Shown:
     picture = structure_grid([structure], 1, _SIDE)
-    return Shown(picture, _formula(structure) + label, to_json(structure))
+    return Shown(picture, _formula(structure) + label, to_json(structure), choice)
 
 
 def to_json(structure: Structure) -> dict[str, Any] | None:

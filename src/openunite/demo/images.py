@@ -42,12 +42,10 @@ class ImageShow(Show):
 
     def sample(self, form: Form) -> Answer:
         images = self._draw(form, form.count, form.label, form.seed)
-        labels = self.labels(form.label, form.count) or [None] * form.count
-        names = [self.label_of(label) for label in labels]
-        shown = [
-            Shown(_picture(image), _join(names[i], f"seed {form.seed + i}"))
-            for i, image in enumerate(images)
-        ]
+        shown = []
+        for image, choice in zip(images, self.choices(form, form.count), strict=True):
+            label = _join(self.label_of(choice["label"]), f"seed {choice['seed']}")
+            shown.append(Shown(_picture(image), label, choice=choice))
         return Answer(shown, f"{len(shown)} images that did not exist before.")
 
     def steps(self, form: Form) -> Answer:

@@ -23,18 +23,22 @@ WALK = 9  # samples on the way from one to another
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with its label, and for atoms the structure to turn in 3-D."""
+    """A picture with its label, and for atoms the structure to turn in 3-D.
+
+    `choice` are the class and the seed of a sample that the visitor can go on with.
+    """
 
     picture: Image.Image
     label: str
     structure: dict[str, Any] | None = None
+    choice: dict[str, int | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the picture is a PNG in base64."""
         file = BytesIO()
         self.picture.save(file, "PNG")
         png = b64encode(file.getvalue()).decode()
-        return {"png": png, "label": self.label, "structure": self.structure}
+        return {"png": png} | {k: v for k, v in vars(self).items() if k != "picture"}
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,11 @@ class Show(ABC):
         if not self.num_classes:
             return None
         return [i % self.num_classes if label is None else label for i in range(count)]
+
+    def choices(self, form: Form, count: int) -> list[dict[str, int | None]]:
+        """The class and the seed of each of `count` samples."""
+        labels = self.labels(form.label, count) or [None] * count
+        return [{"label": label, "seed": form.seed + i} for i, label in enumerate(labels)]
 
     def label_of(self, label: int | None) -> str:
         """The name of a class, "" for none."""
