@@ -103,7 +103,9 @@ def _write_golden(folder: Path) -> None:
     write_json(folder / f"{GOLDEN}.json", {"seed": seed, "limits": limits})
 
 
-def _measure(pipeline: Any, seed: int, stored: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+def _measure(
+    pipeline: Any, seed: int, stored: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """The sample of a seed, and the latents of the stored sample (by default of this one)."""
     task = task_of(pipeline)
     label = 0 if pipeline.encoder.config.num_classes else None
@@ -155,7 +157,7 @@ def read_me(run: Run, name: str, account: str) -> str:
     return f"""# {name}
 
 A small UNITE model of {card.kind}: one network that turns {card.kind} into latents and back, and
-generates new ones. It was trained with recipe `{config.recipe}` for {config.steps:,} steps{trained}.
+generates new ones. It was trained by recipe `{config.recipe}`: {config.steps:,} steps{trained}.
 
     openunite sample {name}
     openunite demo {name}

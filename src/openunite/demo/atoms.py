@@ -121,9 +121,7 @@ class AtomShow(Show):
         raise ValueError(reason)
 
 
-def _shown(
-    structure: Structure, label: str, choice: dict[str, int | None] | None = None
-) -> Shown:
+def _shown(structure: Structure, label: str, choice: dict[str, int | None] | None = None) -> Shown:
     picture = structure_grid([structure], 1, _SIDE)
     return Shown(picture, _formula(structure) + label, to_json(structure), choice)
 

@@ -65,10 +65,10 @@ class ImageShow(Show):
     def reconstruct(self, form: Form) -> Answer:
         before, after = self.task.reconstruct(self.pipeline, [_uploaded(form)])
         off = float((before[0] - after[0]).abs().mean()) * 100.0
-        kept, held = self.pipeline.latent_shape[0] * self.pipeline.latent_shape[1], before[0].numel()
+        (registers, channels), held = self.pipeline.latent_shape, before[0].numel()
         words = (
-            f"The model keeps {kept:,} numbers of the {held:,} in your picture and paints it again "
-            f"from these; a pixel is off by {off:.1f} % of full brightness on average."
+            f"The model turns the {held:,} numbers of your picture into {registers * channels:,} "
+            f"and paints it again from these; a pixel is off by {off:.1f} % of full brightness on average."
         )
         pair = [Shown(_picture(before[0]), "your picture, at the model's size")]
         return Answer([*pair, Shown(_picture(after[0]), "painted again")], words, "row")
@@ -100,7 +100,9 @@ class ImageShow(Show):
             **form.changes,
         ).cpu()
         shown = [Shown(_picture(torch.where(known, pixels[0], 0.5)), "what the model sees")]
-        shown += [Shown(_picture(x), f"completed, seed {form.seed + i}") for i, x in enumerate(images)]
+        shown += [
+            Shown(_picture(x), f"completed, seed {form.seed + i}") for i, x in enumerate(images)
+        ]
         return Answer(shown, "The same half, completed in different ways.")
 
     def nearest(self, form: Form) -> Answer:

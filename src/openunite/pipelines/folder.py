@@ -34,8 +34,7 @@ _LONGEST = 2**24  # bytes of a JSON file; lists of class names are the longest
 
 
 def find_folder(source: str | Path, **download: Any) -> Path:
-    """The folder of a pipeline: `source`, its subfolder `pipeline` if it is a run, a packaged one of
-    that name, or one downloaded from the hub.
+    """The folder of a pipeline: `source` or inside the run `source`, packaged, or downloaded.
 
     `download`: revision, token, cache_dir, local_files_only, force_download, as for
     `huggingface_hub.snapshot_download`. Raises OSError or ValueError if both fail.

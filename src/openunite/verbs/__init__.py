@@ -32,7 +32,8 @@ _HOMES = {
 
 # Modules whose entry point is `run`, because the function with the command's name is for Python.
 _FUNCTIONS = dict.fromkeys(
-    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "ScoreImages", "Analyze", "Report", "Demo"),
+    ("Train", "Sample", "Reconstruct", "Encode", "Evaluate", "ScoreImages", "Analyze", "Report")
+    + ("Demo",),
     "run",
 )
 

@@ -56,7 +56,9 @@ def bind(site: Site, host: str, port: int | None) -> Server:
             return Server(site, host, number)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise OSError(f"{host} cannot be served ({error}); choose another --host") from error
+                raise OSError(
+                    f"{host} cannot be served ({error}); choose another --host"
+                ) from error
     raise OSError(f"port {tried[0]} of {host} is taken; choose another --port")
 
 
