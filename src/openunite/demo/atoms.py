@@ -55,7 +55,7 @@ class AtomShow(Show):
             _shown(structure, f", seed {choice['seed']}", choice)
             for structure, choice in zip(found, self.choices(form, count), strict=True)
         ]
-        words = f"{count} {self.task.things} that were not copied from anywhere."
+        words = f"{count} new {self.task.things}, made up by the model: click on one to go on."
         return Answer(shown, words + _broken(found))
 
     def steps(self, form: Form) -> Answer:

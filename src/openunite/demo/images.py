@@ -46,7 +46,9 @@ class ImageShow(Show):
         for image, choice in zip(images, self.choices(form, form.count), strict=True):
             label = _join(self.label_of(choice["label"]), f"seed {choice['seed']}")
             shown.append(Shown(_picture(image), label, choice=choice))
-        return Answer(shown, f"{len(shown)} images that did not exist before.")
+        return Answer(
+            shown, f"{len(shown)} new images, made up by the model: click on one to go on."
+        )
 
     def steps(self, form: Form) -> Answer:
         labels = self.labels(form.label, 1)
@@ -68,7 +70,7 @@ class ImageShow(Show):
         (registers, channels), held = self.pipeline.latent_shape, before[0].numel()
         words = (
             f"The model turns the {held:,} numbers of your picture into {registers * channels:,} "
-            f"and paints it again from these; a pixel is off by {off:.1f} % of full brightness on average."
+            f"and paints it again from these; a pixel is off by {off:.1f} % on average."
         )
         pair = [Shown(_picture(before[0]), "your picture, at the model's size")]
         return Answer([*pair, Shown(_picture(after[0]), "painted again")], words, "row")

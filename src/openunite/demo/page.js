@@ -15,6 +15,10 @@ const ACTIONS = {
   nearest: ["Is it a copy?", () => "Look for the training pictures that are most like a sample.",
     ["label", "seed", "conditions", "fine"]],
 };
+const GO_ON = {
+  steps: "Watch it come out of noise", walk: "Walk from it to another", complete: "Complete its half",
+  nearest: "Is it a copy?",
+};
 const MOST_UPLOAD = 6000000;
 let models = [];
 let shown = [];
@@ -207,8 +211,10 @@ function showResult(result) {
   shown = result.shown;
   stop();
   $("viewer").hidden = true;
+  $("bar").hidden = true;
   const sliding = result.layout === "steps";
-  $("pictures").className = sliding || result.layout === "row" || shown[0].structure !== null ? "large" : "";
+  const structures = shown.some((item) => item.structure);
+  $("pictures").className = result.layout !== "grid" ? "large" : structures ? "medium" : "";
   $("scrub").hidden = !sliding;
   if (sliding) {
     $("slider").max = shown.length - 1;
@@ -221,40 +227,50 @@ function showResult(result) {
   if (matchMedia("(max-width: 50rem)").matches) $("result").scrollIntoView();
 }
 
+// A picture is a button: a click on it opens the bar with what can be done with it.
 function figure(item) {
-  const source = `data:image/png;base64,${item.png}`;
-  const image = element("img", { src: source, alt: item.label });
+  const image = element("img", { src: `data:image/png;base64,${item.png}`, alt: item.label });
   image.className = model().things === "images" ? "pixels" : "";
-  const made = element("figure", {}, image, element("figcaption", { textContent: item.label }));
-  if (item.structure) {
-    const button = element("button", { type: "button", textContent: "Turn in 3-D" });
-    button.addEventListener("click", () => view(item));
-    made.append(button);
-  }
-  if (item.choice) {
-    const button = element("button", { type: "button", textContent: "Go on with it" });
-    button.title = "Take its class and seed into the form";
-    button.addEventListener("click", () => choose(item.choice));
-    made.append(button);
-  }
-  const name = `${item.label.replace(/[^\w]+/g, "-")}.png`;
-  made.append(element("a", { href: source, download: name, textContent: "Save" }));
-  return made;
+  const button = element("button", { type: "button", className: "picture", ariaPressed: "false" }, image);
+  button.addEventListener("click", () => pick(item, button));
+  return element("figure", {}, button, element("figcaption", { textContent: item.label }));
 }
 
-function choose(choice) {
+function pick(item, button) {
+  for (const other of document.querySelectorAll(".picture")) other.ariaPressed = "false";
+  button.ariaPressed = "true";
+  const parts = [element("strong", { textContent: item.label })];
+  const add = (words, act) => {
+    const made = element("button", { type: "button", textContent: words });
+    made.addEventListener("click", act);
+    parts.push(made);
+  };
+  if (item.structure) add("Turn in 3-D", () => view(item));
+  if (item.choice) {
+    for (const name of model().actions) {
+      if (GO_ON[name]) add(GO_ON[name], () => goOn(name, item.choice));
+    }
+  }
+  const name = `${item.label.replace(/[^\w]+/g, "-")}.png`;
+  parts.push(element("a", { href: `data:image/png;base64,${item.png}`, download: name, textContent: "Save" }));
+  $("bar").replaceChildren(...parts);
+  $("bar").hidden = false;
+}
+
+// Take the class and the seed of a sample into the form, and do something else with it.
+function goOn(name, choice) {
   $("seed").value = choice.seed;
-  if (choice.label !== null) $("label").value = choice.label;
   model().picked = true;
-  const others = [...document.querySelectorAll("input[name=action]")];
-  (others.find((radio) => radio.value === "steps") || others[0]).click();
-  $("go").focus();
-  say("Its class and seed are in the form now: choose what to do with it.");
+  document.querySelector(`input[name=action][value=${name}]`).click();
+  if (choice.label !== null) $("label").value = choice.label;
+  $("form").requestSubmit();
 }
 
 function showStep() {
   const item = shown[$("slider").value];
-  $("pictures").replaceChildren(figure(item));
+  const made = figure(item);
+  $("pictures").replaceChildren(made);
+  pick(item, made.querySelector("button"));
   $("slider").setAttribute("aria-valuetext", item.label);
   if (!$("viewer").hidden) view(item);
 }
@@ -298,10 +314,12 @@ async function view(item) {
 async function start() {
   models = await ask("api/models");
   $("model").replaceChildren(...models.map((each, i) =>
-    element("option", { value: i, textContent: `${each.name} (${each.things})` })));
+    element("option", {
+      value: i, textContent: each.name === each.things ? each.name : `${each.name} (${each.things})`,
+    })));
   buildForm();
   $("form").hidden = false;
-  say("Press the button.");
+  say("Choose what it should do, and press the button.");
   $("model").addEventListener("change", buildForm);
   $("label").addEventListener("change", () => { model().picked = $("label").value !== ""; });
   $("actions").addEventListener("change", showFields);
