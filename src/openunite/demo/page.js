@@ -220,6 +220,7 @@ function showResult(result) {
     $("slider").max = shown.length - 1;
     $("slider").value = shown.length - 1;
     showStep();
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
   } else {
     $("pictures").replaceChildren(...shown.map(figure));
   }
