@@ -3,6 +3,7 @@
 # make quickstart-crystals   train on crystals from two packages; the same
 # make test                  lint, types, import layers, tests
 # make lint                  only the first three
+# make docs                  the site in site/, with its links checked; opens from the disk
 # make test-lowest           a part of the tests with the lowest versions that pyproject.toml admits;
 #                            TORCH=2.13.0 takes that torch instead of the lowest
 #
@@ -19,7 +20,7 @@ RUN = runs/$@$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart quickstart-molecules quickstart-crystals test test-lowest lint format clean
+.PHONY: quickstart quickstart-molecules quickstart-crystals test test-lowest docs lint format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/openunite train fashion --output $(RUN) --seed $(SEED)
@@ -35,6 +36,10 @@ test: lint
 
 test-lowest:
 	OMP_NUM_THREADS=1 TORCH="$(TORCH)" PIP_OPTIONS="$(PIP_OPTIONS)" $(PYTHON) tools/test_lowest.py $(VENV)-lowest
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -61,5 +66,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -e '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-lowest dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest dist site .pytest_cache .mypy_cache .ruff_cache

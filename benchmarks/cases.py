@@ -16,7 +16,6 @@ from openunite.evaluation.images.perceptual import Lpips
 from openunite.flow.random import SlotRandom
 from openunite.modalities.image.tokens import ImageModality
 from openunite.objective import UniteObjective
-from openunite.planning.cost import uses_lpips
 from openunite.training.build import build_models, build_objective
 from openunite.training.config import DataConfig, ModelConfig, RunConfig
 from openunite.training.trainer import Trainer
@@ -74,7 +73,7 @@ def our_trainer(config: RunConfig) -> Trainer:
 def _objective(config: RunConfig) -> UniteObjective:
     """LPIPS with random weights, where the recipe has it: they take as long as real ones."""
     objective = build_objective(config, *build_models(config))
-    if uses_lpips(config):
+    if objective.modality.vgg_input() is not None:
         assert isinstance(objective.modality, ImageModality)
         objective.modality.use_distance(Lpips.random(0))
     return objective

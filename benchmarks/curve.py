@@ -20,11 +20,11 @@ from benchmarks.measure import samples_through
 from openunite.batch import Evidence
 from openunite.data.images.arrays import fashion_mnist_mini
 from openunite.evaluation.frechet import GaussianStatistics, frechet_distance, statistics
-from openunite.evaluation.images.fashion_classifier import (
+from openunite.evaluation.images.features.base import module_checksum
+from openunite.evaluation.images.features.fashion import (
     FashionClassifier,
     load_fashion_classifier,
 )
-from openunite.evaluation.images.features.base import module_checksum
 from openunite.files import write_json
 from openunite.flow.random import seeded_normal
 from openunite.flow.solvers import solve

@@ -21,7 +21,7 @@ from benchmarks.measure import Timing, alternate, memory_by, paired, peak_bytes
 from benchmarks.released import LoopedMuon, plain_muon
 from benchmarks.undo import undone
 from openunite.catalog import recipes
-from openunite.planning.cost import flops, uses_lpips
+from openunite.planning.cost import flops
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 from openunite.training.device import choose_device
@@ -53,7 +53,7 @@ def step(config: RunConfig, device: torch.device, options: argparse.Namespace) -
     if options.compile:
         steps["here, compiled"] = our_step(config, compiled=True)
     timings = alternate(steps, device, runs=options.runs)
-    counted = flops(config).step(config.objective.flow_draws, perceptual=uses_lpips(config))
+    counted = flops(config).step(config.objective.flow_draws)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     peak = published_peak(device) if config.precision == "bf16" else None
     rates = {"peak": peak, "ceiling": product_ceiling(device, dtype)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openunite.files import read_json, whole_file, write_json, write_text
+from openunite.files import atomic_file, read_json, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -26,7 +26,7 @@ def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
 def test_bytes_are_written_through_a_file_that_others_know(tmp_path: Path) -> None:
     """NumPy and Pillow take an open file; the suffix of its name does not matter."""
     path = tmp_path / "a.npz"
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         np.savez(file, x=np.arange(3))
         assert not path.exists()
     assert np.load(path)["x"].tolist() == [0, 1, 2]
@@ -39,7 +39,7 @@ def fail(*_: object) -> None:
 
 def interrupted(path: Path) -> None:
     """Ctrl-C in the middle of writing."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(b"be")
         raise KeyboardInterrupt
 
@@ -106,7 +106,7 @@ def test_unfinished_files_of_two_processes_have_two_names(
     found = set()
     for process in (11, 12):
         monkeypatch.setattr(os, "getpid", lambda process=process: process)
-        with whole_file(tmp_path / "a.txt"):
+        with atomic_file(tmp_path / "a.txt"):
             found |= set(names(tmp_path)) - {"a.txt"}
     assert len(found) == 2
 

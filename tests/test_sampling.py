@@ -41,7 +41,7 @@ def test_a_call_changes_what_it_names_and_keeps_the_rest() -> None:
     )
     assert sampling.change(solver="heun") == Sampling("heun", 20, 3.0, 1.7)
     assert sampling.change(guidance_interval=[0.2, 0.9]).guidance_interval == (0.2, 0.9)
-    with pytest.raises(ValueError, match=r"'guidance_scal', .*the nearest is 'guidance_scale'"):
+    with pytest.raises(ValueError, match=r"'guidance_scal', .*the nearest is guidance_scale"):
         sampling.change(guidance_scal=2.0)
     with pytest.raises(ValueError, match="unknown sampling setting 'eta'"):
         sampling.change(solver="euler", eta=1.0)

@@ -157,13 +157,21 @@ def test_an_assignment_reads_its_text_as_the_field_says(text: str, change: dict[
         assert repr(value) == repr(wanted)
 
 
-def test_assignments_are_made_one_after_the_other_on_a_copy() -> None:
+def test_of_assignments_to_one_field_the_last_counts_and_the_original_stays() -> None:
     texts = ["inner.depth=5", "inner.share=1", "steps=3", "steps=4", "free.radius=2", "free.flip=1"]
     with pytest.raises(ValueError, match=r"free\.flip must be true or false, got '1'"):
         assign(START, texts, SCHEMAS)
     found = assign(START, texts[:-1], SCHEMAS)
     assert (found.inner, found.steps) == (Inner(5, 1.0), 4)
     assert Outer("a", 1) == START
+
+
+def test_assignments_take_effect_together() -> None:
+    """Two of these settings alone would be impossible, whichever comes first."""
+    texts = ("model.tokenizer=posterior", "objective.stage=autoencoder", "model.latent_norm=none")
+    for first in range(3):
+        found = settings("fashion", set=texts[first:] + texts[:first])
+        assert found.kind.stage == "autoencoder"
 
 
 @pytest.mark.parametrize(

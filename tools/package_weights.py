@@ -22,7 +22,7 @@ from torch import Tensor
 
 from openunite.evaluation.card import load_card
 from openunite.evaluation.measured import vocabulary
-from openunite.files import read_json, whole_folder, write_json, write_text
+from openunite.files import read_json, atomic_folder, write_json, write_text
 from openunite.pipelines.folder import PARTS, weights_of, write_manifest
 from openunite.runs import Run, load_pipeline
 from openunite.task import task_of
@@ -57,7 +57,7 @@ def package(source: str, name: str, home: Path = HOME, account: str = "") -> Pat
         )
     final = home / name
     shutil.rmtree(final, ignore_errors=True)
-    with whole_folder(final) as folder:
+    with atomic_folder(final) as folder:
         run.pipeline.save_pretrained(folder)
         _halve(folder)
         shutil.copy(run.folder / "card.json", folder / "card.json")

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openunite.evaluation.images.fashion_classifier import (
+from openunite.evaluation.images.features.fashion import (
     WEIGHTS_FILE,
     FashionClassifier,
     load_fashion_classifier,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+Change = Callable[[Tensor], Tensor]
 CLASS = "class"  # the name of the condition that holds class labels
 
 
@@ -30,23 +31,17 @@ class Given:
         """The same values, not known where `dropped` is True."""
         return Given(self.values, self.known & ~dropped)
 
-    def repeat(self, times: int) -> "Given":
-        """The samples `times` times, one copy of the batch after the other."""
-        shape = [times, *[1] * (self.values.ndim - 1)]
-        return Given(self.values.repeat(shape), self.known.repeat(times))
+    def each(self, change: Change) -> "Given":
+        """Values and `known`, changed alike."""
+        return Given(change(self.values), change(self.known))
 
     def rows(self, part: slice) -> "Given":
         """Some of the samples."""
-        return Given(self.values[part], self.known[part])
+        return self.each(lambda tensor: tensor[part])
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Given":
+    def to(self, device: torch.device | str) -> "Given":
         """A copy on a device."""
-        values = self.values.to(device, non_blocking=non_blocking)
-        return Given(values, self.known.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "Given":
-        """A copy in page-locked memory, from which a GPU reads without waiting."""
-        return Given(self.values.pin_memory(), self.known.pin_memory())
+        return self.each(lambda tensor: tensor.to(device))
 
 
 Conditions = Mapping[str, Given]
@@ -87,27 +82,22 @@ class Evidence:
 
     def rows(self, part: slice) -> "Evidence":
         """The evidence of some of the samples."""
-        return self._each(lambda given: given.rows(part), lambda tensor: tensor[part])
+        return self.each(lambda tensor: tensor[part])
 
     def repeat(self, times: int) -> "Evidence":
         """The samples `times` times, one copy of the batch after the other."""
-        return self._each(
-            lambda given: given.repeat(times),
-            lambda tensor: tensor.repeat(times, *[1] * (tensor.ndim - 1)),
-        )
+        return self.each(lambda tensor: tensor.repeat(times, *[1] * (tensor.ndim - 1)))
 
     def to(self, device: torch.device | str) -> "Evidence":
         """A copy on a device."""
-        return self._each(lambda given: given.to(device), lambda tensor: tensor.to(device))
+        return self.each(lambda tensor: tensor.to(device))
 
-    def _each(
-        self, change: Callable[[Given], Given], convert: Callable[[Tensor], Tensor]
-    ) -> "Evidence":
-        """All conditions and tensors, changed alike."""
+    def each(self, change: Change) -> "Evidence":
+        """All tensors, changed alike."""
         return Evidence(
-            {name: change(given) for name, given in self.conditions.items()},
-            None if self.observation is None else convert(self.observation),
-            None if self.visible is None else convert(self.visible),
+            {name: given.each(change) for name, given in self.conditions.items()},
+            None if self.observation is None else change(self.observation),
+            None if self.visible is None else change(self.visible),
         )
 
 
@@ -144,19 +134,17 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """A copy on a device."""
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
-        return Batch(
-            self.data.to(device, non_blocking=non_blocking),
-            self.index.to(device, non_blocking=non_blocking),
-            mask,
-            {n: g.to(device, non_blocking=non_blocking) for n, g in self.conditions.items()},
-        )
+        return self.each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory; PyTorch's loader calls this by its name."""
+        return self.each(lambda tensor: tensor.pin_memory())
+
+    def each(self, change: Change) -> "Batch":
+        """All tensors, changed alike."""
         return Batch(
-            self.data.pin_memory(),
-            self.index.pin_memory(),
-            None if self.mask is None else self.mask.pin_memory(),
-            {name: given.pin_memory() for name, given in self.conditions.items()},
+            change(self.data),
+            change(self.index),
+            None if self.mask is None else change(self.mask),
+            {name: given.each(change) for name, given in self.conditions.items()},
         )

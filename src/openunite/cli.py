@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from io import BytesIO, TextIOWrapper
+from pathlib import Path
 from typing import Annotated, NoReturn, Union
 
 import tyro
@@ -25,10 +26,10 @@ from openunite.texts import printable
 def parse(arguments: list[str] | None = None) -> Command:
     """The command line as a dataclass; exits with 2 and the nearest option on a mistake."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["evaluate"] and given[1:2] in (["molecules"], ["crystals"]):
-        return _parse(Score, "evaluate", given[1:])  # files, not a model: options of their own
-    if given[:2] == ["evaluate", "images"]:
-        return _parse(ScoreImages, "evaluate images", given[2:])
+    if given[:1] == ["evaluate"] and _asks_for_files(given[1:]):
+        if given[1] == "images":
+            return _parse(ScoreImages, "evaluate images", given[2:])
+        return _parse(Score, "evaluate", given[1:])
     if given and given[0] in COMMANDS:
         return _parse(COMMANDS[given[0]], given[0], given[1:])
     if given[:1] in (["-h"], ["--help"]):
@@ -38,6 +39,13 @@ def parse(arguments: list[str] | None = None) -> Command:
         Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
     )
     return tyro.cli(Union[kinds], prog="openunite", args=given)  # type: ignore[call-overload]  # noqa: UP007
+
+
+def _asks_for_files(given: list[str]) -> bool:
+    """Whether `evaluate` gets files of a kind of data, and not a run that has its name."""
+    if given[:1] not in (["images"], ["molecules"], ["crystals"]):
+        return False
+    return "--reference" in given or not Path(given[0], "config.yaml").is_file()
 
 
 def _parse(kind: type[Command], name: str, given: list[str]) -> Command:
@@ -103,8 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     name = (sys.argv[1:] if arguments is None else arguments)[:1]
     called = f"openunite {printable(name[0])}" if name and name[0] in COMMANDS else "openunite"
     try:
-        with _ended_by_sigterm():
-            _run(parse(arguments))
+        with _ended_by_sigterm(), showing():
+            command = parse(arguments)  # a mistake is told before anything heavy is imported
+            import_module("openunite.verbs").run(command)
     except BrokenPipeError:
         for stream in (sys.stdout, sys.stderr):  # what they still hold has nowhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -121,11 +130,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which unwinds what it meets as Ctrl-C does, so that no half-written file stays."""
-
-
-def _run(command: Command) -> None:
-    with showing():
-        import_module("openunite.verbs").run(command)
 
 
 @contextmanager

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+
+_LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
+
+_REMEDY = "copy it again, or remove it and repeat the command that wrote it"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write bytes into; at the end it is flushed to disk and replaces `path`.
 
     After an error `path` is unchanged. The unfinished file's name contains the process id.
@@ -50,9 +55,29 @@ def write_rows(
                 np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz, read without pickles; ValueError if that cannot be done.
+
+    A large file that claims to unpack to more than 100 times its size is refused.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > max(_LARGE, _DENSEST * path.stat().st_size):
+            raise ValueError(f"it claims to hold {size} bytes")
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged files
+        kind = "it needs more memory than there is: " if isinstance(error, MemoryError) else ""
+        raise ValueError(
+            f"cannot read {path} as .npz without pickles ({kind}{error}); save plain arrays with "
+            "np.savez"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(text.encode())
 
 
@@ -65,15 +90,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file. Raises ValueError if it is damaged or holds another value."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise ValueError(f"{path} is damaged: it is no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        raise ValueError(f"{path} is damaged: it is no JSON ({error}); {_REMEDY}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: expected a mapping, got {type(values).__name__}")
+        kind = type(values).__name__
+        raise ValueError(f"{path} is damaged: expected a mapping, got {kind}; {_REMEDY}")
     return values
 
 
 @contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
+def atomic_folder(final: Path) -> Iterator[Path]:
     """A folder beside `final` to write into; at the end it is flushed to disk and replaces `final`.
 
     After an error `final` is unchanged. Other entries of an earlier `final` are kept, but a

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from openunite.drawing.pictures import read_rows
 from openunite.evaluation.images.features.base import module_checksum
 from openunite.files import read_json
 from openunite.flow.guidance import NO_GUIDANCE
@@ -22,6 +21,7 @@ from openunite.task import pipeline_class
 from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import MEMORY, RunConfig, load_config
+from openunite.training.log import read_rows
 from openunite.weights import packaged_names
 
 
@@ -56,14 +56,12 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The record of the data (data.json), empty if there is none yet."""
-        path = self.folder / "data.json"
-        return read_json(path) if path.is_file() else {}
+        return self._read("data.json")
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics of a finished run (metrics.json), empty if there are none yet."""
-        path = self.folder / "metrics.json"
-        return read_json(path) if path.is_file() else {}
+        return self._read("metrics.json")
 
     @property
     def log(self) -> list[dict[str, float]]:
@@ -126,6 +124,10 @@ class Run:
         parts.load_state_dict({n: t for n, t in saved if n.partition(".")[0] in parts})
         return make_pipeline(encoder, decoder, self.config, self.record)
 
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return read_json(path) if path.is_file() else {}
+
     def _repr_html_(self) -> str:
         """The pictures and the metrics as HTML, for notebooks."""
         rows = "".join(
@@ -170,10 +172,10 @@ def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
     try:
         folder = find_folder(name)
     except (OSError, ValueError) as error:
-        packaged = ", ".join(packaged_names()) or "none"
         raise FileNotFoundError(
-            f"{source} is no run, no pipeline folder, no packaged model ({packaged}), and could "
-            f"not be had from the hub ({type(error).__name__})"
+            f"{source} is no run, no pipeline folder, no packaged model "
+            f"({', '.join(packaged_names()) or 'none'}), and could not be had from the hub "
+            f"({type(error).__name__})"
         ) from error
     return _open(folder)
 

@@ -6,10 +6,10 @@ name the row in `SOLVERS` or by an entry point of the group `openunite.solvers`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from openunite.registry import Registry
+from openunite.settings import expected
 
 MOST_STEPS = 10**6
 
@@ -145,12 +145,8 @@ class Sampling:
         known = SOLVERS.get(solver).options
         for name in [name for name in given if name not in own]:
             if name not in known:
-                everything = sorted(own - {"options"}) + list(known)
-                nearest = get_close_matches(name, everything, 1, cutoff=0.0)[0]
-                raise ValueError(
-                    f"unknown sampling setting {name!r}, expected some of {', '.join(everything)}; "
-                    f"the nearest is {nearest!r}"
-                )
+                names = dict.fromkeys([*sorted(own - {"options"}), *known])
+                raise ValueError(f"unknown sampling setting {name!r}, {expected(name, names)}")
             options[name] = given.pop(name)
         if isinstance(ends := given.get("guidance_interval"), list | tuple):
             given["guidance_interval"] = tuple(map(_plain, ends))

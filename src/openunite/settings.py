@@ -8,6 +8,7 @@ from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+_SHOWN = 40  # names that an error message lists
 _repr = Repr()
 _repr.maxlevel = 2
 short = _repr.repr  # repr() for error messages, shortened
@@ -34,11 +35,11 @@ def missing_fields(cls: type, values: Mapping[str, Any]) -> list[str]:
     return [f.name for f in required if f.name not in values]
 
 
-def expected(name: str, known: Mapping[str, Any]) -> str:
-    """The end of an error message: all known names, and the nearest one to `name`."""
-    nearest = get_close_matches(name, list(known), 1, cutoff=0.0)
-    hint = f"; the nearest is {nearest[0]}" if nearest else ""
-    return f"expected some of {', '.join(sorted(known))}{hint}"
+def expected(name: str, known: Collection[str]) -> str:
+    """The end of an error message: the known names, and the nearest one to `name`."""
+    nearest = get_close_matches(name, known, 1, cutoff=0.0)
+    shown = ", ".join(sorted(known)[:_SHOWN]) + ", ..." * (len(known) > _SHOWN)
+    return f"expected some of {shown}" + (f"; the nearest is {nearest[0]}" if nearest else "")
 
 
 def check_options(given: Iterable[str], kind: type, leave_out: Collection[str] = ()) -> None:
@@ -92,36 +93,53 @@ def assign(settings: Any, assignments: Sequence[str], schemas: Mapping[str, type
     with the possible keys. Raises ValueError for an unknown name, with the nearest known one, and
     for a value of another type.
     """
+    given: dict[tuple[str, ...], str] = {}
     for text in assignments:
         name, separator, value = text.partition("=")
         if not separator or not name.strip():
             raise ValueError(f"expected section.field=value, got {text!r}")
-        settings = _assign(settings, name.strip().split("."), value.strip(), "", schemas)
-    return settings
+        given[tuple(name.strip().split("."))] = value.strip()
+    return _assign(settings, given, "", schemas)
 
 
 def _assign(
-    settings: Any, path: list[str], text: str, prefix: str, schemas: Mapping[str, type]
+    settings: Any, given: Mapping[tuple[str, ...], str], prefix: str, schemas: Mapping[str, type]
 ) -> Any:
-    first, rest = path[0], path[1:]
-    hints = get_type_hints(type(settings))
-    if first not in hints:
-        raise ValueError(f"unknown field {prefix}{first}, {expected(first, hints)}")
-    value, name = getattr(settings, first), prefix + first
-    if not rest:
-        if is_dataclass(value) or isinstance(value, Mapping):
+    """All fields change at once, because some values are only possible together."""
+    hints, changes = get_type_hints(type(settings)), {}
+    for first in dict.fromkeys(path[0] for path in given):
+        if first not in hints:
+            raise ValueError(f"unknown field {prefix}{first}, {expected(first, hints)}")
+        inner = {path[1:]: text for path, text in given.items() if path[0] == first}
+        value, name = getattr(settings, first), prefix + first
+        section = is_dataclass(value) or isinstance(value, Mapping)
+        if section and () in inner:
             raise ValueError(f"{name} is a section: name one of its fields, {name}.FIELD=value")
-        return replace(settings, **{first: parse(hints[first], text, name)})
-    if is_dataclass(value):
-        return replace(settings, **{first: _assign(value, rest, text, f"{name}.", schemas)})
-    if isinstance(value, Mapping) and len(rest) == 1:
-        schema, key = schemas.get(name), rest[0]
-        known = get_type_hints(schema) if schema else {}
+        if is_dataclass(value):
+            changes[first] = _assign(value, inner, f"{name}.", schemas)
+        elif section:
+            changes[first] = {**value, **_entries(inner, name, schemas.get(name))}
+        elif extra := [".".join(rest) for rest in inner if rest]:
+            raise ValueError(f"{name} is no section: it has no field {extra[0]}")
+        else:
+            changes[first] = parse(hints[first], inner[()], name)
+    return replace(settings, **changes)
+
+
+def _entries(
+    given: Mapping[tuple[str, ...], str], name: str, schema: type | None
+) -> dict[str, Any]:
+    """The values for a field that holds a mapping; without a schema they are numbers."""
+    known = get_type_hints(schema) if schema else {}
+    found = {}
+    for path, text in given.items():
+        key = ".".join(path)
+        if len(path) > 1:
+            raise ValueError(f"{name} is no section: it has no field {key}")
         if schema is not None and key not in known:
             raise ValueError(f"unknown field {name}.{key}, {expected(key, known)}")
-        hint = known.get(key, float)
-        return replace(settings, **{first: {**value, key: parse(hint, text, f"{name}.{key}")}})
-    raise ValueError(f"{name} is no section: it has no field {'.'.join(rest)}")
+        found[key] = parse(known.get(key, float), text, f"{name}.{key}")
+    return found
 
 
 def parse(hint: Any, text: str, name: str) -> Any:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from openunite.analysis.base import Analyses
 from openunite.catalog import get_spec
 from openunite.data.readers import files_of, read_files
-from openunite.files import whole_file, write_rows
+from openunite.files import atomic_file, write_rows
 from openunite.pipelines.base import UnitePipeline
 from openunite.training.config import RunConfig
 from openunite.training.loader import TrainingData
@@ -31,7 +32,7 @@ Metrics = dict[str, float | int | str]
 class Options:
     """The options of `train` besides settings and data; None means that an option was not given.
 
-    `condition` holds "NAME[=KIND][:COLUMN]", `set` assignments "section.field=value". `fresh` is
+    `condition` holds `NAME[=KIND][:COLUMN]`, `set` assignments "section.field=value". `fresh` is
     True for a recipe, whose sizes may be adapted to the data, and False for settings from a file.
     """
 
@@ -199,6 +200,10 @@ class Task(ABC):
         """Yield (name, data point) for suitable files; `tell` is called for the others."""
         yield from read_files(files_of(sources, self.things), self.things, tell)
 
+    def is_item(self, value: Any) -> bool:
+        """Whether an object that can be iterated over is one data point, and not a list of them."""
+        return False
+
     def item(self, value: Any) -> Any:
         """Convert an object in memory to a data point as `read` yields it."""
         return value
@@ -221,13 +226,13 @@ class Task(ABC):
         """
         rows = (np.asarray(sample) for sample in samples)
         others = {} if labels is None else {"labels": np.array(labels)}
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             write_rows(file, "samples", rows, len(samples), **others)
         return len(samples)
 
     def write_one(self, path: Path, sample: Any) -> None:
         """Write one sample into a folder, as a file of its own with the suffix `file_suffix`."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             np.save(file, np.asarray(sample))
 
     def is_sound(self, path: Path) -> bool:
@@ -250,7 +255,7 @@ class Task(ABC):
         self, path: Path, names: Sequence[str], inputs: Sequence[Any], outputs: Sequence[Any]
     ) -> None:
         """Write inputs and outputs, or only the outputs, under the names of the inputs."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             np.savez(file, inputs=np.stack(inputs), outputs=np.stack(outputs))
 
     def compare(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
@@ -289,11 +294,6 @@ def task_of(pipeline: UnitePipeline) -> Task:
 
 def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yield lists of `size` items; the last one may be shorter."""
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
         yield batch

@@ -7,11 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from openunite.analysis.similarity import cknna, hsic_terms, linear_cka, ratio
+from openunite.analysis.similarity import cknna, hsic_terms, ratio
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def linear_cka(x: Tensor, y: Tensor, batch_size: int = 1000) -> float:
+    """1 if equal up to rotation and scale, 0 on average if independent."""
+    pairs = zip(x.split(batch_size), y.split(batch_size), strict=True)
+    return float(ratio(torch.stack([hsic_terms(a, b) for a, b in pairs]).sum(0)))
 
 
 def rotation(size: int, seed: int = 5) -> Tensor:

@@ -154,11 +154,11 @@ def test_class_counts() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("metrics", None, "metrics is None"),
-        ("model", [], "model is \\[\\]"),
-        ("metrics", {"unguided": None}, "unguided is None"),
-        ("metrics", {"unguided": {"fd": 1.5}}, "unguided.fd is 1.5"),
-        ("samples", {"count": 3}, "missing 2 required"),
+        ("metrics", None, "metrics must be Mapping, got None"),
+        ("model", [], "model must be ModelSection"),
+        ("metrics", {"unguided": None}, "NoneType"),
+        ("metrics", {"unguided": {"fd": 1.5}}, "must be a mapping, not float"),
+        ("samples", {"count": 3}, "missing: samples.labels, samples.first_seed"),
         ("guidance", {"scale": 1.0, "interval": [0, 1], "rescale": 0.7}, "rescale"),
     ],
 )

@@ -22,8 +22,8 @@ def test_the_figures_of_unite_b() -> None:
     counted = flops(get_recipe("imagenet256_b")())
     parts = (counted.tokenize, counted.decode, counted.flow_draw, counted.perceptual)
     assert [round(part / 1e9, 1) for part in parts] == [304.5, 140.1, 150.2, 120.3]
-    assert counted.step(3, perceptual=True) / 1e9 == pytest.approx(1015.5, abs=0.1)
-    assert counted.step(14, perceptual=True) / 1e9 == pytest.approx(2667.8, abs=0.1)
+    assert counted.step(3) / 1e9 == pytest.approx(1015.5, abs=0.1)
+    assert counted.step(14) / 1e9 == pytest.approx(2667.8, abs=0.1)
     assert counted.sample(108) / 1e9 == pytest.approx(108 * 50.07 + 46.7, rel=1e-3)
     assert num_parameters(get_recipe("imagenet256_b")()) == pytest.approx(217.64e6, rel=1e-4)
 

@@ -273,21 +273,20 @@ def test_mistakes_are_one_sentence(
     (run / "metrics.json").write_text("{")
     with pytest.raises(SystemExit):
         main(["report", str(run)])
-    assert "not sound JSON" in capsys.readouterr().err
+    assert "it is no JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("card-fashion.json", b"{", "is not sound JSON"),
-        ("sweep-fashion.json", b'{"curve": "\xff"}', "is not UTF-8 text"),
+        ("card-fashion.json", b"{", "is damaged: it is no JSON"),
+        ("sweep-fashion.json", b'{"curve": "\xff"}', "is damaged: it is no JSON"),
         ("analysis/analysis.json", b'{"missing": {}}', "is no record of `openunite analyze`"),
         ("analysis/analysis.json", b'{"analyses": [{}], "missing": {}}', "is no record of"),
         ("analysis/analysis.json", b'{"analyses": [1], "missing": {}}', "is no record of"),
-        ("metrics.json", b"[1, 2]", "must hold a JSON object, got 1, 2"),
-        ("data.json", b"[" * 100_000, "is not sound JSON"),
-        ("report.txt", b"\xff", "is not UTF-8 text"),
-        ("config.yaml", b"\xff", "is not UTF-8 text"),
+        ("metrics.json", b"[1, 2]", "is damaged: expected a mapping, got list"),
+        ("data.json", b"[" * 100_000, "is damaged: it is no JSON"),
+        ("config.yaml", b"\xff", "is not plain YAML"),
     ],
 )
 def test_a_damaged_record_is_named(run: Path, name: str, content: bytes, message: str) -> None:

@@ -57,8 +57,8 @@ def reached(path: Path) -> int:
 
 
 def assert_holds(path: Path, step: int) -> None:
-    tensors, state = load_checkpoint(path)
-    assert_content(tensors, state, step)
+    loaded = load_checkpoint(path)
+    assert_content(loaded.tensors, loaded.state, step)
 
 
 def assert_content(tensors: dict[str, dict[str, Tensor]], state: object, step: int) -> None:
@@ -419,7 +419,7 @@ def test_optimizer_state_goes_through_a_checkpoint_bit_for_bit(tmp_path: Path) -
     assert {key.split("|")[1] for key in saved} == {"step", "exp_avg", "exp_avg_sq"}
     path = save_checkpoint(tmp_path, 5, {"adamw": saved}, {}, keep=1)
     models[1].load_state_dict(models[0].state_dict())
-    restore_optimizer(optimizers[1], named[1], load_checkpoint(path)[0]["adamw"])
+    restore_optimizer(optimizers[1], named[1], load_checkpoint(path).tensors["adamw"])
     for model, optimizer in zip(models, optimizers, strict=True):
         trained(model, optimizer, range(5, 9))
     assert torch.equal(models[0].weight, models[1].weight)

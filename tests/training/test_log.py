@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from openunite.drawing.pictures import read_rows
 from openunite.progress import showing
-from openunite.training.log import MetricsLog, spans
+from openunite.training.log import MetricsLog, read_rows, spans
 
 
 def row(step: int) -> bytes:

@@ -17,7 +17,7 @@ from openunite.data.atoms.lattice import reduce_cells
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.crystals.dataset import crystal_dataset
 from openunite.data.molecules.dataset import molecule_dataset
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
 from openunite.modalities.atoms.tokens import random_rotations
 from openunite.modalities.molecule.pipeline import MoleculePipeline
 from openunite.training.build import build_models, build_objective
@@ -112,7 +112,7 @@ def test_eight_molecules_are_learned_by_heart(tmp_path: Path) -> None:
     run.fit()
     pipeline = MoleculePipeline(run.ema.model.encoder, run.ema.model.decoder)
     outputs = pipeline.reconstruct(known)
-    assert type_accuracy(outputs, known).atoms.value == 1.0
+    assert type_accuracy(outputs, known, "molecule")["atom_type_accuracy"].value == 1.0
     assert float(kabsch_rmsd(outputs, known).mean()) < 0.05
 
 

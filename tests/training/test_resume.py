@@ -20,7 +20,7 @@ def rows_without_clock(folder: Path) -> list[dict[str, float]]:
 
 
 def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    groups, _ = load_checkpoint(list_checkpoints(folder / "checkpoints")[0])
+    groups = load_checkpoint(list_checkpoints(folder / "checkpoints")[0]).tensors
     return {f"{g}/{name}": t for g, tensors in groups.items() for name, t in tensors.items()}
 
 

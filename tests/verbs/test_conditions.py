@@ -16,6 +16,7 @@ from openunite.training.build import build_models, build_objective
 from openunite.training.config import RunConfig, load_config, save_config
 from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
+    Columns,
     check_conditions,
     describe_conditions,
     read_condition,
@@ -46,7 +47,22 @@ def task() -> Any:
 
 def resolved(**conditions: Any) -> RunConfig:
     asked = conditions or {"light": {}, "shade": {"kind": "category"}}
-    return resolve_conditions(tiny_config(conditions=asked), task(), TinyImages())
+    return resolve_conditions(tiny_config(conditions=asked), Columns(task(), TinyImages()))
+
+
+def test_a_column_is_computed_once_and_only_if_a_condition_needs_it() -> None:
+    made: list[str] = []
+
+    def column(name: str) -> Any:
+        return lambda: made.append(name) or ["a", "b"] * 32
+
+    own = SimpleNamespace(
+        columns=lambda data: {name: column(name) for name in ("kind", "other")}, things="images"
+    )
+    columns = Columns(own, TinyImages())
+    config = resolve_conditions(tiny_config(conditions={"kind": {}}), columns)
+    with_conditions(TinyImages(), config, columns)
+    assert made == ["kind"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +97,7 @@ def test_kinds_and_settings_follow_from_the_data(tmp_path: Path) -> None:
     save_config(config, tmp_path / "config.yaml")
     again = load_config(tmp_path / "config.yaml")
     assert again == config
-    assert resolve_conditions(again, task(), TinyImages()) == config
+    assert resolve_conditions(again, Columns(task(), TinyImages())) == config
     lines = describe_conditions(config)
     assert lines[1] == "condition shade: category, one of bright, dark, such as bright"
     assert "follow from the data" in describe_conditions(tiny_config(conditions={"a": {}}))[0]
@@ -123,7 +139,7 @@ def trainer(folder: Path, preview: Any = None, **changes: Any) -> Trainer:
     config = replace(resolved(), **changes)
     config = replace(config, objective=replace(config.objective, partial_share=0.5))
     objective = build_objective(config, *build_models(config))
-    data = with_conditions(TinyImages(), config, task())
+    data = with_conditions(TinyImages(), config, Columns(task(), TinyImages()))
     return Trainer(objective, data, config, folder, preview)
 
 

@@ -98,14 +98,17 @@ def test_missing_folders_of_an_output_are_made(saved: str, tmp_path: Path) -> No
     ("arguments", "message"),
     [
         (["sample", "PIPE", "--output", "a.tar"], "--output must end in .png or .npz or have no"),
-        (["sample", "PIPE", "--num-images", "0"], "--num-samples must be at least 1, got 0"),
-        (["sample", "PIPE", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (
+            ["sample", "PIPE", "--num-images", "0"],
+            "num_samples must be a whole number of at least 1, got 0",
+        ),
+        (["sample", "PIPE", "--batch-size", "0"], "batch_size must be a whole number of at least"),
         (["encode", "PIPE", "IMAGE", "--output", "latents"], "--output must end in .npz"),
-        (["encode", "PIPE", "IMAGE", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["encode", "PIPE", "IMAGE", "--batch-size", "0"], "batch_size must be a whole number"),
         (["encode", "PIPE", "EMPTY"], "no files in"),
         (["encode", "PIPE", "/nowhere/a.png"], "/nowhere/a.png does not exist"),
         (["reconstruct", "PIPE", "IMAGE", "--output", "a.txt"], "--output must end in .png"),
-        (["reconstruct", "PIPE", "IMAGE", "--num-images", "0"], "--num-samples must be at least"),
+        (["reconstruct", "PIPE", "IMAGE", "--num-images", "0"], "num_samples must be a whole"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_model_works(

@@ -179,20 +179,14 @@ def test_an_error_while_the_file_is_put_together_costs_nothing(
     assert names_in(tmp_path) == ["new.npz"]
 
 
-def test_samples_on_disk_are_a_sequence_of_which_one_part_is_in_memory(
+def test_samples_on_disk_are_read_once_one_part_after_the_other(
     pipeline: ImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, unpack, loaded = ImageTask.write, ImageTask.unpack, []
 
     def watched(self: ImageTask, path: Path, samples: Any, labels: Any) -> int:
         assert isinstance(samples, Stored)
-        every = list(samples)
-        assert torch.equal(samples[6], every[6])
-        assert torch.equal(samples[-1], every[-1])
-        assert len(samples[1:7:2]) == 3
-        with pytest.raises(IndexError):
-            samples[7]
-        loaded.clear()
+        assert len(samples) == 7
         return write(self, path, iter_only(samples), labels)
 
     def counted(self: ImageTask, tensors: Any) -> Any:

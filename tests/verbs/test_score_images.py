@@ -14,11 +14,14 @@ from torch import Tensor
 import openunite
 from openunite import ImagePipeline
 from openunite.cli import main, parse
-from openunite.commands import Evaluate, ScoreImages
+from openunite.commands import Evaluate, Score, ScoreImages
 from openunite.evaluation.card import ProtocolCard, differences, load_card
 from openunite.evaluation.images.features.base import CallableExtractor
 from openunite.evaluation.images.pixels import over_real, pixel_ratios
+from openunite.evaluation.images.table import SetMetric
+from openunite.evaluation.measured import Measured
 from openunite.sampling import Sampling
+from openunite.verbs import score_images
 
 
 def pool(images: Tensor) -> Tensor:
@@ -207,6 +210,28 @@ def test_images_have_options_of_their_own() -> None:
     command = parse(["evaluate", "images", "a", "--reference", "b", "--image-size", "32"])
     assert command == ScoreImages("a", "b", image_size=32)
     assert isinstance(parse(["evaluate", "runs/images"]), Evaluate)
+
+
+@pytest.mark.parametrize("kind", ["images", "molecules", "crystals"])
+def test_a_run_with_the_name_of_a_kind_of_data_is_evaluated(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ["evaluate", kind, "new", "--reference", "test"]
+    (tmp_path / kind).mkdir()
+    (tmp_path / kind / "config.yaml").touch()
+    assert parse(["evaluate", kind, "--seed", "3"]) == Evaluate(kind, seed=3)
+    assert isinstance(parse(files), ScoreImages | Score)
+
+
+def test_metrics_of_other_packages_are_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    mean = SetMetric(
+        "mean", "mean", "neither", compute=lambda sets: Measured(sets.points[0].mean())
+    )
+    monkeypatch.setattr(score_images, "added", lambda kind: [mean])
+    images = noise(20, 0)
+    found = score(images, images, noise(60, 1)).metrics
+    assert {"mean", "fd"} <= found["samples"].keys() & found["real images"].keys()
 
 
 @pytest.mark.parametrize(

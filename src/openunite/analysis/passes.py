@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -165,8 +165,7 @@ class ResidualNorms(Analysis):
         return figure
 
 
-@dataclass(frozen=True)
-class PassComparison:
+class PassComparison(NamedTuple):
     """The three analyses that `compare_passes` computes in one pass over the data."""
 
     similarity: LayerSimilarity

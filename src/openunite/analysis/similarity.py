@@ -33,16 +33,6 @@ def ratio(terms: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
     return torch.where(defined, joint / product.clamp_min(1e-300).sqrt(), torch.nan)
 
 
-def linear_cka(
-    x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], batch_size: int | None = None
-) -> float:
-    """Debiased linear CKA: 1 if equal up to rotation and scale, 0 on average if independent."""
-    size = batch_size or len(x)
-    pairs = zip(x.split(size), y.split(size), strict=True)
-    terms = [hsic_terms(a, b) for a, b in pairs if len(a) >= 4]
-    return float(ratio(torch.stack(terms).sum(0)))
-
-
 def cknna(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], neighbors: int = 10) -> float:
     """Alignment of kernels over pairs that are neighbors in both; 1 if equal, near 0 by chance.
 

@@ -61,18 +61,14 @@ class Trajectory(Analysis):
         names = ["state", "prediction"] * rows
         return picture_figure(images, names, [f"t = {self.times[i]:.2g}" for i in chosen])
 
-    def frames(self) -> list[Image.Image]:
-        """One picture per step with the predictions for all samples."""
+    def animation(self) -> tuple[list[Image.Image], list[int]]:
+        """A frame per step with the predictions for all samples, and durations in milliseconds."""
         count = self.predictions.shape[1]
         columns = min(_GIF_COLUMNS, count)
         full_rows = self.predictions[:, : count // columns * columns]
         scale = max(1, _GIF_SIDE // max(full_rows.shape[3:]))
         grids = full_rows.unflatten(1, (-1, columns))
-        return [Image.fromarray(tile(grid, scale)) for grid in grids]
-
-    def animation(self) -> tuple[list[Image.Image], list[int]]:
-        """Frames and the duration of each in milliseconds."""
-        frames = self.frames()
+        frames = [Image.fromarray(tile(grid, scale)) for grid in grids]
         return frames, [_FRAME] * (len(frames) - 1) + [_LAST_FRAME]
 
 

@@ -10,7 +10,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import torch
@@ -169,10 +168,3 @@ def check_name(name: str) -> None:
             "the name of a condition must be letters, digits and underscores, and no word of "
             f"Python's or torch's such as class or type; got {name!r:.60}, choose another one"
         )
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of an error message: the known names, and the one nearest to `name`."""
-    close = get_close_matches(name, known, 1, cutoff=0.0)
-    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-    return f"expected one of {shown}" + (f"; the nearest is {close[0]}" if close else "")

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from openunite.conditions.base import Condition, nearest
+from openunite.conditions.base import Condition
+from openunite.settings import expected
 
 NUM_TOKENS = 4
 _MOST_NAMES = 10_000
@@ -67,7 +68,7 @@ class Category(Condition):
             elif member.isdecimal() and int(member) < len(settings.names):
                 chosen.append(int(member))
             else:
-                raise ValueError(f"unknown name {member!r:.60}, {nearest(member, settings.names)}")
+                raise ValueError(f"unknown name {member!r:.60}, {expected(member, settings.names)}")
         if len(chosen) > settings.most:
             raise ValueError(
                 f"expected at most {settings.most} at once, as in the training data, got "

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openunite.batch import CLASS, Conditions, Evidence
-from openunite.conditions.base import Condition, nearest, read
+from openunite.conditions.base import Condition, read
+from openunite.settings import expected
 
 
 class Tokens(NamedTuple):
@@ -50,7 +51,7 @@ class ConditionTokens(nn.ModuleDict):
         no tokens at all.
         """
         if unknown := [name for name in given if name not in self and name != CLASS]:
-            known = nearest(unknown[0], list(self))
+            known = expected(unknown[0], list(self))
             raise ValueError(f"unknown condition {unknown[0]!r:.60}, {known}")
         names = [name for name in self if name in given]
         if not names:

@@ -32,7 +32,7 @@ from openunite.convert.released import (
     reshaped,
     sizes_of,
 )
-from openunite.files import whole_folder
+from openunite.files import atomic_folder
 from openunite.modalities.image.pipeline import ImagePipeline
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
@@ -155,6 +155,6 @@ def _load(
 
 def _write(pipeline: ImagePipeline, report: ConversionReport, output: Path) -> None:
     """Write the pipeline and conversion.json atomically."""
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         pipeline.save_pretrained(folder)
         (folder / "conversion.json").write_text(json.dumps(asdict(report), indent=1))

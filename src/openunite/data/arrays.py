@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openunite.batch import CLASS, Batch, Given
-from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
+from openunite.data.holdout import Holdout, Skipped, check_sides, choose_held_out, refuse_many
 from openunite.data.readers import Labeled, files_of, read_files
 
 Floats = NDArray[np.float32]
@@ -53,7 +53,7 @@ class ArrayData:
 
 
 def open_arrays(
-    source: str | Path | Iterable[Any], things: str, holdout: Holdout, max_bad_share: float
+    source: str | Path | Iterable[Any], kind: str, holdout: Holdout, max_bad_share: float
 ) -> ArrayData:
     """Read a file, a folder or a list, and hold out some items by a hash of their content.
 
@@ -67,20 +67,19 @@ def open_arrays(
         skipped.append(Skipped(name, reason))
 
     if isinstance(source, str | Path):
-        name, found = str(source), read_files(files_of([str(source)], things), things, tell)
+        name, found = str(source), read_files(files_of([str(source)], kind), kind, tell)
     else:
-        name = f"{things} in memory"
+        name = f"{kind} in memory"
         found = ((f"item {i}", item) for i, item in enumerate(source))
     pairs = list(_usable(found, tell))
     items, given = [array for array, _ in pairs], [label for _, label in pairs]
-    refuse_many(name, skipped, len(items) + len(skipped), max_bad_share, things)
+    refuse_many(name, skipped, len(items) + len(skipped), max_bad_share, kind)
     if len(items) < 2:
-        raise ValueError(f"{name} has {len(items)} usable {things}, expected at least 2; add some")
-    names, labels = _classes(given, name, things)
+        raise ValueError(f"{name} has {len(items)} usable {kind}, expected at least 2; add some")
+    names, labels = _classes(given, name, kind)
     digests = [sha256(item.tobytes()).hexdigest() for item in items]
     held_out = choose_held_out(digests, holdout)
-    if held_out.all() or not held_out.any():
-        raise ValueError(f"{name} holds copies of one of the {things}; add others")
+    check_sides(name, kind, int((~held_out).sum()), int(held_out.sum()))
     total = sha256("".join(digests).encode())
     total.update(held_out.tobytes())
     total.update(repr(given if names else "").encode())
@@ -113,7 +112,7 @@ def unlabeled(item: Any) -> Any:
 
 
 def _classes(
-    given: Sequence[str | None], name: str, things: str
+    given: Sequence[str | None], name: str, kind: str
 ) -> tuple[tuple[str, ...], Ints | None]:
     """Names of the classes and labels (N,) of the items; () and None if no item has a class."""
     named = [label for label in given if label is not None]
@@ -121,7 +120,7 @@ def _classes(
         return (), None
     if len(named) < len(given):
         raise ValueError(
-            f"{len(named)} of {len(given)} {things} in {name} have a class, expected all or none; "
+            f"{len(named)} of {len(given)} {kind} in {name} have a class, expected all or none; "
             "have the reader label each of them"
         )
     names, labels = np.unique(named, return_inverse=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,11 +132,16 @@ def open_joint(
             f"joint training takes two sources, MOLECULES,CRYSTALS, got {source!r}; for instance "
             "--data qm9,mp_20.csv"
         )
-    options = {"holdout_share": holdout_share, "holdout_max": holdout_max}
-    shared = {"max_bad_share": max_bad_share, "progress": progress}
-    molecules = open_molecules(names[0], max_atoms=max_atoms, **options, **shared)  # type: ignore[arg-type]
-    limits = {"max_atoms": max_atoms or 20, "max_e_above_hull": max_e_above_hull}
-    crystals = open_crystals(names[1], **limits, **options, **shared)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "holdout_share": holdout_share,
+        "holdout_max": holdout_max,
+        "max_bad_share": max_bad_share,
+        "progress": progress,
+    }
+    molecules = open_molecules(names[0], max_atoms=max_atoms, **options)
+    crystals = open_crystals(
+        names[1], max_atoms=max_atoms or 20, max_e_above_hull=max_e_above_hull, **options
+    )
     elements = tuple(sorted({*molecules.elements, *crystals.elements}))
     largest = max(molecules.max_atoms, crystals.max_atoms)
     return JointData(molecules, crystals, elements, largest, least_share)

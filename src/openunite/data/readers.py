@@ -41,52 +41,52 @@ READERS = Registry("openunite.readers", {})
 
 
 @cache
-def readers_of(things: str) -> Mapping[str, Reader]:
-    """The readers of data points of one kind, by suffix, as they are installed at first use."""
+def readers_of(kind: str) -> Mapping[str, Reader]:
+    """The readers of one kind of data points, by suffix, as they are installed at first use."""
     found: dict[str, Reader] = {}
     for name in READERS.names():
         reader: Reader = READERS.get(name)
-        if things in reader.holds:
+        if kind in reader.holds:
             found |= dict.fromkeys(map(str.lower, reader.suffixes), reader)
     return found
 
 
-def reader_of(path: str | Path, things: str) -> Reader | None:
+def reader_of(path: str | Path, kind: str) -> Reader | None:
     """The reader of a file by the longest suffix (".nii.gz") that fits, None if there is none."""
-    known, name = readers_of(things), Path(path).name.lower()
+    known, name = readers_of(kind), Path(path).name.lower()
     return known.get(max(filter(name.endswith, known), key=len, default=""))
 
 
-def files_of(sources: Sequence[str], things: str) -> list[Path]:
+def files_of(sources: Sequence[str], kind: str) -> list[Path]:
     """The given files, and those that some reader knows in and below given folders, in order.
 
     FileNotFoundError for a source that does not exist or has no such file.
     """
-    known, files = readers_of(things), list[Path]()
+    known, files = readers_of(kind), list[Path]()
     for path in map(Path, sources):
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.is_file() and reader_of(p, things))
+            files += sorted(p for p in path.rglob("*") if p.is_file() and reader_of(p, kind))
         elif path.exists():
             files.append(path)
         else:
             raise FileNotFoundError(f"{path} does not exist; expected a file or a folder")
     if not files:
         raise FileNotFoundError(
-            f"no {things} in {', '.join(sources)}; expected files that end in "
+            f"no {kind} in {', '.join(sources)}; expected files that end in "
             f"{', '.join(known) or '(no reader of them is installed)'}"
         )
     return files
 
 
 def read_files(
-    files: Sequence[Path], things: str, tell: Callable[[str, str], None]
+    files: Sequence[Path], kind: str, tell: Callable[[str, str], None]
 ) -> Iterator[tuple[str, Any]]:
     """Names and data points of all files. Calls `tell` for unusable ones; ValueError if all are."""
     found = False
     for file in files:
-        reader = reader_of(file, things)
+        reader = reader_of(file, kind)
         if reader is None:
-            tell(str(file), f"no reader of {things} knows {file.suffix!r}")
+            tell(str(file), f"no reader of {kind} knows {file.suffix!r}")
             continue
         try:
             for number, item in enumerate(reader.read(file)):
@@ -98,4 +98,4 @@ def read_files(
         except (OSError, ValueError) as error:
             tell(str(file), str(error))
     if not found:
-        raise ValueError(f"none of {len(files)} files could be read as {things}")
+        raise ValueError(f"none of {len(files)} files could be read as {kind}")

@@ -1,7 +1,7 @@
 """Panels for curves, and tiled images with names along both sides."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,12 +21,14 @@ _BACKGROUND = 0.5  # shown behind transparent pixels
 _GAP = 2
 
 
-def panels(count: int, width: float = 9.0, height: float = 3.4) -> "tuple[Figure, list[Axes]]":
-    """A figure of `count` axes side by side; sizes in inches."""
+def panels(
+    count: int, width: float = 9.0, height: float = 3.4, *, rows: int = 1, **options: Any
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of `count` axes in rows; sizes in inches, `options` of matplotlib's `subplots`."""
     from matplotlib.figure import Figure  # pyplot would keep global state
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    axes = list(figure.subplots(1, count, squeeze=False)[0])
+    axes = list(figure.subplots(rows, count // rows, squeeze=False, **options).flatten())
     for panel in axes:
         panel.grid(color="0.9", linewidth=0.8)
         panel.set_axisbelow(True)

@@ -1,6 +1,5 @@
 """Pictures of a run: grids of images, and curves of metrics.jsonl."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from openunite.drawing.figures import running_mean
+from openunite.drawing.figures import panels, running_mean
+from openunite.training.log import Row, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,25 +165,18 @@ def _label_rows(
 
 def draw_curves(metrics_jsonl_path: Path, out_png: Path) -> None:
     """Losses, latent spread and learning rate over the optimizer steps of a metrics.jsonl."""
-    from matplotlib.figure import Figure  # pyplot would keep global state
-
     rows = read_rows(Path(metrics_jsonl_path))
-    figure = Figure(figsize=(12.0, 7.5), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True).flatten()
-    _draw_reconstruction(panels[0], rows)
-    _draw_flow(panels[1], rows)
-    _draw_latents(panels[2], rows)
-    _draw_learning_rate(panels[3], rows)
-    for panel in panels:
-        panel.grid(color="0.9", linewidth=0.8)
-        panel.spines[["top", "right"]].set_visible(False)
+    figure, axes = panels(4, 12.0, 7.5, rows=2, sharex=True)
+    draw = (_draw_reconstruction, _draw_flow, _draw_latents, _draw_learning_rate)
+    for panel, draw_into in zip(axes, draw, strict=True):
+        draw_into(panel, rows)
         panel.margins(x=0.01)
-    for panel in panels[2:]:
+    for panel in axes[2:]:
         panel.set_xlabel("optimizer step")
     figure.savefig(out_png, dpi=110)
 
 
-def _draw_reconstruction(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
+def _draw_reconstruction(panel: "Axes", rows: Sequence[Row]) -> None:
     panel.set_title("reconstruction loss: falls throughout", fontsize=11)
     steps, values = _series(rows, "loss_reconstruction")
     if len(values) and values.min() > 0.0:
@@ -193,14 +186,14 @@ def _draw_reconstruction(panel: "Axes", rows: Sequence[dict[str, float]]) -> Non
     _line(panel, steps, values, "tab:blue")
 
 
-def _draw_flow(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
+def _draw_flow(panel: "Axes", rows: Sequence[Row]) -> None:
     title = "flow loss: a rise or plateau is healthy, an early fall to 0 is collapse"
     panel.set_title(title, fontsize=11)
     _line(panel, *_series(rows, "loss_flow"), "tab:orange")
     panel.set_ylim(bottom=0.0)  # a fall to 0 should look like one
 
 
-def _draw_latents(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
+def _draw_latents(panel: "Axes", rows: Sequence[Row]) -> None:
     panel.set_title("latent spread: far from 0 is healthy", fontsize=11)
     _line(panel, *_series(rows, "latent_spread"), "tab:green")
     panel.set_ylim(bottom=0.0)
@@ -214,13 +207,9 @@ def _draw_latents(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
         twin.spines["top"].set_visible(False)
 
 
-def _draw_learning_rate(panel: "Axes", rows: Sequence[dict[str, float]]) -> None:
+def _draw_learning_rate(panel: "Axes", rows: Sequence[Row]) -> None:
     panel.set_title("learning rate", fontsize=11)
-    steps, values = _series(rows, "learning_rate")
-    if len(values):
-        panel.plot(steps, values, color="tab:red", linewidth=1.6)
-    else:
-        _note_empty(panel)
+    _line(panel, *_series(rows, "learning_rate"), "tab:red")
     panel.set_ylim(bottom=0.0)
     panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
 
@@ -228,35 +217,16 @@ def _draw_learning_rate(panel: "Axes", rows: Sequence[dict[str, float]]) -> None
 def _line(panel: "Axes", steps: Series, values: Series, color: str) -> None:
     """Plot the raw values in a pale color and their running mean on top."""
     if len(values) == 0:
-        _note_empty(panel)
+        words = "nothing logged"
+        panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", color="0.5")
         return
     panel.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
     panel.plot(steps, running_mean(values), color=color, linewidth=1.8)
 
 
-def _note_empty(panel: "Axes") -> None:
-    panel.text(0.5, 0.5, "nothing logged", transform=panel.transAxes, ha="center", color="0.5")
-
-
-def _series(rows: Sequence[dict[str, float]], key: str) -> tuple[Series, Series]:
+def _series(rows: Sequence[Row], key: str) -> tuple[Series, Series]:
     """Steps and finite values of the rows that have `key`."""
     pairs = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table).all(1)]
     return table[:, 0], table[:, 1]
-
-
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """All complete rows, ordered by step; if a step was logged twice, the later row counts.
-
-    null stands for a number that was not finite, and is read as NaN.
-    """
-    rows: dict[float, dict[str, float]] = {}
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a run that is killed while writing leaves half a line
-        if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
-            rows[row["step"]] = {k: math.nan if v is None else v for k, v in row.items()}
-    return [rows[step] for step in sorted(rows)]

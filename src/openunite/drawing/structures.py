@@ -1,5 +1,6 @@
 """Pictures of molecules and crystals: balls and sticks, and 2-D drawings."""
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from openunite.data.atoms.structure import Floats, Structure
+from openunite.optional import optional
 
 Color = tuple[int, int, int]
 _OVERSAMPLING = 3  # tiles are drawn this many times larger, then reduced
@@ -25,10 +27,14 @@ def structure_grid(structures: Sequence[Structure], columns: int, side: int = 22
 
     Sticks join atoms closer than 1.2 times the sum of their covalent radii; cells are drawn.
     """
-    rows = -(-len(structures) // columns)
+    return _grid([_draw(structure, side) for structure in structures], columns, side)
+
+
+def _grid(tiles: Sequence[Image.Image], columns: int, side: int) -> Image.Image:
+    """Square tiles, row by row."""
+    rows = math.ceil(len(tiles) / max(1, columns))
     canvas = Image.new("RGB", (columns * side, rows * side), "white")
-    for i, structure in enumerate(structures):
-        tile = _draw(structure, side)
+    for i, tile in enumerate(tiles):
         canvas.paste(tile, (i % columns * side, i // columns * side))
     return canvas
 
@@ -37,12 +43,13 @@ def pair_structures(
     first: Sequence[Structure], second: Sequence[Structure], side: int = 220
 ) -> Image.Image:
     """Structures of `first` above those of `second`; both of a pair are seen from one direction."""
-    canvas = Image.new("RGB", (len(first) * side, 2 * side), "white")
-    for i, (above, below) in enumerate(zip(first, second, strict=True)):
-        view = _view(above)
-        canvas.paste(_draw(above, side, view), (i * side, 0))
-        canvas.paste(_draw(below, side, view), (i * side, side))
-    return canvas
+    views = [_view(structure) for structure in first]
+    tiles = [
+        _draw(structure, side, view)
+        for structures in (first, second)
+        for structure, view in zip(structures, views, strict=True)
+    ]
+    return _grid(tiles, len(first), side)
 
 
 def drawing_grid(structures: Sequence[Structure], columns: int, side: int = 220) -> Image.Image:
@@ -53,33 +60,31 @@ def drawing_grid(structures: Sequence[Structure], columns: int, side: int = 220)
     """
     from openunite.evaluation.molecules.edm_rdkit import edm_molecule
 
-    try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem import Draw, rdDepictor
-    except ImportError as error:
-        raise ImportError("2-D drawings need RDKit: pip install 'openunite[molecules]'") from error
-    rows = -(-len(structures) // columns)
-    canvas = Image.new("RGB", (columns * side, rows * side), "white")
-    for i, structure in enumerate(structures):
-        left, top = i % columns * side, i // columns * side
+    optional("rdkit", "molecules", "a picture of bonds")
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import Draw, rdDepictor
+
+    tiles = []
+    for structure in structures:
         molecule = edm_molecule(structure)
         if molecule is None:
-            _cross(canvas, left, top, side)
-        else:
-            for atom in molecule.GetAtoms():
-                atom.SetNoImplicit(True)  # a stray hydrogen is drawn as H, not as H2
-            with rdBase.BlockLogs():  # RDKit warns of each hydrogen without a bond
-                flat = Chem.RemoveHs(molecule, sanitize=False)
-            rdDepictor.Compute2DCoords(flat)
-            canvas.paste(Draw.MolToImage(flat, size=(side, side)), (left, top))
-    return canvas
+            tiles.append(_cross(side))
+            continue
+        for atom in molecule.GetAtoms():
+            atom.SetNoImplicit(True)  # a stray hydrogen is drawn as H, not as H2
+        with rdBase.BlockLogs():  # RDKit warns of each hydrogen without a bond
+            flat = Chem.RemoveHs(molecule, sanitize=False)
+        rdDepictor.Compute2DCoords(flat)
+        tiles.append(Draw.MolToImage(flat, size=(side, side)))
+    return _grid(tiles, columns, side)
 
 
-def _cross(canvas: Image.Image, left: int, top: int, side: int) -> None:
-    pen, edge = ImageDraw.Draw(canvas), 0.4 * side
-    for a, b in (((0, 0), (1, 1)), ((0, 1), (1, 0))):
-        ends = [(left + edge + x * 0.2 * side, top + edge + y * 0.2 * side) for x, y in (a, b)]
+def _cross(side: int) -> Image.Image:
+    tile = Image.new("RGB", (side, side), "white")
+    pen, low, high = ImageDraw.Draw(tile), 0.4 * side, 0.6 * side
+    for ends in ((low, low, high, high), (low, high, high, low)):
         pen.line(ends, fill=(200, 200, 200), width=3)
+    return tile
 
 
 def _draw(structure: Structure, side: int, view: Floats | None = None) -> Image.Image:
@@ -87,8 +92,7 @@ def _draw(structure: Structure, side: int, view: Floats | None = None) -> Image.
     size = side * _OVERSAMPLING
     tile = Image.new("RGB", (size, size), "white")
     if not np.isfinite(structure.positions).all():
-        _cross(tile, 0, 0, size)
-        return tile.resize((side, side))
+        return _cross(side)
     corners = _corners(structure)
     turn = _view(structure) if view is None else view
     center = (corners if len(corners) else structure.positions).mean(0)
@@ -99,29 +103,24 @@ def _draw(structure: Structure, side: int, view: Floats | None = None) -> Image.
     pen = ImageDraw.Draw(tile)
     for a, b in _cell_edges(edges):
         pen.line([*_place(a, scale, size), *_place(b, scale, size)], (160, 160, 160), _OVERSAMPLING)
-    for kind, *what in sorted(_parts(structure, atoms), key=lambda part: part[1]):
-        if kind == "bond":
-            _, a, b = what
-            width = max(1, int(0.16 * scale))
-            pen.line([*_place(a, scale, size), *_place(b, scale, size)], (150, 150, 150), width)
+    for _, at, what in sorted(_parts(structure, atoms), key=lambda part: part[0]):
+        if isinstance(what, int):
+            _ball(pen, _place(at, scale, size), 0.45 * _radius(what) * scale + 2, _color(what))
         else:
-            _, at, number = what
-            _ball(pen, _place(at, scale, size), 0.45 * _radius(number) * scale + 2, _color(number))
+            ends = [*_place(at, scale, size), *_place(what, scale, size)]
+            pen.line(ends, (150, 150, 150), max(1, int(0.16 * scale)))
     return tile.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _parts(structure: Structure, atoms: Floats) -> list[tuple]:
-    """Tuples ("atom", depth, position, number) and ("bond", depth, position, position)."""
+def _parts(structure: Structure, atoms: Floats) -> list[tuple[float, Floats, int | Floats]]:
+    """Depth and position of each atom with its number, of each bond with its other end."""
     radii = np.array([_radius(number) for number in structure.numbers.tolist()])
     distances = np.linalg.norm(atoms[:, None] - atoms[None], axis=-1)
     joined = np.triu(distances < 1.2 * (radii[:, None] + radii[None]), k=1)
-    parts: list[tuple] = []
-    for number, at in zip(structure.numbers.tolist(), atoms, strict=True):
-        parts.append(("atom", float(at[2]), at, number))
-    for i, j in np.argwhere(joined):
-        depth = float(min(atoms[i, 2], atoms[j, 2])) - 0.01
-        parts.append(("bond", depth, atoms[i], atoms[j]))
-    return parts
+    numbered = zip(structure.numbers.tolist(), atoms, strict=True)
+    balls = [(float(at[2]), at, number) for number, at in numbered]
+    pairs = [(atoms[i], atoms[j]) for i, j in np.argwhere(joined)]
+    return [*balls, *((float(min(a[2], b[2])) - 0.01, a, b) for a, b in pairs)]
 
 
 def _view(structure: Structure) -> NDArray[np.float64]:

@@ -7,13 +7,12 @@ model is not part of the protocol: comparing models is what cards are for.
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from openunite.evaluation.measured import Measured, vocabulary
+from openunite.evaluation.measured import Columns, Measured, text_table, vocabulary
 from openunite.evaluation.sections import (
     ExtractorSection,
     GuidanceSection,
@@ -25,6 +24,7 @@ from openunite.evaluation.sections import (
     SoftwareSection,
 )
 from openunite.files import write_json
+from openunite.settings import build
 
 CARD_VERSION = 2
 _PACKAGES = (
@@ -49,7 +49,7 @@ class ProtocolCard:
     sampling: SamplingSection | None
     guidance: GuidanceSection
     software: SoftwareSection
-    metrics: Mapping[str, Mapping[str, Measured]]
+    metrics: Columns
     extractor: ExtractorSection | None = None
     reconstruction: PartSection | None = None
     real_images: PartSection | None = None
@@ -85,13 +85,7 @@ class ProtocolCard:
 
     def table(self) -> str:
         """Metrics (a column for each set), then the protocol, then the warnings."""
-        names = dict.fromkeys(name for column in self.metrics.values() for name in column)
-        labels = {name: self.label(name) for name in names}
-        width = max(map(len, labels.values()), default=0)
-        lines = [" " * width + "".join(f"  {column:>18}" for column in self.metrics)]
-        for name, label in labels.items():
-            cells = (f"  {_cell(column.get(name)):>18}" for column in self.metrics.values())
-            lines.append(f"{label:<{width}}{''.join(cells)}".rstrip())
+        lines = text_table(self.metrics, self.label)
         for section, rows in self.sections().items():
             lines += ["", section]
             lines += [f"  {name:<28} {value}" for name, value in rows.items()]
@@ -111,45 +105,17 @@ def load_card(path: str | Path) -> ProtocolCard:
         values = json.loads(Path(path).read_text())
         if values.get("card_version") != CARD_VERSION:
             raise TypeError(f"card_version {values.get('card_version')}")
-        card: ProtocolCard = _build(ProtocolCard, values, "card")
-        return card
+        card: ProtocolCard = build(ProtocolCard, values)
+        columns = {
+            name: {metric: Measured(**found) for metric, found in column.items()}
+            for name, column in values["metrics"].items()
+        }
+        return replace(card, metrics=columns)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no protocol card of version {CARD_VERSION} ({error}); make it anew with "
             "`openunite evaluate` or `sweep`, or remove it"
         ) from error
-
-
-def _build(kind: type, values: Any, name: str) -> Any:
-    """A dataclass from plain values. Raise TypeError for fields that are missing or unknown."""
-    if not isinstance(values, dict):
-        raise TypeError(f"{name} is {values!r}")
-    hints, found = get_type_hints(kind), {}
-    for key, value in values.items():
-        section = _section(hints.get(key))
-        if section is not None and value is not None:
-            found[key] = _build(section, value, key)
-        elif key == "metrics":
-            found[key] = {column: _column(column, each) for column, each in _items(key, value)}
-        else:
-            found[key] = tuple(value) if isinstance(value, list) else value
-    return kind(**found)
-
-
-def _section(hint: Any) -> type | None:
-    """The section that a field holds, None for plain values."""
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return next((kind for kind in kinds if is_dataclass(kind) and isinstance(kind, type)), None)
-
-
-def _column(name: str, values: Any) -> dict[str, Measured]:
-    return {key: _build(Measured, found, f"{name}.{key}") for key, found in _items(name, values)}
-
-
-def _items(name: str, values: Any) -> Any:
-    if not isinstance(values, dict):
-        raise TypeError(f"{name} is {values!r}")
-    return values.items()
 
 
 def differences(
@@ -243,12 +209,6 @@ def _rows(section: Any, settings_only: bool = False) -> Iterator[tuple[str, Any]
             yield from value.items()
         elif each.compare or not settings_only:
             yield each.name, value
-
-
-def _cell(found: Measured | None) -> str:
-    if found is None:
-        return ""
-    return f"{found.value:.5g}" + ("" if found.error is None else f" +- {found.error:.2g}")
 
 
 def _short(value: Any) -> str:

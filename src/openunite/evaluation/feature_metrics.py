@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.evaluation.measured import Measured
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.rates import rate
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 NEIGHBORS = 3
@@ -80,7 +80,7 @@ def mmd_error(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
 
 
 def _row_sums(x: Tensor, y: Tensor) -> Tensor:
-    return torch.cat([_kernel(part, y).sum(1) for part in _chunks(x)])
+    return torch.cat([_kernel(part, y).sum(1) for part in x.split(_CHUNK)])
 
 
 def _self_kernel(x: Tensor) -> Tensor:
@@ -106,24 +106,22 @@ def precision(
         )
     points, centers = samples.cpu().double(), reference.cpu().double()
     radii = _radii(centers, neighbors)
-    inside = [(torch.cdist(part, centers) <= radii).any(1) for part in _chunks(points)]
+    inside = [(torch.cdist(part, centers) <= radii).any(1) for part in points.split(_CHUNK)]
     return float(torch.cat(inside).double().mean())
 
 
 def _radii(points: Tensor, neighbors: int) -> Tensor:
     """Distances to the k-th nearest other point (the nearest point is the point itself)."""
-    parts = [torch.cdist(part, points).kthvalue(neighbors + 1, dim=1) for part in _chunks(points)]
+    parts = [
+        torch.cdist(part, points).kthvalue(neighbors + 1, dim=1) for part in points.split(_CHUNK)
+    ]
     return torch.cat([part.values for part in parts])
-
-
-def _chunks(points: Tensor) -> tuple[Tensor, ...]:
-    return points.split(_CHUNK)
 
 
 def nearest(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
     """The distance from each point to the nearest of the others, exactly 0 for a copy."""
     parts, others = [], others.cpu().float()
-    for part in _chunks(points.cpu().float()):
+    for part in points.cpu().float().split(_CHUNK):
         closest = others[torch.cdist(part, others).argmin(1)]  # the values of cdist are rounded
         parts.append((part.double() - closest.double()).norm(dim=1))
     return torch.cat(parts)
@@ -138,7 +136,7 @@ def copies(
     are to theirs. A model that copies nothing gets about 1 %, as other held-out points do.
     """
     bound = nearest(held_out, train).quantile(COPY_QUANTILE)
-    return Rate.of(int((nearest(samples, train) < bound).sum()), len(samples)).measured
+    return rate(int((nearest(samples, train) < bound).sum()), len(samples))
 
 
 def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Measured:
@@ -159,4 +157,4 @@ def inception_score(logits: Float[Tensor, "n k"], splits: int = IS_SPLITS) -> Me
 def class_accuracy(logits: Float[Tensor, "n k"], labels: Tensor) -> Measured:
     """Fraction of images whose largest logit is that of their label."""
     hits = int((logits.argmax(1).cpu() == labels.cpu()).sum())
-    return Rate.of(hits, len(labels)).measured
+    return rate(hits, len(labels))

@@ -39,7 +39,7 @@ class Metric:
     error: str = "standard error"
 
 
-Column = Mapping[str, Measured]
+Column = dict[str, Measured]
 Columns = Mapping[str, Column]
 
 
@@ -76,6 +76,27 @@ def vocabulary(kind: str) -> Vocabulary:
     parts: list[Vocabulary] = [VOCABULARIES.get(name) for name in names]
     rows = tuple(row for part in parts for row in part.metrics)
     return Vocabulary(rows, parts[0].flat) if parts else Vocabulary()
+
+
+def text_table(columns: Columns, label: Callable[[str], str]) -> list[str]:
+    """The lines of a table: a column for each set, a row for each metric, called `label(name)`."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [["", *columns]]
+    for name in names:
+        rows.append([label(name), *(_cell(column.get(name)) for column in columns.values())])
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for first, *cells in rows:
+        sized = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *sized]).rstrip())
+    return lines
+
+
+def _cell(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    error = "" if found.error is None else f" +- {found.error:.2g}"
+    return f"{found.value:.5g}{error}" + ("" if found.total is None else f" of {found.total}")
 
 
 def flatten(columns: Columns, prefixes: Mapping[str, str], plain: Collection[str] = ()) -> Flat:

@@ -22,17 +22,13 @@ from openunite.progress import bar
 Make = Callable[[range], Mapping[str, Tensor]]  # positions -> tensors with one row each
 
 
-def _no_barrier() -> None:
-    return
-
-
 @dataclass(frozen=True)
 class ProcessGroup:
     """This process's rank, the number of processes, and a barrier."""
 
     rank: int = 0
     size: int = 1
-    wait: Callable[[], None] = _no_barrier
+    wait: Callable[[], None] = lambda: None
 
     @property
     def is_main(self) -> bool:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from openunite.batch import Conditions, Evidence, Given
-from openunite.conditions.base import nearest, parse
+from openunite.conditions.base import parse
 from openunite.data.conditions import table
+from openunite.settings import expected
 
 Asked = Mapping[str, Any] | None  # condition -> one value, or a list with one for each sample
 
@@ -24,7 +25,7 @@ def conditions_of(
     check_lengths(asked, count)
     for name, value in asked.items():
         if name not in known:
-            known_names = nearest(name, list(known)) if known else "this model has none"
+            known_names = expected(name, known) if known else "this model has none"
             raise ValueError(f"unknown condition {name!r:.60}, {known_names}")
         values = value if isinstance(value, list) else [value]
         rows = [None if v is None else parse(name, known[name], v) for v in values]

@@ -20,13 +20,13 @@ from openunite.pipelines.asked import Asked, check_scales, conditions_of
 from openunite.pipelines.inputs import (
     Generators,
     Labels,
+    check_settings,
     class_indices,
     read_latents,
     refuse_unknown,
     seeds_of,
 )
 from openunite.pipelines.saving import SavedPipeline
-from openunite.pipelines.settings import check_settings
 from openunite.sampling import SOLVERS, Sampling
 
 Scale = float | Mapping[str, float]  # of guidance: for all that is given, or by condition

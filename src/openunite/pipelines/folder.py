@@ -4,7 +4,6 @@ Class names in these files are compared with the classes below, and never import
 compared with the contents of the weights files before a model is built.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from openunite.baselines.encoders import ENCODERS
-from openunite.files import sha256_of, write_json
+from openunite.files import read_json, sha256_of, write_json
 from openunite.hub import hub_or_cache
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
@@ -65,13 +64,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is missing; a pipeline folder needs it")
     if path.stat().st_size > _LONGEST:
         raise ValueError(f"{path} is longer than {_LONGEST} bytes; no pipeline has such a file")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON; the pipeline is damaged: copy it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold a JSON object, got a {type(found).__name__}")
-    return found
+    return read_json(path)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
-from openunite.files import whole_folder
+from openunite.files import atomic_folder
 from openunite.pipelines.folder import (
     INDEX,
     PARTS,
@@ -91,7 +91,7 @@ class SavedPipeline(DiffusionPipeline):
             raise ValueError("a pipeline is saved as safetensors without a variant; leave both out")
         final = Path(save_directory)
         try:
-            with whole_folder(final) as folder:
+            with atomic_folder(final) as folder:
                 super().save_pretrained(folder, max_shard_size=max_shard_size)
                 write_manifest(folder)
         except (OSError, SafetensorError) as error:  # safetensors has its own I/O errors

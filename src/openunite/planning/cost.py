@@ -40,10 +40,9 @@ class Flops:
     flow_draw: float
     perceptual: float
 
-    def step(self, flow_draws: int, *, perceptual: bool) -> float:
+    def step(self, flow_draws: int) -> float:
         """Operations for one sample in one optimizer step with `flow_draws` draws."""
-        extra = self.perceptual if perceptual else 0.0
-        return self.tokenize + self.decode + extra + flow_draws * self.flow_draw
+        return self.tokenize + self.decode + self.perceptual + flow_draws * self.flow_draw
 
     def sample(self, passes: int) -> float:
         """Operations to generate one sample: `passes` of the encoder and one of the decoder."""
@@ -100,11 +99,6 @@ def meta_models(config: RunConfig) -> tuple[Encoder, Decoder]:
 def num_parameters(config: RunConfig) -> int:
     """Trainable parameters of both models."""
     return sum(p.numel() for model in meta_models(config) for p in model.parameters())
-
-
-def uses_lpips(config: RunConfig) -> bool:
-    """Whether the reconstruction loss runs VGG16."""
-    return get_modality(config.modality, config.modality_config).vgg_input() is not None
 
 
 def vgg16_flops(height: int, width: int) -> float:

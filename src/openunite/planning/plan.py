@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from openunite.planning.cost import flops, num_parameters, sampling_passes, uses_lpips
+from openunite.planning.cost import flops, num_parameters, sampling_passes
 from openunite.planning.memory import draws_at_once, memory
 from openunite.planning.scaling import DEVICES, Device, step_time
 from openunite.training.config import RunConfig
@@ -75,15 +75,14 @@ def advice(config: RunConfig, gpus: int, device: Device) -> Iterator[str]:
 
 def _cost(config: RunConfig, device: Device, mfu: float) -> Iterator[str]:
     counted, draws = flops(config), config.objective.flow_draws
-    lpips = uses_lpips(config)
     size = config.model
     yield (
         f"parameters    {num_parameters(config) / 1e6:.1f} M: {size.depth} x {size.width}, "
         f"decoder {size.decoder_depth} x {size.decoder_width}"
     )
     parts = f"tokenize {counted.tokenize / 1e9:.4g}, decode {counted.decode / 1e9:.4g}, "
-    parts += f"LPIPS {counted.perceptual / 1e9:.4g}, " if lpips else ""
-    total = counted.step(draws, perceptual=lpips) / 1e9
+    parts += f"LPIPS {counted.perceptual / 1e9:.4g}, " if counted.perceptual else ""
+    total = counted.step(draws) / 1e9
     yield (
         f"training      {total:,.4g} GFLOP per sample, forward and backward: {parts}"
         f"{draws} draws of {counted.flow_draw / 1e9:.4g}"

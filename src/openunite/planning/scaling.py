@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from openunite.planning.cost import flops, meta_models, uses_lpips
+from openunite.planning.cost import flops, meta_models
 from openunite.training.config import RunConfig
 from openunite.training.optim import partition
 
@@ -80,7 +80,7 @@ def step_time(
     draws = config.objective.flow_draws
     encoder, decoder = meta_models(config)
     parts, counted = (_bytes(encoder), _bytes(decoder)), flops(config)
-    work = counted.step(draws, perceptual=uses_lpips(config)) * config.batch_size / world
+    work = counted.step(draws) * config.batch_size / world
     newton = muon_flops(config) / (_NEWTON_SCHULZ_MFU * device.peak)
     micro = config.micro_batch_size or config.batch_size // world
     if config.sharding == "none" or world == 1:

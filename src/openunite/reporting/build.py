@@ -1,19 +1,18 @@
 """`openunite report`: one run as one HTML page."""
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import yaml
 from safetensors import SafetensorError
 
 import openunite
 from openunite.commands import Report
 from openunite.evaluation.card import CARD_VERSION, load_card
-from openunite.files import write_text
+from openunite.files import read_json, write_text
 from openunite.progress import say
-from openunite.reporting.page import Card, Page, Part, Picture, Result, Table, Values, shown
+from openunite.reporting.page import Card, Picture, Table, Values, render, shown
 from openunite.reporting.tables import (
     by_reason,
     card_of,
@@ -26,7 +25,7 @@ from openunite.reporting.tables import (
 )
 from openunite.runs import Run, load_pipeline, weights_checksums
 from openunite.task import Task, get_task
-from openunite.training.config import RunConfig, load_config
+from openunite.training.config import RunConfig, load_config, to_dict
 
 # Pictures with known captions, in order; others follow under their file names.
 _PICTURES = {
@@ -37,6 +36,7 @@ _PICTURES = {
     "reconstructions.png": "Held-out inputs above what the decoder makes of their latents. Samples "
     "cannot show what the lower row lacks.",
 }
+Entry = dict[str, Any]  # what the template shows of a part of the run or of an analysis
 _CURVES = "curves.png"
 _CURVES_CAPTION = (
     "Losses by optimizer step. The reconstruction loss should fall throughout; the flow loss "
@@ -45,7 +45,6 @@ _CURVES_CAPTION = (
 )
 _MAX_PREVIEWS = 4
 _RUN_CARD = "card.json"  # written by `train`; its metrics are those of the run
-_REMEDY = "remove it or write it again"
 
 
 def report(source: str | Path | Run, *, output: str | Path | None = None) -> Path:
@@ -65,37 +64,40 @@ def report(source: str | Path | Run, *, output: str | Path | None = None) -> Pat
 
 def run(command: Report) -> None:
     """Run `openunite report`."""
-    report(command.source, output=command.output)
+    report(**vars(command))
 
 
 def run_page(run: Path) -> str:
     """The HTML of a run folder."""
-    settings = _read(run / "config.yaml")
     config = load_config(run / "config.yaml")
+    settings = (run / "config.yaml").read_text(encoding="utf-8")
     task = get_task(config.modality)
-    data, metrics = _json(run / "data.json"), _json(run / "metrics.json")
+    data, metrics = Run(run).record, Run(run).metrics
     paths = [path for kind in ("*card*.json", "sweep*.json") for path in sorted(run.glob(kind))]
-    cards = {path.name: _json(path) for path in paths if path.name != _RUN_CARD}
+    cards = {path.name: read_json(path) for path in paths if path.name != _RUN_CARD}
     results, left_out = _results(run / "analysis" / "analysis.json")
     other_pictures = [x for x in sorted(run.glob("*.png")) if x.name not in (*_PICTURES, _CURVES)]
     curves = [run / _CURVES] if (run / _CURVES).is_file() else []
     record = [(name, value) for name, value in data.items() if not isinstance(value, dict)]
-    return Page(
-        title=f"Run {run.resolve().name}",
-        summary=_summary(config, task, data, metrics),
-        warnings=list(_warnings(metrics, results)),
-        parts=_parts(run, task, metrics),
-        other_pictures=[Picture.load(path, path.name) for path in other_pictures],
-        cards=_cards(run, cards),
-        commands=_commands(task.measuring(config, run), cards),
-        curves=[Picture.load(path, _CURVES_CAPTION, chart=True) for path in curves],
-        previews=_previews(run / "previews"),
-        results=results,
-        left_out=left_out,
-        settings=[Table("Data", record), *card_of("Settings", yaml.safe_load(settings)).tables],
-        config=settings,
-        footer=f"openunite {openunite.__version__}",
-    ).html()
+    unmeasured = task.measuring(config, run).items()
+    return render(
+        {
+            "title": f"Run {run.resolve().name}",
+            "summary": _summary(config, task, data, metrics),
+            "warnings": list(_warnings(metrics, results)),
+            "parts": _parts(run, task, metrics),
+            "other_pictures": [Picture.load(path, path.name) for path in other_pictures],
+            "cards": _cards(run, cards),
+            "commands": [text for kind, text in unmeasured if not any(kind in x for x in cards)],
+            "curves": [Picture.load(path, _CURVES_CAPTION, chart=True) for path in curves],
+            "previews": _previews(run / "previews"),
+            "results": results,
+            "left_out": left_out,
+            "settings": [Table("Data", record), *card_of("Settings", to_dict(config)).tables],
+            "config": settings,
+            "footer": f"openunite {openunite.__version__}",
+        }
+    )
 
 
 def _summary(config: RunConfig, task: Task, data: Values, metrics: Values) -> str:
@@ -114,14 +116,14 @@ def _summary(config: RunConfig, task: Task, data: Values, metrics: Values) -> st
     return f"{text}."
 
 
-def _warnings(metrics: Values, results: Sequence[Result]) -> Iterator[str]:
+def _warnings(metrics: Values, results: list[Entry]) -> Iterator[str]:
     if not metrics:
         yield "This run is not finished: it has no metrics yet."
-    if any(("verdict", "collapsed") in result.table.rows for result in results):
+    if any(("verdict", "collapsed") in result["table"].rows for result in results):
         yield "The latents have collapsed: start again with a lower flow weight."
 
 
-def _parts(run: Path, task: Task, metrics: Values) -> list[Part]:
+def _parts(run: Path, task: Task, metrics: Values) -> list[Entry]:
     """The run itself, then its parts; the metrics of a part are prefixed by its name."""
     folders = {f"{name}_": run / name for name in task.parts if (run / name).is_dir()}
     own = {name: x for name, x in metrics.items() if not name.startswith(tuple(folders))}
@@ -132,24 +134,21 @@ def _parts(run: Path, task: Task, metrics: Values) -> list[Part]:
     return parts
 
 
-def _part(name: str, folder: Path, metrics: Values) -> Part:
+def _part(name: str, folder: Path, metrics: Values) -> Entry:
     paths = {folder / file: caption for file, caption in _PICTURES.items()}
     pictures = [Picture.load(path, caption) for path, caption in paths.items() if path.is_file()]
     text = folder / "report.txt"
-    text_report = _read(text) if text.is_file() else ""
     path = folder / _RUN_CARD
     card = load_card(path) if path.is_file() else None
-    tables, rest = [], other_metrics(card, metrics)
-    if card is not None:
-        tables = [metric_table(card, "Metrics with their errors")]
-    return Part(
-        name=name,
-        pictures=pictures,
-        tiles=headlines(card) if card else [],
-        tables=[*tables, rest],
-        notes=list(notes(card)) if card else [],
-        text=text_report,
-    )
+    tables = [metric_table(card, "Metrics with their errors")] if card else []
+    return {
+        "name": name,
+        "pictures": pictures,
+        "tiles": headlines(card) if card else [],
+        "tables": [*tables, other_metrics(card, metrics)],
+        "notes": list(notes(card)) if card else [],
+        "text": text.read_text(encoding="utf-8", errors="replace") if text.is_file() else "",
+    }
 
 
 def _cards(run: Path, values: Mapping[str, Values]) -> list[Card]:
@@ -180,11 +179,6 @@ def _checksums(run: Path, weights: str) -> tuple[str, str] | None:
     return weights_checksums(pipeline)
 
 
-def _commands(commands: Mapping[str, str], cards: Collection[str]) -> list[str]:
-    """The commands whose measurements are in no card yet."""
-    return [text for kind, text in commands.items() if not any(kind in name for name in cards)]
-
-
 def _previews(folder: Path) -> list[Picture]:
     """Up to `_MAX_PREVIEWS` previews, evenly spread over the training."""
     paths = sorted(folder.glob("step-*.png"))
@@ -193,10 +187,11 @@ def _previews(folder: Path) -> list[Picture]:
     return [Picture.load(paths[i], f"Step {paths[i].stem[5:].lstrip('0')}") for i in chosen]
 
 
-def _results(path: Path) -> tuple[list[Result], dict[str, list[str]]]:
+def _results(path: Path) -> tuple[list[Entry], dict[str, list[str]]]:
     """The results that `analyze` wrote, and the titles of missing ones by reason."""
-    if not (record := _json(path)):
+    if not path.is_file():
         return [], {}
+    record = read_json(path)
     try:
         results = [_result(path.parent, entry) for entry in record["analyses"]]
         return results, by_reason(record["missing"])
@@ -207,7 +202,7 @@ def _results(path: Path) -> tuple[list[Result], dict[str, list[str]]]:
         ) from error
 
 
-def _result(folder: Path, entry: Values) -> Result:
+def _result(folder: Path, entry: Values) -> Entry:
     numbers = [
         (name, defined(value))
         for name, value in entry["numbers"].items()
@@ -215,24 +210,5 @@ def _result(folder: Path, entry: Values) -> Result:
     ]
     files = [folder / Path(name).name for name in entry["files"]]
     pictures = [Picture.load(path, chart=entry["chart"]) for path in files]
-    return Result(entry["title"], entry["reading"], pictures, Table(entry["title"], numbers))
-
-
-def _read(path: Path) -> str:
-    """The text of a file. Raises ValueError if it is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); {_REMEDY}") from error
-
-
-def _json(path: Path) -> Values:
-    """The JSON object in a file, empty without the file. Raises ValueError if it is damaged."""
-    text = _read(path) if path.is_file() else "{}"
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not sound JSON ({error}); {_REMEDY}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {shown(values)}; {_REMEDY}")
-    return values
+    table = Table(entry["title"], numbers)
+    return {**entry, "pictures": pictures, "table": table}

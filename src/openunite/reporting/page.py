@@ -64,18 +64,6 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Pictures and metrics of a run, or of the molecules or the crystals of a joint run."""
-
-    name: str
-    pictures: Sequence[Picture]
-    tiles: Sequence[tuple[str, str, str]]  # (label, number, note) each
-    tables: Sequence[Table]
-    notes: Sequence[str]  # sentences that explain the metrics
-    text: str  # contents of report.txt
-
-
-@dataclass(frozen=True)
 class Card:
     """A protocol card or a sweep."""
 
@@ -83,46 +71,20 @@ class Card:
     tables: Sequence[Table]
 
 
-@dataclass(frozen=True)
-class Result:
-    """One result of `openunite analyze`."""
+def render(page: Values) -> str:
+    """The HTML of a page; its template names the entries that `page` must have.
 
-    title: str
-    reading: str
-    pictures: Sequence[Picture]
-    table: Table
-
-
-@dataclass(frozen=True)
-class Page:
-    """All values that the template shows; parts that a run lacks are empty."""
-
-    title: str
-    summary: str
-    warnings: Sequence[str]
-    parts: Sequence[Part]  # the run itself comes first and has no name
-    other_pictures: Sequence[Picture]
-    cards: Sequence[Card]
-    commands: Sequence[str]  # measure what is in no card yet
-    curves: Sequence[Picture]
-    previews: Sequence[Picture]
-    results: Sequence[Result]
-    left_out: Mapping[str, Sequence[str]]  # titles of missing analyses by reason
-    settings: Sequence[Table]
-    config: str
-    footer: str
-
-    def html(self) -> str:
-        """The HTML file. All text is escaped, and control characters are made visible."""
-        environment = Environment(
-            loader=PackageLoader("openunite", "reporting"),
-            autoescape=True,
-            finalize=lambda x: x if isinstance(x, Markup) else printable(str(x), keep="\n\t"),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template("report.html.j2").render(page=self, shown=shown)
+    All text is escaped, and control characters are made visible.
+    """
+    environment = Environment(
+        loader=PackageLoader("openunite", "reporting"),
+        autoescape=True,
+        finalize=lambda x: x if isinstance(x, Markup) else printable(str(x), keep="\n\t"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(page=page, shown=shown)
 
 
 def shown(value: Any) -> str:

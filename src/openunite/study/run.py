@@ -19,7 +19,7 @@ from openunite.evaluation.card import differences as protocols_apart
 from openunite.evaluation.card import load_card, software
 from openunite.evaluation.images.features import extractor_for, is_embedded, load_extractor
 from openunite.files import write_json, write_text
-from openunite.planning.cost import flops, uses_lpips
+from openunite.planning.cost import flops
 from openunite.planning.scaling import muon_flops
 from openunite.progress import say
 from openunite.runs import Run
@@ -67,6 +67,13 @@ class Cell:
     @property
     def finished(self) -> bool:
         return self.collapsed or (self.trained and (self.card is None or self.card.is_file()))
+
+    @property
+    def outcome(self) -> str:
+        """How far the cell is, in words."""
+        if self.finished:
+            return "collapsed" if self.collapsed else "finished"
+        return "trained" if self.trained else "first stage done"
 
     def waiting(self) -> tuple[Path, RunConfig]:
         """The next run to train; if all are trained, the last one, which is then evaluated."""
@@ -157,9 +164,9 @@ def stage_steps(default: RunConfig, staged: RunConfig) -> int:
     """
     one = replace(staged, model=replace(staged.model, tokenizer="shared"))  # either network
     joint, each = (flops(config, as_released=False) for config in (default, one))
-    samples, perceptual = default.batch_size, uses_lpips(default)
-    whole = samples * joint.step(default.objective.flow_draws, perceptual=perceptual)
-    first = samples * each.step(0, perceptual=perceptual)
+    samples = default.batch_size
+    whole = samples * joint.step(default.objective.flow_draws)
+    first = samples * each.step(0)
     second = samples * (each.tokenize / 3 + staged.objective.flow_draws * each.flow_draw)
     first, second = first + muon_flops(one), second + muon_flops(one, with_decoder=False)
     return round(default.steps * (whole + muon_flops(default)) / (first + second))
@@ -205,7 +212,7 @@ def _run_all(
                 running.remove((cell, process))
                 _finish(cell, process, waiting)
                 done = sum(c.finished for c in cells)
-                say(f"{cell.folder.name}: {_outcome(cell)} ({done} of {len(cells)})")
+                say(f"{cell.folder.name}: {cell.outcome} ({done} of {len(cells)})")
                 write(cells, output, note)
     finally:
         for _, process in running:
@@ -255,12 +262,6 @@ def _log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
 
 
-def _outcome(cell: Cell) -> str:
-    if cell.collapsed or cell.finished:
-        return "collapsed" if cell.collapsed else "finished"
-    return "trained" if cell.trained else "first stage done"
-
-
 def write(cells: Sequence[Cell], output: Path, note: str = "") -> None:
     """Write table.md, table.json and figure.png of the finished cells."""
     _check_cards(cells)
@@ -283,11 +284,10 @@ def gather(cells: Sequence[Cell]) -> dict[str, Row]:
     """One row per variant, in the order of the grid; two stages count as one run."""
     rows: dict[str, Row] = {}
     for cell in cells:
-        variant, paper = cell.variant, cell.variant.paper
-        directions = (paper.generation, paper.reconstruction)
+        variant = cell.variant
         each, stages = cell.runs[-1][1].steps, len(cell.runs)  # both stages have the same number
         steps = str(each) if stages == 1 else f"{stages} x {each}"
-        new = Row(variant.name, variant.axis, paper.numbers, directions, steps=steps)
+        new = Row(variant.name, variant.axis, variant.numbers, variant.paper, steps=steps)
         row = rows.setdefault(variant.name, new)
         if cell.collapsed:
             rows[variant.name] = replace(row, collapsed=row.collapsed + 1)

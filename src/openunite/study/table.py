@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from openunite.drawing.figures import panels
 from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.images.table import flat_metrics
 
@@ -111,7 +112,6 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def draw(rows: Sequence[Row], out_png: Path) -> None:
     """Draw a panel per distance: seeds are dots, means are bars, and a line marks the default."""
-    from matplotlib.figure import Figure  # pyplot would keep global state
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     compared = [
@@ -119,11 +119,9 @@ def draw(rows: Sequence[Row], out_png: Path) -> None:
     ]
     if not compared:
         return
-    figure = Figure(
-        figsize=(4.0 * len(compared) + 2.0, 0.4 * len(rows) + 1.2), layout="constrained"
-    )
-    panels = figure.subplots(1, len(compared), sharey=True, squeeze=False)[0]
-    for panel, (title, metric) in zip(panels, compared, strict=True):
+    size = 4.0 * len(compared) + 2.0, 0.4 * len(rows) + 1.2
+    figure, axes = panels(len(compared), *size, sharey=True)
+    for panel, (title, metric) in zip(axes, compared, strict=True):
         for height, row in enumerate(rows):
             values = row.metrics.get(metric, [])
             panel.plot(values, [height] * len(values), "o", color="tab:blue", alpha=0.6)
@@ -136,10 +134,8 @@ def draw(rows: Sequence[Row], out_png: Path) -> None:
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_title(f"{title}: smaller is better", fontsize=11)
-        panel.grid(color="0.9", linewidth=0.8)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(len(rows)), [_label(row) for row in rows])
-    panels[0].invert_yaxis()
+    axes[0].set_yticks(range(len(rows)), [_label(row) for row in rows])
+    axes[0].invert_yaxis()
     figure.savefig(out_png, dpi=110)
 
 

@@ -5,58 +5,43 @@ nothing but settings. A staged variant is two runs: an autoencoder, then a denoi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
 
 from openunite.sampling import Sampling
-from openunite.training.config import (
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunConfig,
-)
-
-
-@dataclass(frozen=True)
-class Paper:
-    """FID and rFID of the paper's run, or its claim if it gives no number.
-
-    `generation` and `reconstruction` compare the variant with the default: 1 is worse (a larger
-    distance), -1 better, 0 if versions of the paper disagree or say nothing.
-    """
-
-    numbers: str
-    generation: int
-    reconstruction: int
+from openunite.settings import assign
+from openunite.training.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the ablation table.
+    """One row of the ablation table: `settings` are assignments as those of `train --set`.
 
-    With `half_depth`, each of two networks has half the blocks, so that together they have about
-    as many parameters as the shared one.
+    `numbers` are the paper's FID and rFID, or its claim if it gives no number. `paper` compares
+    generation and reconstruction with the default: 1 is worse (a larger distance), -1 better, 0 if
+    versions of the paper disagree or say nothing. With `half_depth`, each of two networks has half
+    the blocks, so that together they have about as many parameters as the shared one.
     """
 
     name: str
     axis: str
-    paper: Paper
-    model: dict[str, Any] = field(default_factory=dict)
-    objective: dict[str, Any] = field(default_factory=dict)
+    numbers: str
+    paper: tuple[int, int]
+    settings: tuple[str, ...] = ()
     half_depth: bool = False
 
     @property
     def staged(self) -> bool:
         """Whether the variant is two runs; `apply` then returns the settings of the first."""
-        return "stage" in self.objective
+        return "objective.stage=autoencoder" in self.settings
 
     def apply(self, base: RunConfig) -> RunConfig:
         """A copy of `base` with this variant's settings."""
-        model = replace(base.model, **self.model)
-        if self.half_depth:
-            model = replace(model, depth=model.depth // 2, context_start=model.context_start // 2)
-        return replace(base, model=model, objective=replace(base.objective, **self.objective))
+        config: RunConfig = assign(base, self.settings, {})
+        if not self.half_depth:
+            return config
+        depth, start = config.model.depth // 2, config.model.context_start // 2
+        return replace(config, model=replace(config.model, depth=depth, context_start=start))
 
     def stages(self, base: RunConfig, steps: int, autoencoder: str) -> tuple[RunConfig, RunConfig]:
         """The configs of both stages, `steps` each; `autoencoder` is the folder of the first."""
@@ -105,86 +90,41 @@ def ablation_base() -> RunConfig:
     )
 
 
-_SEPARATE = {"tokenizer": "separate"}
-_STAGED = {"stage": "autoencoder"}
-_CLAIM = Paper("no number; claim: one stage suffices", 1, 0)
+_UNSTOPPED = "objective.stop_gradient=false"
+_SEPARATE = "model.tokenizer=separate"
+_POSTERIOR = ("model.tokenizer=posterior", "model.latent_norm=none")
+_STAGED = "objective.stage=autoencoder"
+_CLAIM = "no number; claim: one stage suffices"
+_NORM, _NOISE = "latent norm", "objective.recon_noise_start"
 
-DEFAULT = Variant("default", "default", Paper("2.71 / 1.01", 0, 0))
+DEFAULT = Variant("default", "default", "2.71 / 1.01", (0, 0))
 VARIANTS: tuple[Variant, ...] = (
     DEFAULT,
-    Variant(
-        "no_stop_gradient",
-        "gradient",
-        Paper("5.69 / 0.95", 1, -1),
-        objective={"stop_gradient": False},
-    ),
-    Variant(
-        "separate",
-        "gradient",
-        Paper("3.81 / 1.38; later version 2.60 / 1.30", 0, 1),
-        model=_SEPARATE,
-    ),
+    Variant("no_stop_gradient", "gradient", "5.69 / 0.95", (1, -1), (_UNSTOPPED,)),
+    Variant("separate", "gradient", "3.81 / 1.38; later version 2.60 / 1.30", (0, 1), (_SEPARATE,)),
     Variant(
         "separate_no_stop_gradient",
         "gradient",
-        Paper("later version 2.24 / 0.85", -1, -1),
-        model=_SEPARATE,
-        objective={"stop_gradient": False},
+        "later version 2.24 / 0.85",
+        (-1, -1),
+        (_SEPARATE, _UNSTOPPED),
     ),
-    Variant("staged_equal_compute", "stages", _CLAIM, model=_SEPARATE, objective=_STAGED),
+    Variant("staged_equal_compute", "stages", _CLAIM, (1, 0), (_SEPARATE, _STAGED)),
+    Variant("staged_equal_parameters", "stages", _CLAIM, (1, 0), (_SEPARATE, _STAGED), True),
+    Variant("staged_kl_vae", "stages", _CLAIM, (1, 0), (*_POSTERIOR, _STAGED)),
     Variant(
-        "staged_equal_parameters",
-        "stages",
-        _CLAIM,
-        model=_SEPARATE,
-        objective=_STAGED,
-        half_depth=True,
+        "layernorm_plain", _NORM, "19.48 / 0.97", (1, -1), ("model.latent_norm=layernorm_plain",)
     ),
-    Variant(
-        "staged_kl_vae",
-        "stages",
-        _CLAIM,
-        model={"tokenizer": "posterior", "latent_norm": "none"},
-        objective=_STAGED,
-    ),
-    Variant(
-        "layernorm_plain",
-        "latent norm",
-        Paper("19.48 / 0.97", 1, -1),
-        model={"latent_norm": "layernorm_plain"},
-    ),
-    Variant("rmsnorm", "latent norm", Paper("2.80 / 1.20", 1, 1), model={"latent_norm": "rmsnorm"}),
-    Variant(
-        "no_block_norm", "latent norm", Paper("2.61 / 1.23", -1, 1), model={"block_norm": False}
-    ),
-    Variant(
-        "recon_noise_0",
-        "recon noise",
-        Paper("2.87 / 1.09", 1, 1),
-        objective={"recon_noise_start": 0.0},
-    ),
-    Variant(
-        "recon_noise_0.6",
-        "recon noise",
-        Paper("2.80 / 1.21", 1, 1),
-        objective={"recon_noise_start": 0.6},
-    ),
-    Variant(
-        "recon_noise_0.8",
-        "recon noise",
-        Paper("2.87 / 1.42", 1, 1),
-        objective={"recon_noise_start": 0.8},
-    ),
-    Variant(
-        "recon_noise_1",
-        "recon noise",
-        Paper("6.58 / 1.60", 1, 1),
-        objective={"recon_noise_start": 1.0},
-    ),
-    Variant("draws_1", "flow draws", Paper("3.45 / 1.52", 1, 1), objective={"flow_draws": 1}),
-    Variant("draws_7", "flow draws", Paper("2.43 / 1.04", -1, 1), objective={"flow_draws": 7}),
-    Variant("shift_none", "time shift", Paper("3.14 / 1.41", 1, 1), objective={"time_shift": 1.0}),
-    Variant("shift_0.75", "time shift", Paper("2.93 / 1.26", 1, 1), objective={"time_shift": 0.75}),
+    Variant("rmsnorm", _NORM, "2.80 / 1.20", (1, 1), ("model.latent_norm=rmsnorm",)),
+    Variant("no_block_norm", _NORM, "2.61 / 1.23", (-1, 1), ("model.block_norm=false",)),
+    Variant("recon_noise_0", "recon noise", "2.87 / 1.09", (1, 1), (f"{_NOISE}=0",)),
+    Variant("recon_noise_0.6", "recon noise", "2.80 / 1.21", (1, 1), (f"{_NOISE}=0.6",)),
+    Variant("recon_noise_0.8", "recon noise", "2.87 / 1.42", (1, 1), (f"{_NOISE}=0.8",)),
+    Variant("recon_noise_1", "recon noise", "6.58 / 1.60", (1, 1), (f"{_NOISE}=1",)),
+    Variant("draws_1", "flow draws", "3.45 / 1.52", (1, 1), ("objective.flow_draws=1",)),
+    Variant("draws_7", "flow draws", "2.43 / 1.04", (-1, 1), ("objective.flow_draws=7",)),
+    Variant("shift_none", "time shift", "3.14 / 1.41", (1, 1), ("objective.time_shift=1.0",)),
+    Variant("shift_0.75", "time shift", "2.93 / 1.26", (1, 1), ("objective.time_shift=0.75",)),
 )
 SMALL = (
     "default",

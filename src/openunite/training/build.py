@@ -1,7 +1,7 @@
 """Build the models and the objective of a `RunConfig`, and load other weights into models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -61,22 +61,13 @@ def build_objective(
             f"objective.partial_share must be 0 for {config.modality}, which cannot show a part of "
             f"its data, got {settings.partial_share}"
         )
+    alike = {field.name for field in fields(UniteObjective)} & vars(settings).keys()
     unite = UniteObjective(
         encoder=encoder,
         decoder=decoder,
         modality=modality,
-        flow_draws=settings.flow_draws,
-        draws_per_pass=settings.draws_per_pass,
-        flow_weight=settings.flow_weight,
         flow_ramp_steps=round(settings.flow_ramp * config.steps),
-        time_shift=settings.time_shift,
-        tokenize_time=settings.tokenize_time,
-        recon_noise_start=settings.recon_noise_start,
-        recon_noise_share=settings.recon_noise_share,
-        label_dropout=settings.label_dropout,
-        condition_dropout=settings.condition_dropout,
-        common_dropout=settings.common_dropout,
-        partial_share=settings.partial_share,
+        **{name: getattr(settings, name) for name in alike},
     )
     objective: UniteObjective | BaselineObjective = config.kind.build(unite, settings)
     freeze(config.kind.trains, encoder, decoder)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from openunite.files import flush, sha256_of
+from openunite.files import flush, read_json, sha256_of
 from openunite.training.sharding import shard_like
 
 FORMAT_VERSION = 1
@@ -128,20 +128,18 @@ def load_newest(folder: Path) -> tuple[Loaded | None, list[str]]:
     complaints: list[str] = []
     for path in list_checkpoints(folder):
         try:
-            tensors, state = load_checkpoint(path)
+            return load_checkpoint(path), complaints
         except CheckpointError as error:
             complaints.append(str(error))
-        else:
-            return Loaded(path, tensors, state), complaints
     return None, complaints
 
 
 def verify(path: Path) -> dict[str, Any]:
     """The manifest, after every checksum matched; raises CheckpointError or NewerFormatError."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_json(path / "manifest.json")
         version, sums = manifest["format_version"], manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} has no readable manifest.json; it is ignored") from error
     if type(version) is int and version > FORMAT_VERSION:
         raise NewerFormatError(
@@ -166,13 +164,13 @@ def is_sound(path: Path) -> bool:
     return True
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The tensors by file name, and the `state` that was given to `save_checkpoint`."""
+def load_checkpoint(path: Path) -> Loaded:
+    """A checkpoint after every checksum matched; raises CheckpointError or NewerFormatError."""
     names = sorted(verify(path)["sha256"])
     try:
-        state: dict[str, Any] = json.loads((path / "state.json").read_text())
         files = [path / name for name in names if name.endswith(".safetensors")]
-        return {file.stem: load_file(file) for file in files}, state
+        tensors = {file.stem: load_file(file) for file in files}
+        return Loaded(path, tensors, read_json(path / "state.json"))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); it is ignored") from error
 

@@ -6,55 +6,32 @@ from typing import Any
 
 from openunite.settings import short
 
-_COUNT, _MANY, _SIZE, _DEPTH = (1, 10**9), (0, 10**9), (1, 10**5), (1, 1000)
-_RATE, _SHARE, _WEIGHT = (0, 1000), (0, 1), (0, 10**6)
-
-LIMITS: dict[str, tuple[float, float]] = {
-    "num_classes": (0, 10**7),
-    "steps": _COUNT,
-    "batch_size": (1, 10**7),
-    "micro_batch_size": (1, 10**7),
-    "seed": (-(2**63), 2**63 - 1),
-    "checkpoint_every": _COUNT,
-    "keep_checkpoints": _COUNT,
-    "preview_every": _MANY,
-    "log_every": _COUNT,
-    "data.workers": (0, 1024),
-    "data.max_atoms": (1, 10**5),
-    "model.num_registers": _SIZE,
-    "model.latent_channels": _SIZE,
-    "model.width": _SIZE,
-    "model.depth": _DEPTH,
-    "model.num_heads": _SIZE,
-    "model.decoder_width": _SIZE,
-    "model.decoder_depth": _DEPTH,
-    "model.decoder_heads": _SIZE,
-    "model.decoder_mlp_width": _SIZE,
-    "model.decoder_input_width": _SIZE,
-    "model.num_context_tokens": (0, 10**5),
-    "model.context_start": (0, 1000),
-    "objective.flow_draws": (1, 10**4),
-    "objective.draws_per_pass": (1, 10**4),
-    "objective.flow_weight": _WEIGHT,
-    "objective.flow_ramp": _SHARE,
-    "objective.tokenize_time": _SHARE,
-    "objective.recon_noise_start": _SHARE,
-    "objective.recon_noise_share": _SHARE,
-    "objective.label_dropout": _SHARE,
-    "objective.condition_dropout": _SHARE,
-    "objective.common_dropout": _SHARE,
-    "objective.partial_share": _SHARE,
-    "objective.kl_weight": _WEIGHT,
-    "objective.adversarial_weight": _WEIGHT,
-    "optimizer.muon_learning_rate": _RATE,
-    "optimizer.adamw_learning_rate": _RATE,
-    "optimizer.muon_momentum": _SHARE,
-    "optimizer.betas": _SHARE,
-    "optimizer.warmup_steps": _MANY,
-    "optimizer.constant_share": _SHARE,
-    "optimizer.final_share": _SHARE,
-    "optimizer.clip_norm": (0, 10**9),
-    "optimizer.ema_decay": _SHARE,
+# A bound, and the fields by section that have it.
+_BOUNDS: tuple[tuple[float, float, str, str], ...] = (
+    (0, 10**7, "", "num_classes"),
+    (1, 10**7, "", "batch_size micro_batch_size"),
+    (1, 10**9, "", "steps checkpoint_every keep_checkpoints log_every"),
+    (0, 10**9, "", "preview_every"),
+    (-(2**63), 2**63 - 1, "", "seed"),
+    (0, 1024, "data.", "workers"),
+    (1, 10**5, "data.", "max_atoms"),
+    (1, 10**5, "model.", "num_registers latent_channels width num_heads decoder_width"),
+    (1, 10**5, "model.", "decoder_heads decoder_mlp_width decoder_input_width"),
+    (1, 1000, "model.", "depth decoder_depth"),
+    (0, 10**5, "model.", "num_context_tokens"),
+    (0, 1000, "model.", "context_start"),
+    (1, 10**4, "objective.", "flow_draws draws_per_pass"),
+    (0, 10**6, "objective.", "flow_weight kl_weight adversarial_weight"),
+    (0, 1, "objective.", "flow_ramp tokenize_time recon_noise_start recon_noise_share"),
+    (0, 1, "objective.", "label_dropout condition_dropout common_dropout partial_share"),
+    (0, 1000, "optimizer.", "muon_learning_rate adamw_learning_rate"),
+    (0, 1, "optimizer.", "muon_momentum betas constant_share final_share ema_decay"),
+    (0, 10**9, "optimizer.", "warmup_steps clip_norm"),
+)
+LIMITS = {
+    section + name: (least, most)
+    for least, most, section, names in _BOUNDS
+    for name in names.split()
 }
 
 

@@ -13,7 +13,7 @@ import torch
 from accelerate.tracking import get_available_trackers
 from torch import Tensor
 
-from openunite.files import whole_file
+from openunite.files import atomic_file
 from openunite.progress import bar, say
 from openunite.training.device import wide
 
@@ -115,11 +115,11 @@ def _resume(path: Path, first_step: int) -> list[str]:
     """
     kept: dict[int, bytes] = {}
     for line in path.read_bytes().splitlines() if path.exists() else ():
-        step = _step_of(line)
-        if step is not None and 1 <= step <= first_step:
-            kept[step] = line + b"\n"
+        row = _row_of(line)
+        if row is not None and 1 <= row["step"] <= first_step:
+            kept[row["step"]] = line + b"\n"
     if path.exists():
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.writelines(kept[step] for step in sorted(kept))
     missing = [step for step in range(1, first_step + 1) if step not in kept]
     if not missing:
@@ -130,14 +130,25 @@ def _resume(path: Path, first_step: int) -> list[str]:
     ]
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step of a row; None for a line that is not a row, such as an incomplete one."""
+def read_rows(path: Path) -> list[Row]:
+    """All complete rows, ordered by step; if a step was logged twice, the later row counts.
+
+    null stands for a number that was not finite, and is read as NaN.
+    """
+    rows: dict[int, Row] = {}
+    for line in path.read_bytes().splitlines():
+        if (row := _row_of(line)) is not None:
+            rows[row["step"]] = {k: math.nan if v is None else v for k, v in row.items()}
+    return [rows[step] for step in sorted(rows)]
+
+
+def _row_of(line: bytes) -> dict[str, Any] | None:
+    """A line with a step; None for one that is not a row: a killed run leaves half a line."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):  # not JSON, or not UTF-8
         return None
-    step = row.get("step") if isinstance(row, dict) else None
-    return step if type(step) is int else None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
 def spans(numbers: Iterable[int], most: int = 5) -> str:

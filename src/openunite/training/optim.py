@@ -7,7 +7,7 @@ names and the layout of torch.optim.Muon.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -128,7 +128,10 @@ class BatchedMuon(torch.optim.Optimizer):
         updates = torch._foreach_lerp(grads, buffers, group["momentum"])
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-        for members in _by_shape(updates):
+        alike: dict[torch.Size, list[int]] = defaultdict(list)
+        for i, update in enumerate(updates):
+            alike[update.shape].append(i)
+        for members in alike.values():
             self._apply([parameters[i] for i in members], [updates[i] for i in members], group)
 
     def _apply(
@@ -145,13 +148,6 @@ class BatchedMuon(torch.optim.Optimizer):
         # Contiguous like the parameters: otherwise the addition takes them one by one.
         steps = unstack(direction.to(updates[0].dtype).contiguous(), updates)
         torch._foreach_add_(parameters, steps, alpha=-scale)
-
-
-def _by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
-    groups: dict[torch.Size, list[int]] = defaultdict(list)
-    for i, tensor in enumerate(tensors):
-        groups[tensor.shape].append(i)
-    return list(groups.values())
 
 
 def build_optimizers(

@@ -1,7 +1,6 @@
 """Named model sizes, from "nano" to "XL"."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from openunite.training.config import ModelConfig
 
@@ -23,11 +22,7 @@ class Size:
 
     def model(self, num_registers: int, latent_channels: int) -> ModelConfig:
         """The model settings for this size, with K registers of C channels."""
-        return ModelConfig(num_registers, latent_channels, **_fields(self))
-
-
-def _fields(size: Size) -> dict[str, Any]:
-    return dict(vars(size))
+        return ModelConfig(num_registers, latent_channels, **vars(self))
 
 
 # tests/models/test_sizes.py compares the parameter counts at ImageNet-256 settings (K = 256,

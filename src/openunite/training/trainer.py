@@ -31,6 +31,7 @@ from openunite.training.optim import build_optimizers
 from openunite.training.sharding import gathered, load_whole, shard, whole_on_cpu
 from openunite.training.signals import StopSignals
 from openunite.training.step import Objective, TrainStep
+from openunite.training.threads import Threads
 
 MAX_BAD_STEPS = 20
 
@@ -94,6 +95,7 @@ class Trainer:
         )
         self.step, self.seconds, self.bad_steps, self.saved_step = 0, 0.0, 0, 0
         self.signals, self.agreed = StopSignals(), False
+        self.threads = Threads(adapts=device.type == "cpu" and world == 1)
 
     def _compile(self, *, whole_graphs: bool) -> None:
         """Compile in place, so checkpoint names stay; static shapes if all batches have one."""
@@ -119,7 +121,7 @@ class Trainer:
         guard = CollapseGuard.of_run(self.config.steps, self.config.optimizer.warmup_steps)
         bar = ProgressBar(self.step, self.config.steps, shown=main)
         first, before = self.step, self.seconds
-        with StopSignals() as self.signals:
+        with self.threads, StopSignals() as self.signals:
             try:
                 self.run(log, bar, guard)
             finally:
@@ -135,12 +137,14 @@ class Trainer:
 
     def run(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
         """Take the remaining steps, or stop after a signal."""
-        batches, self.agreed = iter(self.batches()), False
+        batches, self.agreed = self.threads.reading(iter(self.batches())), False
         while self.step < self.config.steps and not self._stops():
             tick = time.perf_counter()
-            row = self.advance(batches)
+            with self.threads.measured():
+                row = self.advance(batches)
             seconds = time.perf_counter() - tick
             self.seconds += seconds
+            self.threads.judge()
             log.add({**row, "samples_per_second": self.config.batch_size / seconds})
             if self._due(self.config.log_every) or self._due(self.config.checkpoint_every):
                 rows = log.flush()
@@ -213,7 +217,11 @@ class Trainer:
         main, path = self.accelerator.is_main_process, None
         tensors = {name: whole_on_cpu(group, keep=main) for name, group in groups.items()}
         if main:
-            state = {"seconds": self.seconds, "bad_steps": self.bad_steps}
+            state = {
+                "seconds": self.seconds,
+                "bad_steps": self.bad_steps,
+                "threads": self.threads.count,
+            }
             keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # so a good one remains
             folder = self.folder / "checkpoints"
             path = save_checkpoint(folder, self.step, tensors, state, keep)
@@ -237,6 +245,7 @@ class Trainer:
         names = ("step", "seconds", "bad_steps")
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.saved_step = self.step
+        self.threads.set(loaded.state.get("threads", self.threads.most))
         self._say(f"resuming {self.folder} at step {self.step}")
 
     def _say(self, text: str) -> None:

@@ -17,11 +17,11 @@ from openunite.files import write_json
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import bar, say
 from openunite.reporting.tables import by_reason
-from openunite.runs import Run, load_pipeline
+from openunite.runs import Run
 from openunite.task import Analyzed, get_task
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
-from openunite.training.device import choose_device
+from openunite.verbs.inputs import open_pipeline
 
 Entry = dict[str, Any]  # an entry of analysis.json
 
@@ -44,8 +44,8 @@ def analyze(
         raise ValueError(f"--num-images must be at least 16, got {num_images}")
     folder = Path(output or run.folder / "analysis")
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = _loaded(str(run.folder))
-    other = (Path(compare).name, _loaded(str(compare))) if compare else None
+    pipeline = open_pipeline(run)
+    other = (Path(compare).name, open_pipeline(compare)) if compare else None
     found = _analyses(run, pipeline, other, num_images)
     entries: list[Entry] = []
     shown = bar(found.stages, unit="analysis", disable=not sys.stderr.isatty(), leave=False)
@@ -68,18 +68,7 @@ def analyze(
 
 def run(command: Analyze) -> None:
     """Run `openunite analyze`."""
-    analyze(
-        command.source,
-        num_images=command.num_images,
-        compare=command.compare,
-        output=command.output,
-    )
-
-
-def _loaded(source: str) -> UnitePipeline:
-    pipeline = load_pipeline(source)
-    pipeline.to(choose_device())
-    return pipeline
+    analyze(**vars(command))
 
 
 def _analyses(

@@ -4,14 +4,15 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from openunite.analysis.condition_effect import effects
-from openunite.conditions.base import fit, get_kind, guess, is_missing, nearest, read
+from openunite.conditions.base import fit, get_kind, guess, is_missing, read
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
-from openunite.settings import missing_fields
-from openunite.task import DataColumns, Task
+from openunite.settings import expected, missing_fields
+from openunite.task import Task
 from openunite.training.config import RunConfig, for_model
 from openunite.training.loader import TrainingData
 
@@ -27,18 +28,35 @@ def read_condition(text: str) -> tuple[str, dict[str, Any]]:
     return match[1], {key: value for key, value in given.items() if value is not None}
 
 
-def resolve_conditions(config: RunConfig, task: Task, data: TrainingData) -> RunConfig:
+class Columns:
+    """The columns of data that conditions ask for; each is computed once, when it is needed."""
+
+    def __init__(self, task: Task, data: TrainingData) -> None:
+        self._things, self._make = task.things, cache(lambda: task.columns(data))
+        self._values = cache(lambda name: self._make()[name]())
+
+    def of(self, name: str, plain: Mapping[str, Any]) -> list[Any]:
+        """The values of a condition. ValueError with the nearest name where there is no column."""
+        wanted, columns = str(plain.get("column", name)), list(self._make())
+        if wanted not in columns:
+            known = (
+                expected(wanted, columns) if columns else f"these {self._things} have no columns"
+            )
+            raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
+        return self._values(wanted)
+
+
+def resolve_conditions(config: RunConfig, columns: Columns) -> RunConfig:
     """The settings with kinds and their settings, as far as they were left to the data.
 
     ValueError for a column that does not exist or teaches nothing.
     """
     found: dict[str, dict[str, Any]] = {}
-    columns = task.columns(data) if config.conditions else {}
     for name, plain in config.conditions.items():
         given = {key: value for key, value in plain.items() if key != "column"}
         kind, column = given.get("kind"), None
         if kind is None or missing_fields(get_kind(kind).Settings, given):
-            column = _column(name, plain, columns, task.things)
+            column = columns.of(name, plain)
             kind = kind or guess(name, column)
             given = fit(name, kind, column) | given
         read(name, given)
@@ -46,14 +64,14 @@ def resolve_conditions(config: RunConfig, task: Task, data: TrainingData) -> Run
     return replace(config, conditions=found)
 
 
-def with_conditions(data: TrainingData, config: RunConfig, task: Task) -> TrainingData:
+def with_conditions(data: TrainingData, config: RunConfig, columns: Columns) -> TrainingData:
     """The data with the conditions of a resolved run in their batches."""
     if not config.conditions:
         return data
-    columns, given = task.columns(data), {}
+    given = {}
     for name, plain in for_model(config.conditions).items():
         kind, settings = read(name, plain)
-        column = _column(name, config.conditions[name], columns, task.things)
+        column = columns.of(name, config.conditions[name])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # settings of another run may be narrower
             rows = [None if is_missing(v) else kind.parse(v, settings) for v in column]
@@ -95,12 +113,3 @@ def say_effects(encoder: Any, data: TrainingData) -> None:
     batch = replace(batch, conditions={name: batch.conditions[name] for name in data.conditions})
     for effect in effects(encoder, batch, next(encoder.parameters()).device):
         say(str(effect))
-
-
-def _column(name: str, plain: Mapping[str, Any], columns: DataColumns, things: str) -> list[Any]:
-    """The values of a condition. ValueError with the nearest name where there is no such column."""
-    wanted = str(plain.get("column", name))
-    if wanted not in columns:
-        known = nearest(wanted, list(columns)) if columns else f"these {things} have no columns"
-        raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
-    return columns[wanted]()

@@ -6,18 +6,11 @@ from typing import Any
 import numpy as np
 
 from openunite.commands import Encode
-from openunite.files import whole_file
+from openunite.files import atomic_file
 from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
-from openunite.verbs.inputs import (
-    Source,
-    at_least_one,
-    claim,
-    find_sources,
-    open_pipeline,
-    read_items,
-)
+from openunite.verbs.inputs import Source, claim, open_pipeline, read_items
 
 
 def encode(
@@ -41,7 +34,7 @@ def encode(
     arrays: dict[str, Any] = {task.names_key: np.array(names)}
     arrays |= {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if path is not None:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             np.savez(file, **arrays)
         say(f"{len(names)} {task.things} -> latents {arrays['latents'].shape} in {path}")
     return arrays
@@ -49,11 +42,5 @@ def encode(
 
 def run(command: Encode) -> None:
     """Run `openunite encode`."""
-    at_least_one("--batch-size", command.batch_size)
-    find_sources(command.files)
-    encode(
-        command.source,
-        list(command.files),
-        output=command.output,
-        batch_size=command.batch_size,
-    )
+    files, output = list(command.files), command.output
+    encode(command.source, files, output=output, batch_size=command.batch_size)

@@ -32,12 +32,8 @@ def evaluate(
     where = source.folder if isinstance(source, Run) else source
     named = str(data) if isinstance(data, str | Path) else None
     command = Evaluate(str(where), data=named, **options)
-    return _evaluate(command, None if named else data, extractor)
-
-
-def _evaluate(command: Evaluate, data: Any, extractor: Any) -> ProtocolCard:
-    pipeline = load_pipeline(command.source, command.weights)
-    card: ProtocolCard = task_of(pipeline).evaluate_model(command, pipeline, data, extractor)
+    pipeline, task_data = load_pipeline(command.source, command.weights), None if named else data
+    card: ProtocolCard = task_of(pipeline).evaluate_model(command, pipeline, task_data, extractor)
     return card
 
 
@@ -47,7 +43,7 @@ def run(command: Evaluate) -> None:
     if command.source.endswith(".json"):
         card = load_card(command.source)
     else:
-        card = _evaluate(command, None, None)
+        card = evaluate(**{k: x for k, x in vars(command).items() if k != "compare"})
         if not PartialState(cpu=on_cpu()).is_main_process:
             return
     _show(card, other, command.compare)

@@ -1,24 +1,22 @@
 """`openunite info`: describe recipes, runs and models, and plan training runs."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
 from openunite.catalog import get_recipe, get_spec, recipes
 from openunite.commands import Info
+from openunite.planning.cost import meta_models
 from openunite.planning.plan import plan
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
 from openunite.settings import missing_fields
 from openunite.task import get_task
 from openunite.texts import printable
-from openunite.training.build import build_models
-from openunite.training.checkpoint import CheckpointError, list_checkpoints, verify
+from openunite.training.checkpoint import CheckpointError, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
 from openunite.verbs.conditions import describe_conditions
@@ -43,8 +41,8 @@ def info(command: Info) -> None:
             say("\nThe package also holds a trained pipeline of this name:\n")
             _describe_pipeline(source)
     elif (path / "config.yaml").is_file():
-        describe_config(load_config(path / "config.yaml"))
-        _describe_run(path)
+        describe_config(Run(path).config)
+        _describe_run(Run(path))
     else:
         _describe_pipeline(source)
 
@@ -82,8 +80,7 @@ def describe_config(config: RunConfig) -> None:
     if missing := _missing(config):
         say(f"{', '.join(missing)} and with them the parameters follow from the data")
         return
-    with torch.device("meta"):
-        encoder, decoder = build_models(config)
+    encoder, decoder = meta_models(config)
     say(f"generative encoder  {_count(encoder):>13,} parameters")
     say(f"decoder             {_count(decoder):>13,} parameters")
     say(f"both                {_count(encoder) + _count(decoder):>13,} parameters")
@@ -91,28 +88,22 @@ def describe_config(config: RunConfig) -> None:
         say(printable(line))
 
 
-def print_record(record: Mapping[str, Any]) -> None:
-    """Print the sizes of a run's data, the number of skipped items, and notes on the data."""
-    say(
-        f"data: {record.get('name')}, {record.get('train_size')} to train on, "
-        f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
-    )
+def _describe_run(run: Run) -> None:
+    """Print the data, the state of each checkpoint, and the metrics of a run."""
+    if record := run.record:
+        say(
+            f"data: {record.get('name')}, {record.get('train_size')} to train on, "
+            f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
+        )
     for note in record.get("notes", ()):
         say(printable(f"  note: {note}"))
-
-
-def _describe_run(run: Path) -> None:
-    """Print the data, the state of each checkpoint, and the metrics of a run."""
-    record = Run(run).record
-    if record:
-        print_record(record)
-    for path in list_checkpoints(run / "checkpoints"):
+    for path in run.checkpoints:
         try:
             verify(path)
             say(f"checkpoint {path.name}: sound")
         except CheckpointError as error:
             say(f"checkpoint {path.name}: {error}")
-    if metrics := Run(run).metrics:
+    if metrics := run.metrics:
         _print_table("metrics", metrics)
 
 

@@ -5,19 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from openunite.data.atoms.convert import is_structure
 from openunite.pipelines.base import UnitePipeline
 from openunite.progress import say
 from openunite.runs import Run, load_pipeline
 from openunite.task import Task
 from openunite.texts import printable
 from openunite.training.device import choose_device
-
-
-def at_least_one(option: str, value: int) -> None:
-    """Raise ValueError for a number below 1."""
-    if value < 1:
-        raise ValueError(f"{option} must be at least 1, got {value}")
 
 
 def find_sources(names: Sequence[str]) -> None:
@@ -73,9 +66,11 @@ def open_pipeline(source: Source) -> UnitePipeline:
 def read_items(task: Task, pipeline: UnitePipeline, data: Any) -> Iterator[tuple[str, Any]]:
     """Yield (name, data point) from files and folders, or from a list in memory."""
     many = isinstance(data, Iterable) or hasattr(data, "__getitem__")  # a data set has no __iter__
-    items = data if many and not is_structure(data) else [data]
+    items = data if many and not isinstance(data, str) and not task.is_item(data) else [data]
     if isinstance(items, Sequence) and items and all(isinstance(x, str | Path) for x in items):
-        yield from task.read(pipeline, [str(item) for item in items], tell)
+        sources = list(map(str, items))
+        find_sources(sources)
+        yield from task.read(pipeline, sources, tell)
         return
     number = -1
     for number, item in enumerate(items):

@@ -1,13 +1,11 @@
 """Outputs of many samples: written as they are drawn, in little memory, and gone on with."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
-
-from safetensors.torch import load_file
+from typing import Any
 
 from openunite.evaluation.shards import ProcessGroup, Shards, identity
 from openunite.files import read_json, write_json
@@ -20,7 +18,7 @@ _INDEX = ".samples.json"  # of a folder: what its files are samples of
 
 
 @dataclass(frozen=True)
-class Stored(Sequence[Any]):
+class Stored(Collection[Any]):
     """Samples that are on disk, a shard of them in memory at a time."""
 
     shards: Shards
@@ -33,17 +31,8 @@ class Stored(Sequence[Any]):
         for tensors in self.shards.read():
             yield from self.task.unpack(tensors)
 
-    @overload
-    def __getitem__(self, i: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> list[Any]: ...
-
-    def __getitem__(self, i: int | slice) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        number, row = divmod(range(len(self))[i], self.shards.size)
-        return self.task.unpack(load_file(self.shards.path(number)))[row]
+    def __contains__(self, sample: object) -> bool:
+        return any(each is sample for each in self)
 
 
 @contextmanager

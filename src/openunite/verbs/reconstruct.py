@@ -1,6 +1,5 @@
 """`openunite reconstruct`: encode and decode data in files."""
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,7 @@ from openunite.commands import Reconstruct
 from openunite.pipelines.inputs import whole_number
 from openunite.progress import say
 from openunite.task import in_batches, task_of
-from openunite.verbs.inputs import (
-    Source,
-    at_least_one,
-    claim,
-    find_sources,
-    open_pipeline,
-    read_items,
-)
+from openunite.verbs.inputs import Source, claim, open_pipeline, read_items
 from openunite.verbs.outputs import SHOWN
 
 _AT_ONCE = 64
@@ -42,11 +34,8 @@ def reconstruct(
     path = None if output is None else claim(str(output), task.pair_outputs)
     if path is not None:
         task.check_output(pipeline, path.suffix.lower())
-    found: Iterator[tuple[str, Any]] = read_items(task, pipeline, data)
-    names: list[str] = []
-    inputs: list[Any] = []
-    outputs: list[Any] = []
-    for batch in in_batches(islice(found, num_samples), _AT_ONCE):
+    names, inputs, outputs = list[str](), list[Any](), list[Any]()
+    for batch in in_batches(islice(read_items(task, pipeline, data), num_samples), _AT_ONCE):
         names += [name for name, _ in batch]
         before, after = task.reconstruct(pipeline, [item for _, item in batch])
         inputs += before
@@ -64,8 +53,6 @@ def reconstruct(
 
 def run(command: Reconstruct) -> None:
     """Run `openunite reconstruct`."""
-    at_least_one("--num-samples", command.num_samples)
-    find_sources(command.files)
     pipeline = open_pipeline(command.source)
     output = command.output or f"reconstructions{task_of(pipeline).pair_outputs[0]}"
     reconstruct(pipeline, list(command.files), num_samples=command.num_samples, output=output)

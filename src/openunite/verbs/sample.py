@@ -12,33 +12,19 @@ from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_
 from openunite.progress import bar, say
 from openunite.runs import weights_checksums
 from openunite.task import Task, task_of
-from openunite.verbs.inputs import Source, at_least_one, claim, open_pipeline
+from openunite.verbs.inputs import Source, claim, open_pipeline
 from openunite.verbs.outputs import SHOWN, fill_folder, forget_parts, stored_parts
 
 
 @overload
 def sample(
-    source: Source,
-    num_samples: int = ...,
-    *,
-    classes: Sequence[str | int] | str | int = ...,
-    seed: int = ...,
-    output: None = ...,
-    batch_size: int = ...,
-    **options: Any,
+    source: Source, num_samples: int = ..., *, output: None = ..., **options: Any
 ) -> list[Any]: ...
 
 
 @overload
 def sample(
-    source: Source,
-    num_samples: int = ...,
-    *,
-    classes: Sequence[str | int] | str | int = ...,
-    seed: int = ...,
-    output: str | Path,
-    batch_size: int = ...,
-    **options: Any,
+    source: Source, num_samples: int = ..., *, output: str | Path, **options: Any
 ) -> Path: ...
 
 
@@ -169,23 +155,16 @@ def _more(task: Task) -> str:
 
 
 def run(command: Sample) -> None:
-    """Do what the command says."""
-    at_least_one("--num-samples", command.num_samples)
-    at_least_one("--batch-size", command.batch_size)
-    pipeline = open_pipeline(command.source)
-    sample(
-        pipeline,
-        command.num_samples,
-        classes=command.classes,
-        seed=command.seed,
-        output=command.output or f"samples{task_of(pipeline).outputs[0]}",
-        batch_size=command.batch_size,
-        guidance_scale=command.guidance_scale,
-        num_inference_steps=command.num_inference_steps,
-        solver=command.solver,
-        conditions=dict(map(read_asked, command.condition)),
-        **_own_options(task_of(pipeline), command, pipeline),
-    )
+    """Run `openunite sample`."""
+    options = vars(command) | {"source": open_pipeline(command.source)}
+    task = task_of(options["source"])
+    options["output"] = command.output or f"samples{task.outputs[0]}"
+    options["conditions"] = dict(map(read_asked, options.pop("condition")))
+    if command.num_atoms is None:
+        del options["num_atoms"]
+    elif "num_atoms" not in task.sample_options:
+        raise ValueError(f"--num-atoms is not for {task.things}, which {command.source} makes")
+    sample(**options)
 
 
 def read_asked(text: str) -> tuple[str, Any]:
@@ -194,13 +173,3 @@ def read_asked(text: str) -> tuple[str, Any]:
     if not separator or not name or not value:
         raise ValueError(f"expected NAME=VALUE, got {text!r:.80}")
     return name, tuple(value.split(",")) if "," in value else value
-
-
-def _own_options(task: Task, command: Sample, pipeline: UnitePipeline) -> dict[str, Any]:
-    """The options that only some modalities have. ValueError for one that this one has not."""
-    given = {"num_atoms": command.num_atoms}
-    for name, value in given.items():
-        if value is not None and name not in task.sample_options:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} is not for {task.things}, which {command.source} makes")
-    return {name: value for name, value in given.items() if value is not None}

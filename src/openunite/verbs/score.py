@@ -17,69 +17,76 @@ from openunite.data.crystals.readers import read_crystals
 from openunite.data.molecules.dataset import edm_split, is_whole_qm9
 from openunite.data.molecules.readers import read_molecules
 from openunite.evaluation.crystals.report import crystal_report
-from openunite.evaluation.molecules.adit import adit_smiles_set
-from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
-from openunite.evaluation.molecules.report import (
-    PROTOCOLS,
-    molecule_report,
-    reconstruction_report,
-)
+from openunite.evaluation.molecules.adit import adit_smiles
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles
+from openunite.evaluation.molecules.report import PROTOCOLS, molecule_report
+from openunite.evaluation.molecules.smiles import smiles_set
 from openunite.progress import say
 from openunite.texts import printable
 
 Metrics = dict[str, Any]
+Structures = list[Structure]
 Read = Callable[[str], Reading]
+Measure = Callable[[Score, Structures, Structures, Structures | None], Metrics]
 
 _NOTHING = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))  # an unreadable sample
+_NO_CRYSTAL = replace(_NOTHING, cell=np.full((3, 3), np.nan))
 
 
 def score(command: Score) -> None:
     """Print the metrics of samples beside those of real structures; write JSON if requested."""
-    metrics = _molecules(command) if command.kind == "molecules" else _crystals(command)
+    if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
+    # Samples keep their cells, as when a run evaluates its own.
+    readers: dict[str, tuple[Read, Read, Structure, Measure]] = {
+        "molecules": (read_molecules, molecules_in_parts, _NOTHING, _molecules),
+        "crystals": (read_crystals, reduced_crystals, _NO_CRYSTAL, _crystals),
+    }
+    read, read_real, nothing, measure = readers[command.kind]
+    reading = _read(command.samples, read)
+    skipped = len(reading.skipped)
+    reference, lost = _real(command.reference, read_real, TEST)
+    if command.pairs and skipped + lost:
+        raise ValueError(
+            f"--pairs compares structure i with reference i, but {skipped + lost} could not be "
+            "read; take them and their partners out of both files"
+        )
+    train = _real(command.train, read_real, TRAIN)[0] if command.train else None
+    metrics = measure(command, [*reading.structures, *[nothing] * skipped], reference, train)
+    if skipped:
+        say(f"not readable: {skipped} of the samples, which count as invalid")
+    if lost:
+        say(f"not readable: {lost} of the real structures, which are left out")
+    metrics |= {"num_skipped": skipped, "num_reference_skipped": lost}
     if command.output:
         Path(command.output).write_text(json.dumps(metrics, indent=1) + "\n")
         say(f"\n-> {command.output}")
 
 
-def _molecules(command: Score) -> Metrics:
-    if unknown := sorted(set(command.protocols) - set(PROTOCOLS)):
-        known = ", ".join(PROTOCOLS)
-        raise ValueError(f"unknown protocol {unknown[0]!r}, expected some of {known}")
-    samples, skipped = _samples(command, read_molecules, _NOTHING)
-    reference, lost = _real(command.reference, molecules_in_parts, TEST)
-    _check_pairs(command, skipped + lost)
-    train = _real(command.train, molecules_in_parts, TRAIN)[0] if command.train else None
+def _molecules(
+    command: Score, samples: Structures, reference: Structures, train: Structures | None
+) -> Metrics:
     adit = "adit" in command.protocols
     report = molecule_report(
         samples,
         reference,
-        train_smiles=None if train is None else edm_smiles_set(train),
-        adit_train_smiles=adit_smiles_set(train) if train is not None and adit else None,
+        train_smiles=None if train is None else smiles_set(train, edm_smiles),
+        adit_train_smiles=None if train is None or not adit else smiles_set(train, adit_smiles),
         protocols=command.protocols,
-    )
-    say(report.table())
-    metrics: Metrics = dict(report.metrics) | _unread(skipped, lost)
-    if command.pairs:
-        pairs = reconstruction_report(samples, reference, adit=adit)
-        say(f"\n{pairs.table()}")
-        metrics |= pairs.metrics
-    return metrics
-
-
-def _crystals(command: Score) -> Metrics:
-    # Samples keep their cells, as when a run evaluates its own.
-    nothing = replace(_NOTHING, cell=np.full((3, 3), np.nan))
-    samples, skipped = _samples(command, read_crystals, nothing)
-    reference, lost = _real(command.reference, reduced_crystals, TEST)
-    _check_pairs(command, skipped + lost)
-    report = crystal_report(
-        samples,
-        reference,
-        train=_real(command.train, reduced_crystals, TRAIN)[0] if command.train else None,
         reconstructions=samples if command.pairs else None,
     )
     say(report.table())
-    return dict(report.metrics) | _unread(skipped, lost)
+    return dict(report.metrics)
+
+
+def _crystals(
+    command: Score, samples: Structures, reference: Structures, train: Structures | None
+) -> Metrics:
+    pairs = samples if command.pairs else None
+    report = crystal_report(samples, reference, train=train, reconstructions=pairs)
+    say(report.table())
+    return dict(report.metrics)
 
 
 def molecules_in_parts(source: str) -> Reading:
@@ -99,13 +106,6 @@ def reduced_crystals(source: str) -> Reading:
     return replace(reading, structures=reduce_cells(found, sound_rows(found)))
 
 
-def _samples(command: Score, read: Read, nothing: Structure) -> tuple[list[Structure], int]:
-    """All samples, with `nothing` for each unreadable one, and the number of unreadable ones."""
-    reading = _read(command.samples, read)
-    count = len(reading.skipped)
-    return [*reading.structures, *[nothing] * count], count
-
-
 def _real(source: str, read: Read, part: int) -> tuple[list[Structure], int]:
     """Real structures (only of `part`, if the source has a split), and the number unreadable."""
     reading = _read(source, read)
@@ -123,20 +123,3 @@ def _read(source: str, read: Read) -> Reading:
     if not len(reading.structures):
         raise ValueError(f"no structure in {source} could be read")
     return reading
-
-
-def _check_pairs(command: Score, skipped: int) -> None:
-    if command.pairs and skipped:
-        raise ValueError(
-            f"--pairs compares structure i with reference i, but {skipped} could not be read; take "
-            "them and their partners out of both files"
-        )
-
-
-def _unread(samples: int, reference: int) -> Metrics:
-    """The counts of unreadable structures as metrics; counts above 0 are also printed."""
-    if samples:
-        say(f"not readable: {samples} of the samples, which count as invalid")
-    if reference:
-        say(f"not readable: {reference} of the real structures, which are left out")
-    return {"num_skipped": samples, "num_reference_skipped": reference}

@@ -27,7 +27,14 @@ from openunite.evaluation.images.features import EXTRACTORS, extractor_for, load
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.metrics import shrink
 from openunite.evaluation.images.pixels import over_real, pixel_ratios
-from openunite.evaluation.images.table import COPY_METRICS, SET_METRICS, ImageMetrics, settings
+from openunite.evaluation.images.table import (
+    COPY_METRICS,
+    SET_METRICS,
+    ImageMetrics,
+    SetMetric,
+    added,
+    settings,
+)
 from openunite.evaluation.measured import Measured
 from openunite.evaluation.sections import (
     GuidanceSection,
@@ -63,9 +70,8 @@ def evaluate_images(
     check_options(options, ScoreImages, (*_PARTS, "output"))
     if isinstance(extractor, str):
         options["extractor"], extractor = extractor, None
-    sources = {"samples": samples, "reference": reference}
-    if train is not None:
-        sources["train"] = train
+    given = {"samples": samples, "reference": reference, "train": train}
+    sources = {name: source for name, source in given.items() if source is not None}
     return _evaluate(ScoreImages(str(samples), str(reference), **options), sources, extractor)
 
 
@@ -73,10 +79,7 @@ def run(command: ScoreImages) -> None:
     """Print the card, and write it if asked to."""
     if command.output and Path(command.output).is_dir():
         raise ValueError(f"--output must be a file to write, got the folder {command.output}")
-    sources = {"samples": command.samples, "reference": command.reference}
-    if command.train is not None:
-        sources["train"] = command.train
-    card = _evaluate(command, sources, None)
+    card = evaluate_images(**{k: x for k, x in vars(command).items() if k != "output"})
     say(card.table())
     if command.output:
         card.save(Path(command.output))
@@ -172,7 +175,8 @@ def _columns(
         others = train.features.part(len(samples.features.rows))
         copied = metrics.only(*COPY_METRICS).evaluate(reference.features, None)
         seen = over_real(train.pixel_ratios(patch, batch), real)
-        known = metrics.only(*SET_METRICS).evaluate(others, train.part.images.labels)
+        rest = [metric for metric in metrics.metrics if metric not in COPY_METRICS]
+        known = metrics.only(*rest).evaluate(others, train.part.images.labels)
         columns["real images"] = known | copied | seen
     return columns
 
@@ -185,7 +189,7 @@ def _card(
     metrics = ImageMetrics(
         reference.features,
         bool(extractor.class_names) and extractor.class_names == own.class_names == names,
-        (*SET_METRICS, *COPY_METRICS),
+        (*SET_METRICS, *added(SetMetric), *COPY_METRICS),
         images["train"].features if "train" in images else None,
     )
     labels = own.images.labels.tolist() if own.class_names == names else []

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
 from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
-from openunite.training.trainer import Trainer, TrainResult
+from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
+    Columns,
     check_conditions,
     describe_conditions,
     resolve_conditions,
@@ -70,7 +70,7 @@ def train(
     is the run folder (default runs/RECIPE): the same call again resumes a run that was stopped.
     `options` are the fields of `openunite.task.Options`: minutes, steps, size, image_size,
     patch_size, max_atoms, batch_size, max_bad_share, seed, sharding, compile, init_from,
-    `condition`, a tuple of "NAME[=KIND][:COLUMN]", and `set`, a tuple of "section.field=value".
+    `condition`, a tuple of `NAME[=KIND][:COLUMN]`, and `set`, a tuple of "section.field=value".
     Nothing is printed unless `progress` is True. `on_step` gets each row of the log, `on_preview`
     the file and the step of each preview, `on_end` the run.
 
@@ -121,37 +121,16 @@ def start(
     task, source = get_task(config.modality), source_of(config, data)
     with state.main_process_first():
         opened: Data = task.open(config, source, progress=state.is_main_process)
-    config = resolve_conditions(task.resolve(config, opened), task, opened.train)
+    columns = Columns(task, opened.train)
+    config = resolve_conditions(task.resolve(config, opened), columns)
     config = _timed(config, options, folder, opened, state)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder) if state.is_main_process else nullcontext():
-        _train(config, folder, task, opened, state, heard)
+        _Job(config, folder, task, opened, columns, heard, state).run()
     found = Run(folder)
     if heard.on_end is not None and state.is_main_process:
         heard.on_end(found)
     return found
-
-
-def _train(
-    config: RunConfig, folder: Path, task: Task, data: Data, state: PartialState, heard: Callbacks
-) -> None:
-    """Train in a folder that is locked by this program."""
-    if state.is_main_process:
-        _claim(folder, config, task, data)
-    state.wait_for_everyone()
-    if _is_finished(folder, state):
-        if state.is_main_process:
-            say(f"{folder} is finished; delete {folder / 'metrics.json'} to evaluate it again")
-            summarize(folder, task)
-        return
-    result, trainer = _fit(config, folder, task, data, heard)
-    if not result.finished:
-        if state.is_main_process:
-            say(f"stopped and saved at step {result.steps_done}; the same command goes on")
-        return
-    if state.is_main_process:
-        say_effects(trainer.average.encoder, trainer.dataset)
-        finish(config, folder, task, data, trainer.average, result)
 
 
 def _timed(
@@ -167,53 +146,114 @@ def _timed(
     return result[0]
 
 
-def _claim(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
-    """Begin a run in a new folder, or check that an old one holds this run.
+@dataclass(frozen=True)
+class _Job:
+    """A run with resolved settings and opened data, in a folder that is locked by this program."""
 
-    Raises ValueError if settings or data differ.
-    """
-    path, record = folder / "config.yaml", folder / "data.json"
-    if not path.is_file():
-        _begin(folder, config, task, data)
-        return
-    if changed := differences(load_config(path), config):
-        raise ValueError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
-            "--output, or repeat the settings of that run"
+    config: RunConfig
+    folder: Path
+    task: Task
+    data: Data
+    columns: Columns
+    heard: Callbacks
+    state: PartialState
+
+    def run(self) -> None:
+        """Begin or resume the run, train, and finish it if no signal stopped the training."""
+        folder, task, main = self.folder, self.task, self.state.is_main_process
+        if main:
+            self.claim()
+        self.state.wait_for_everyone()
+        finished = [main and Run(folder).is_finished]
+        broadcast_object_list(finished)
+        if finished[0]:
+            if main:
+                say(f"{folder} is finished; delete {folder / 'metrics.json'} to evaluate it again")
+                summarize(folder, task)
+            return
+        trainer = self.trainer()
+        try:
+            result = trainer.fit()
+        except CollapseError as error:
+            if main:
+                write_json(folder / "collapsed.json", {"message": str(error)})
+            raise
+        if main and not result.finished:
+            say(f"stopped and saved at step {result.steps_done}; the same command goes on")
+        elif main:
+            with trainer.threads:
+                say_effects(trainer.average.encoder, trainer.dataset)
+                finish(self.config, folder, task, self.data, trainer.average, result)
+
+    def claim(self) -> None:
+        """Begin a run in a new folder, or check that an old one holds this run.
+
+        Raises ValueError if settings or data differ.
+        """
+        folder, path = self.folder, self.folder / "config.yaml"
+        if not path.is_file():
+            self.begin()
+            return
+        if changed := differences(load_config(path), self.config):
+            raise ValueError(
+                f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
+                "--output, or repeat the settings of that run"
+            )
+        if _fingerprint(folder / "data.json") != self.data.fingerprint:
+            raise ValueError(
+                f"the data behind {self.config.data.source} changed since {folder} was started; "
+                "choose another --output, or restore the data"
+            )
+
+    def begin(self) -> None:
+        """Write data record and settings of a new run, and print what the data are."""
+        config, data, folder = self.config, self.data, self.folder
+        skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
+        notes = list(getattr(data, "notes", ()))
+        for line in [*(f"skipped {x}" for x in skipped), *(f"note: {x}" for x in notes)]:
+            say(printable(line), err=True)
+        sizes = {"train_size": len(data.train), "test_size": len(data.test)}
+        about = {"name": data.name, **sizes, **self.task.record(data)}
+        about |= {"skipped": skipped, "notes": notes, "fingerprint": data.fingerprint}
+        write_json(folder / "data.json", about)
+        save_config(config, folder / "config.yaml")
+        for line in describe_conditions(config):
+            say(printable(line))
+        classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
+        say(
+            f"{folder}: {len(data.train)} training and {len(data.test)} held-out "
+            f"{self.task.things}, {classes}, {len(skipped)} skipped"
         )
-    if _fingerprint(record) != data.fingerprint:
-        raise ValueError(
-            f"the data behind {config.data.source} changed since {folder} was started; choose "
-            "another --output, or restore the data"
-        )
 
+    def trainer(self) -> Trainer:
+        """A trainer of models that are new, or start from the weights of another run."""
+        config = self.config
+        encoder, decoder = build_models(config)
+        origin = config.init_from
+        if origin and any(map(is_sound, list_checkpoints(self.folder / "checkpoints"))):
+            origin = None  # this run has its own weights; the other run may be gone
+        if origin is not None:
+            source = load_pipeline(origin)
+            check_conditions(config, source.encoder.config.conditions or {}, origin)
+            for name, target in (("encoder", encoder), ("decoder", decoder)):
+                report = transfer(getattr(source, name).state_dict(), target)
+                if self.state.is_main_process:
+                    say(f"{name} from {origin}: {report.summary()}")
+        objective = build_objective(config, encoder, decoder)
+        if config.objective.stage == "denoiser" and origin is not None:
+            assert isinstance(objective, BaselineObjective)
+            _standardize(objective, config, self.data)
+        data = with_conditions(self.data.train, config, self.columns)
+        return Trainer(objective, data, config, self.folder, self.preview, self.heard.on_step)
 
-def _begin(folder: Path, config: RunConfig, task: Task, data: Data) -> None:
-    """Write data record and settings of a new run, and print what the data are."""
-    skipped = [f"{item.name}: {item.reason}" for item in data.skipped]
-    for line in skipped:
-        say(printable(f"skipped {line}"), err=True)
-    notes = list(getattr(data, "notes", ()))
-    for line in notes:
-        say(printable(f"note: {line}"), err=True)
-    about = {
-        "name": data.name,
-        "train_size": len(data.train),
-        "test_size": len(data.test),
-        **task.record(data),
-        "skipped": skipped,
-        "notes": notes,
-        "fingerprint": data.fingerprint,
-    }
-    write_json(folder / "data.json", about)
-    save_config(config, folder / "config.yaml")
-    classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
-    for line in describe_conditions(config):
-        say(printable(line))
-    say(
-        f"{folder}: {len(data.train)} training and {len(data.test)} held-out {task.things}, "
-        f"{classes}, {len(skipped)} skipped"
-    )
+    def preview(self, ema: Any, step: int) -> None:
+        """Write a picture of samples of the averaged weights after some steps."""
+        pipeline = make_pipeline(ema.encoder, ema.decoder, self.config, self.task.record(self.data))
+        (self.folder / "previews").mkdir(exist_ok=True)
+        picture = self.folder / "previews" / f"step-{step:08d}.png"
+        self.task.preview(pipeline, self.config, picture)
+        if self.heard.on_preview is not None:
+            self.heard.on_preview(picture, step)
 
 
 def _fingerprint(record: Path) -> str:
@@ -228,61 +268,8 @@ def _fingerprint(record: Path) -> str:
         ) from error
 
 
-def _is_finished(folder: Path, state: PartialState) -> bool:
-    """Whether the run is finished, as the main process sees it; the same on all processes."""
-    result = [state.is_main_process and Run(folder).is_finished]
-    broadcast_object_list(result)
-    return result[0]
-
-
-def _fit(
-    config: RunConfig, folder: Path, task: Task, data: Data, heard: Callbacks
-) -> tuple[TrainResult, Trainer]:
-    encoder, decoder = build_models(config)
-    origin = config.init_from
-    if origin is not None and any(map(is_sound, list_checkpoints(folder / "checkpoints"))):
-        origin = None  # this run has its own weights; the other run may be gone
-    if origin is not None:
-        source = load_pipeline(origin)
-        check_conditions(config, source.encoder.config.conditions or {}, origin)
-        for name, target in (("encoder", encoder), ("decoder", decoder)):
-            report = transfer(getattr(source, name).state_dict(), target)
-            if PartialState(cpu=on_cpu()).is_main_process:
-                say(f"{name} from {origin}: {report.summary()}")
-    objective = build_objective(config, encoder, decoder)
-    if config.objective.stage == "denoiser" and origin is not None:
-        assert isinstance(objective, BaselineObjective)
-        _standardize(objective, config, data)
-    preview = partial(_preview, config, folder, task, task.record(data), heard)
-    train_data = with_conditions(data.train, config, task)
-    trainer = Trainer(objective, train_data, config, folder, preview, heard.on_step)
-    try:
-        return trainer.fit(), trainer
-    except CollapseError as error:
-        if trainer.accelerator.is_main_process:
-            write_json(folder / "collapsed.json", {"message": str(error)})
-        raise
-
-
 def _standardize(objective: BaselineObjective, config: RunConfig, data: Data) -> None:
     """Standardize latents before the second stage, by those of at most 256 training samples."""
     indices = range(0, len(data.train), max(1, len(data.train) // 256))[:256]
     random = SlotRandom(config.seed, 0, torch.arange(len(indices)))
     standardize(objective, data.train.batch(list(indices)), random)
-
-
-def _preview(
-    config: RunConfig,
-    folder: Path,
-    task: Task,
-    record: dict[str, Any],
-    heard: Callbacks,
-    ema: Any,
-    step: int,
-) -> None:
-    pipeline = make_pipeline(ema.encoder, ema.decoder, config, record)
-    (folder / "previews").mkdir(exist_ok=True)
-    picture = folder / "previews" / f"step-{step:08d}.png"
-    task.preview(pipeline, config, picture)
-    if heard.on_preview is not None:
-        heard.on_preview(picture, step)

@@ -97,7 +97,7 @@ def test_sizes_that_a_file_claims_are_checked_before_they_are_believed(tmp_path,
         )
     with pytest.raises(ValueError, match=r"cannot read .*b\.npz"):
         load_arrays(tmp_path / "b.npz")
-    monkeypatch.setattr("openunite.data.atoms.arrays._LARGE", 1000)
+    monkeypatch.setattr("openunite.files._LARGE", 1000)
     with zipfile.ZipFile(tmp_path / "c.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("pos.npy", bytes(10**6))
     with pytest.raises(ValueError, match="claims to hold 1000000 bytes"):

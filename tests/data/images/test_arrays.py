@@ -156,7 +156,9 @@ def test_npz_errors(tmp_path, arrays, expected):
 def test_npz_that_is_none(tmp_path):
     for content in (b"", b"PK\x03\x04broken", b"\x93NUMPY"):
         (tmp_path / "a.npz").write_bytes(content)
-        assert "is no .npz file; save the arrays with np.savez" in message(tmp_path / "a.npz")
+        assert "as .npz without pickles (File is not a zip file); save" in message(
+            tmp_path / "a.npz"
+        )
 
 
 @pytest.mark.parametrize(
@@ -239,4 +241,4 @@ def test_an_array_that_claims_more_than_there_is(tmp_path):
 def test_npy_under_the_name_of_npz(tmp_path):
     np.save(tmp_path / "a.npy", GOOD)
     (tmp_path / "a.npy").rename(tmp_path / "a.npz")
-    assert "is no .npz file; save the arrays with np.savez" in message(tmp_path / "a.npz")
+    assert "as .npz without pickles (File is not a zip file); save" in message(tmp_path / "a.npz")

@@ -27,7 +27,7 @@ def test_on_demand_equals_in_memory(tmp_path):
     memory = open_images(tmp_path / "zoo", **options)
     demand = open_images(tmp_path / "zoo", **options, memory_limit=0)
     indexed = open_images(tmp_path / "zoo", **options, memory_limit=0)
-    assert isinstance(memory.train._store, data_module._InMemory)
+    assert isinstance(memory.train._store, np.ndarray)
     assert isinstance(demand.train._store, data_module._OnDemand)
     assert_same(memory, demand)
     assert_same(memory, indexed)
@@ -38,7 +38,7 @@ def test_on_demand_equals_in_memory(tmp_path):
 def test_memory_limit_is_exact(tmp_path):
     folder = fill(tmp_path / "flat", 3)
     need = 3 * 3 * 4 * 5
-    for limit, store in ((need, data_module._InMemory), (need - 1, data_module._OnDemand)):
+    for limit, store in ((need, np.ndarray), (need - 1, data_module._OnDemand)):
         assert isinstance(open_images(folder, **SMALL, memory_limit=limit).train._store, store)
 
 
@@ -64,7 +64,7 @@ def test_index_saves_reading(tmp_path, monkeypatch, cache):
     assert reads == []
     open_images(folder, **{**options, "height": 3})  # another target: other images may be bad
     assert len(reads) == 11
-    assert not list(cache.glob("*.tmp"))
+    assert [path.suffix for path in cache.iterdir()] == [".json", ".json"]
 
 
 @pytest.mark.parametrize(

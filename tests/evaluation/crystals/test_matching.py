@@ -14,6 +14,7 @@ from tests.evaluation.crystals.examples import (
 
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.matching import match_scores, rms_distances
+from openunite.evaluation.rates import rate
 
 pytest.importorskip("pymatgen.analysis.structure_matcher", reason="needs openunite[crystals]")
 
@@ -62,11 +63,11 @@ def test_match_rates_and_their_ceiling() -> None:
         valid_outputs=np.array([True, False, True, True]),
         valid_references=np.array([True, True, False, True]),
     )
-    assert (found.both_valid.hits, found.both_valid.total) == (1, 4)
-    assert (found.output_valid.hits, found.output_valid.total) == (2, 4)
-    assert (found.ceiling.hits, found.ceiling.total) == (3, 4)
-    assert found.output_valid_rms.count == 2
-    assert found.both_valid_rms.value == pytest.approx(0.0, abs=1e-6)
+    assert found["match_rate"] == rate(1, 4)
+    assert found["match_rate_output_valid"] == rate(2, 4)
+    assert found["match_rate_ceiling"].value == 3 / 4
+    assert found["match_rms"].value == pytest.approx(0.0, abs=1e-6)
+    assert found["match_rms_output_valid"].value == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.05, 0.1, 0.2])

@@ -8,15 +8,16 @@ from scipy.optimize import brute
 from tests.evaluation.crystals.examples import crystal, rock_salt, scaled, shifted
 
 from openunite.evaluation.crystals.reconstruction import fractional_rmsd, reconstruction_scores
+from openunite.evaluation.rates import rate
 
 SALT = rock_salt(edge=5.0)
 
 
 def test_a_perfect_reconstruction() -> None:
     found = reconstruction_scores([shifted(SALT, [0.3, 0.9, 0.55])], [SALT])
-    assert found.atom_types.value == found.crystal_types.value == 1.0
-    assert found.length_error.value == found.angle_error.value == 0.0
-    assert found.fractional_rmsd.value == pytest.approx(0.0, abs=1e-7)
+    assert found["atom_type_accuracy"].value == found["crystal_type_accuracy"].value == 1.0
+    assert found["lattice_length_mae"].value == found["lattice_angle_mae"].value == 0.0
+    assert found["fractional_rmsd"].value == pytest.approx(0.0, abs=1e-7)
 
 
 def test_errors_of_the_cell() -> None:
@@ -24,9 +25,9 @@ def test_errors_of_the_cell() -> None:
     cell[1] = 5.3 * np.array([np.cos(np.radians(84.0)), np.sin(np.radians(84.0)), 0.0])
     output = crystal("Na Na Na Na Cl Cl Cl Cl", SALT.fractional, cell)
     found = reconstruction_scores([output, SALT], [SALT, SALT])
-    assert found.length_error.value == pytest.approx(0.05)  # (0.3 / 3 + 0) / 2
-    assert found.angle_error.value == pytest.approx(1.0)  # (6 / 3 + 0) / 2
-    assert found.length_error.standard_error == pytest.approx(0.05)
+    assert found["lattice_length_mae"].value == pytest.approx(0.05)  # (0.3 / 3 + 0) / 2
+    assert found["lattice_angle_mae"].value == pytest.approx(1.0)  # (6 / 3 + 0) / 2
+    assert found["lattice_length_mae"].error == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("cell", [np.full((3, 3), np.nan), np.zeros((3, 3)), np.diag([5.0, 5, 0])])
@@ -34,20 +35,24 @@ def test_an_impossible_cell_is_left_out_of_the_errors(cell: np.ndarray) -> None:
     bad, odd = replace(SALT, cell=cell), replace(SALT, positions=SALT.positions * np.nan)
     other = scaled(SALT, 1.06)
     found = reconstruction_scores([bad, other, odd, SALT], [SALT] * 4)
-    assert found.left_out == 2
-    assert found.length_error.value == pytest.approx(0.15)
-    assert found.angle_error.value == found.fractional_rmsd.value == pytest.approx(0.0, abs=1e-6)
-    assert found.length_error.count == 2
-    assert found.atom_types.total == 32
-    assert reconstruction_scores([bad], [SALT]).length_error.count == 0
+    assert found["num_left_out"].value == 2
+    assert found["lattice_length_mae"].value == pytest.approx(0.15)
+    assert (
+        found["lattice_angle_mae"].value
+        == found["fractional_rmsd"].value
+        == pytest.approx(0.0, abs=1e-6)
+    )
+    assert found["atom_type_accuracy"].total == 32
+    assert "lattice_length_mae" not in reconstruction_scores([bad], [SALT])
 
 
 def test_accuracy_counts_atoms_and_whole_crystals() -> None:
     small = crystal("K Cl", [[0, 0, 0], [0.5, 0.5, 0.5]], 4.0)
     wrong = crystal("Na Cl", [[0, 0, 0], [0.5, 0.5, 0.5]], 4.0)
     found = reconstruction_scores([wrong, SALT], [small, SALT])
-    assert (found.atom_types.hits, found.atom_types.total) == (9, 10)
-    assert (found.crystal_types.hits, found.crystal_types.total) == (1, 2)
+    atoms = found["atom_type_accuracy"]
+    assert (atoms.value, atoms.total) == (9 / 10, 10)
+    assert found["crystal_type_accuracy"] == rate(1, 2)
 
 
 def test_fractional_rmsd_by_hand() -> None:
@@ -80,7 +85,7 @@ def test_fractional_rmsd_finds_the_best_shift() -> None:
 
 
 def test_atoms_must_correspond() -> None:
-    with pytest.raises(ValueError, match=r"NaCl: expected 8 atoms .* got 2"):
-        fractional_rmsd(crystal("Na Cl", np.zeros((2, 3)), 4.0), SALT)
+    with pytest.raises(ValueError, match=r"\(NaCl\): expected 8 atoms .* got 2"):
+        reconstruction_scores([crystal("Na Cl", np.zeros((2, 3)), 4.0)], [SALT])
     with pytest.raises(ValueError, match="one output per reference"):
         reconstruction_scores([SALT], [])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openunite.evaluation.images.fashion_classifier import (
+from openunite.evaluation.images.features.fashion import (
     FEATURE_WIDTH,
     WEIGHTS_FILE,
     load_fashion_classifier,

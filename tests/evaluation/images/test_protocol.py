@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from openunite.evaluation.frechet import frechet_distance, statistics
-from openunite.evaluation.images.fashion_classifier import (
+from openunite.evaluation.images.features.fashion import (
     FashionClassifier,
+    FashionExtractor,
     load_fashion_classifier,
 )
-from openunite.evaluation.images.features.fashion import FashionExtractor
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
 from openunite.evaluation.images.table import flat_metrics
 

@@ -18,10 +18,10 @@ from openunite.evaluation.molecules.adit import (
     adit_match,
     adit_pdb,
     adit_rmsd,
-    adit_scores,
     adit_smiles,
-    adit_smiles_set,
 )
+from openunite.evaluation.molecules.smiles import smiles_scores, smiles_set
+from openunite.evaluation.rates import rate
 
 Chem = pytest.importorskip("rdkit.Chem", reason="needs openunite[molecules]")
 openbabel = pytest.importorskip("openbabel.openbabel", reason="needs openunite[molecules-adit]")
@@ -81,11 +81,11 @@ def test_invalid_molecules_print_nothing(
 
 def test_novelty_is_among_the_valid() -> None:
     structures = [METHANE, METHANE, ETHYLENE, LOST]
-    scores = adit_scores(structures, adit_smiles_set([METHANE]))
-    assert (scores.validity.hits, scores.validity.total) == (3, 4)
-    assert (scores.uniqueness.hits, scores.uniqueness.total) == (2, 3)
-    assert scores.novelty is not None
-    assert (scores.novelty.hits, scores.novelty.total) == (1, 3)
+    known = smiles_set([METHANE], adit_smiles)
+    scores = smiles_scores(list(map(adit_smiles, structures)), known, novelty_among_valid=True)
+    assert scores["validity"] == rate(3, 4)
+    assert scores["uniqueness"] == rate(2, 3)
+    assert scores["novelty"] == rate(1, 3)
 
 
 def test_match_and_rmsd() -> None:
@@ -97,7 +97,7 @@ def test_match_and_rmsd() -> None:
     assert np.isinf(rmsd[1:]).all()
 
     match = adit_match([renamed, METHANE], [ETHYLENE, ACETYLENE])
-    assert match.rate.value == 0.5
-    assert match.rmsd == pytest.approx(0.0, abs=1e-3)
+    assert match["adit_match_rate"] == rate(1, 2)
+    assert match["adit_rmsd"].value == pytest.approx(0.0, abs=1e-3)
     with pytest.raises(ValueError, match="one output per reference"):
         adit_rmsd([METHANE], [])

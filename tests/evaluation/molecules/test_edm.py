@@ -19,15 +19,16 @@ from tests.evaluation.molecules.examples import (
 
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.edm import bond_orders, edm_stability, stable_atoms
+from openunite.evaluation.rates import rate
 
 
 def test_sound_molecules_are_stable() -> None:
     for name, structure in SOUND.items():
         assert stable_atoms(structure).all(), name
     stability = edm_stability(list(SOUND.values()))
-    assert stability.molecules.value == stability.atoms.value == 1.0
-    assert stability.atoms.total == sum(map(len, SOUND.values()))
-    assert stability.unknown_atoms == 0
+    assert stability["molecule_stability"].value == stability["atom_stability"].value == 1.0
+    assert stability["atom_stability"].total == sum(map(len, SOUND.values()))
+    assert stability["unknown_atoms"].value == 0
 
 
 def test_bond_orders_by_hand() -> None:
@@ -62,10 +63,12 @@ def test_limits_of_the_tables(symbols: str, limit: float, below: int, above: int
 def test_a_broken_molecule_hydrogens_and_heavy_atoms_apart() -> None:
     np.testing.assert_array_equal(stable_atoms(BROKEN), [False, True, True, True, False])
     stability = edm_stability([BROKEN, WATER, AMMONIUM])
-    assert (stability.atoms.hits, stability.atoms.total) == (3 + 3 + 4, 13)
-    assert (stability.hydrogens.hits, stability.hydrogens.total) == (3 + 2 + 4, 10)
-    assert (stability.heavy_atoms.hits, stability.heavy_atoms.total) == (1, 3)
-    assert stability.molecules.value == pytest.approx(1 / 3)
+    for name, hits, total in (("atom", 3 + 3 + 4, 13), ("hydrogen", 3 + 2 + 4, 10)):
+        found = stability[f"{name}_stability"]
+        assert (found.value, found.total) == (hits / total, total)
+    heavy = stability["heavy_atom_stability"]
+    assert (heavy.value, heavy.total) == (1 / 3, 3)
+    assert stability["molecule_stability"] == rate(1, 3)
 
 
 def test_elements_outside_the_tables_are_unstable_and_counted() -> None:
@@ -73,8 +76,8 @@ def test_elements_outside_the_tables_are_unstable_and_counted() -> None:
     np.testing.assert_array_equal(stable_atoms(CHLOROMETHANE), [False, True, True, True, False])
     strange = Structure(np.array([0, -3, 400]), np.zeros((3, 3)))
     stability = edm_stability([CHLOROMETHANE, strange, METHANE])
-    assert stability.unknown_atoms == 4
-    assert stability.molecules.hits == 1
+    assert stability["unknown_atoms"].value == 4
+    assert stability["molecule_stability"] == rate(1, 3)
 
 
 def test_positions_that_are_not_finite_and_empty_structures_are_unstable() -> None:
@@ -82,9 +85,9 @@ def test_positions_that_are_not_finite_and_empty_structures_are_unstable() -> No
     gone = moved(WATER, np.array([[np.inf, 0, 0], [np.inf, 0, 0], [1e300, 0, 0]]))
     empty = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
     stability = edm_stability([lost, gone, empty])
-    assert (stability.atoms.hits, stability.molecules.hits) == (0, 0)
-    assert stability.molecules.total == 3
-    assert edm_stability([]).molecules.total == 0
+    assert stability["atom_stability"].value == 0.0
+    assert stability["molecule_stability"] == rate(0, 3)
+    assert edm_stability([])["molecule_stability"] == rate(0, 0)
 
 
 def test_hydrogens_on_one_spot_bond_to_each_other() -> None:

@@ -14,12 +14,9 @@ from tests.evaluation.molecules.examples import (
 )
 
 from openunite.data.atoms.structure import Structure
-from openunite.evaluation.molecules.edm_rdkit import (
-    edm_molecule,
-    edm_scores,
-    edm_smiles,
-    edm_smiles_set,
-)
+from openunite.evaluation.molecules.edm_rdkit import edm_molecule, edm_smiles
+from openunite.evaluation.molecules.smiles import smiles_scores, smiles_set
+from openunite.evaluation.rates import rate
 
 Chem = pytest.importorskip("rdkit.Chem", reason="needs openunite[molecules]")
 
@@ -61,13 +58,15 @@ def test_invalid_molecules_print_nothing(
 
 def test_validity_uniqueness_and_novelty_by_hand() -> None:
     structures = [METHANE, METHANE, WATER, ETHYLENE, AMMONIUM]
-    scores = edm_scores(structures, edm_smiles_set([METHANE, AMMONIUM]))
-    assert (scores.validity.hits, scores.validity.total) == (4, 5)
-    assert (scores.uniqueness.hits, scores.uniqueness.total) == (3, 4)
-    assert scores.valid_and_unique.value == pytest.approx(3 / 5)
-    assert scores.novelty is not None
-    assert (scores.novelty.hits, scores.novelty.total) == (2, 3)
-    assert edm_scores(structures).novelty is None
+    smiles = list(map(edm_smiles, structures))
+    scores = smiles_scores(smiles, smiles_set([METHANE, AMMONIUM], edm_smiles))
+    assert scores == {
+        "validity": rate(4, 5),
+        "uniqueness": rate(3, 4),
+        "valid_and_unique": rate(3, 5),
+        "novelty": rate(2, 3),
+    }
+    assert "novelty" not in smiles_scores(smiles)
 
 
 def test_validity_is_not_stability() -> None:

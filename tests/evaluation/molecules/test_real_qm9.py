@@ -12,10 +12,11 @@ import pytest
 from tests.evaluation.molecules.examples import moved
 
 from openunite.data.atoms.structure import Structure
-from openunite.evaluation.molecules.adit import adit_match, adit_scores
+from openunite.evaluation.molecules.adit import adit_match, adit_smiles
 from openunite.evaluation.molecules.edm import edm_stability
-from openunite.evaluation.molecules.edm_rdkit import edm_scores
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles
+from openunite.evaluation.molecules.smiles import smiles_scores
+from openunite.evaluation.pairs import kabsch_rmsd
 
 FOLDER = Path(os.environ.get("OPENUNITE_DATA", Path(__file__).parents[4] / "shared" / "data"))
 FILE = FOLDER / "qm9" / "qm9.npz"
@@ -49,17 +50,17 @@ def shaken(structures: list[Structure], sigma: float) -> list[Structure]:
 
 def test_edm(molecules: list[Structure]) -> None:
     stability = edm_stability(molecules)
-    assert stability.atoms.value == pytest.approx(0.993, abs=0.003)
-    assert stability.molecules.value == pytest.approx(0.950, abs=0.012)
+    assert stability["atom_stability"].value == pytest.approx(0.993, abs=0.003)
+    assert stability["molecule_stability"].value == pytest.approx(0.950, abs=0.012)
     pytest.importorskip("rdkit", reason="needs openunite[molecules]")
-    scores = edm_scores(molecules)
-    assert scores.validity.value == pytest.approx(0.973, abs=0.010)
-    assert scores.uniqueness.value > 0.999
+    scores = smiles_scores(list(map(edm_smiles, molecules)))
+    assert scores["validity"].value == pytest.approx(0.973, abs=0.010)
+    assert scores["uniqueness"].value > 0.999
 
 
 def test_edm_stability_feels_hundredths_of_an_angstrom(molecules: list[Structure]) -> None:
     real, *noisy = (
-        edm_stability(shaken(molecules[:400], sigma)).molecules.value
+        edm_stability(shaken(molecules[:400], sigma))["molecule_stability"].value
         for sigma in (0.0, 0.02, 0.05, 0.1)
     )
     assert real > 0.92
@@ -72,11 +73,13 @@ def test_edm_stability_feels_hundredths_of_an_angstrom(molecules: list[Structure
 def test_adit_validity(molecules: list[Structure]) -> None:
     pytest.importorskip("openbabel", reason="needs openunite[molecules-adit]")
     pytest.importorskip("rdkit", reason="needs openunite[molecules]")
-    kept = adit_scores(molecules[:2000])
-    assert 0.935 < kept.validity.value < 0.96
-    assert kept.uniqueness.value > 0.999
-    assert 0.96 < adit_scores(molecules[:2000], remove_hydrogens=True).validity.value < 0.982
-    assert 0.75 < adit_scores(shaken(molecules[:400], 0.12)).validity.value < 0.89
+    kept = smiles_scores(list(map(adit_smiles, molecules[:2000])))
+    assert 0.935 < kept["validity"].value < 0.96
+    assert kept["uniqueness"].value > 0.999
+    bare = smiles_scores([adit_smiles(each, remove_hydrogens=True) for each in molecules[:2000]])
+    assert 0.96 < bare["validity"].value < 0.982
+    noisy = smiles_scores(list(map(adit_smiles, shaken(molecules[:400], 0.12))))
+    assert 0.75 < noisy["validity"].value < 0.89
 
 
 @pytest.mark.parametrize(("sigma", "expected"), [(0.02, 0.0326), (0.04, 0.0647), (0.1, 0.1616)])
@@ -91,8 +94,8 @@ def test_adit_match_of_noise(molecules: list[Structure]) -> None:
     pytest.importorskip("pymatgen.analysis.molecule_matcher", reason="openunite[molecules-adit]")
     few = molecules[:200]
     perfect = adit_match(few, few)
-    assert perfect.rate.value == 1.0
-    assert 0.0 < perfect.rmsd < 0.03  # labels of equivalent atoms: never quite zero
+    assert perfect["adit_match_rate"].value == 1.0
+    assert 0.0 < perfect["adit_rmsd"].value < 0.03  # labels of equivalent atoms: never quite zero
     noisy = adit_match(shaken(few, 0.04), few)
-    assert 0.91 < noisy.rate.value < 1.0
-    assert noisy.rmsd == pytest.approx(0.0741, abs=0.015)
+    assert 0.91 < noisy["adit_match_rate"].value < 1.0
+    assert noisy["adit_rmsd"].value == pytest.approx(0.0741, abs=0.015)

@@ -15,7 +15,8 @@ from tests.evaluation.molecules.examples import (
 )
 
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
+from openunite.evaluation.rates import rate
 
 
 def random_rotation(rng: np.random.Generator) -> Floats:
@@ -25,9 +26,10 @@ def random_rotation(rng: np.random.Generator) -> Floats:
 
 def test_types_per_atom_and_per_molecule() -> None:
     wrong = Structure(np.array([8, 1, 6]), WATER.positions)
-    accuracy = type_accuracy([METHANE, wrong], [METHANE, WATER])
-    assert (accuracy.atoms.hits, accuracy.atoms.total) == (7, 8)
-    assert (accuracy.molecules.hits, accuracy.molecules.total) == (1, 2)
+    accuracy = type_accuracy([METHANE, wrong], [METHANE, WATER], "molecule")
+    atoms = accuracy["atom_type_accuracy"]
+    assert (atoms.value, atoms.total) == (7 / 8, 8)
+    assert accuracy["molecule_type_accuracy"] == rate(1, 2)
 
 
 def test_rmsd_by_hand() -> None:
@@ -85,7 +87,7 @@ def test_sets_that_do_not_pair_up_are_refused() -> None:
     with pytest.raises(ValueError, match="one output per reference, got 1 and 2"):
         kabsch_rmsd([WATER], [WATER, WATER])
     with pytest.raises(ValueError, match=r"pair 1 \(H C N\): expected 3 atoms.*got 5"):
-        type_accuracy([WATER, METHANE], [WATER, HYDROGEN_CYANIDE])
+        type_accuracy([WATER, METHANE], [WATER, HYDROGEN_CYANIDE], "molecule")
     empty = Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
-    with pytest.raises(ValueError, match="expected molecules with atoms"):
+    with pytest.raises(ValueError, match=r"expected 0 atoms .* and at least one"):
         kabsch_rmsd([empty], [empty])

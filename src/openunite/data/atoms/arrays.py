@@ -1,7 +1,5 @@
 """Many structures packed into a few arrays, and the result of a reader."""
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from openunite.data.atoms.structure import Floats, Ints, Structure
 from openunite.data.holdout import Skipped
+from openunite.files import atomic_file, read_npz
 
 TRAIN, VAL, TEST = 0, 1, 2
-_LARGE, _DENSEST = 1 << 30, 100  # bytes; a larger archive may unpack to 100 times its size
-_BROKEN = (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +68,7 @@ class StructureArrays(Sequence[Structure]):
         }
         if self.cells is not None:
             arrays["cell"] = self.cells
-        with Path(path).open("wb") as file:
+        with atomic_file(Path(path)) as file:
             np.savez(file, **arrays)
 
 
@@ -118,7 +115,7 @@ def load_arrays(path: str | Path) -> StructureArrays:
 
     Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit.
     """
-    found = open_npz(path)
+    found = read_npz(Path(path))
     sizes, numbers = atom_counts(found, path)
     positions = rows_of(found, "pos", (len(numbers), 3), path)
     cells = None
@@ -126,21 +123,6 @@ def load_arrays(path: str | Path) -> StructureArrays:
         cells = rows_of(found, "cell", (len(sizes), 3, 3), path).astype(np.float64)
     names = stored_names(found, len(sizes), path)
     return StructureArrays(numbers, positions, offsets_of(sizes), names, cells)
-
-
-def open_npz(path: str | Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, read without pickles; ValueError if that cannot be done."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-        if size > max(_LARGE, _DENSEST * Path(path).stat().st_size):
-            raise ValueError(f"it claims to hold {size} bytes")
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (*_BROKEN, MemoryError) as error:
-        raise ValueError(
-            f"cannot read {path} as .npz without pickles ({error}); save plain arrays with np.savez"
-        ) from error
 
 
 def atom_counts(

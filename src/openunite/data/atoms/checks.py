@@ -31,7 +31,7 @@ def find_faults(
     periodic images included.
     """
     faults = [_count_fault(size, min_atoms, max_atoms) for size in structures.sizes.tolist()]
-    _mark(faults, structures, _wrong_elements(structures, elements), elements)
+    _mark_elements(faults, structures, elements)
     if structures.cells is not None:
         for i, fault in enumerate(cell_faults(structures.cells)):
             faults[i] = faults[i] or fault
@@ -83,33 +83,21 @@ def _count_fault(size: int, least: int, most: int | None) -> str:
     return ""
 
 
-def _wrong_elements(
-    structures: StructureArrays, elements: tuple[int, ...] | None
-) -> NDArray[np.bool_]:
-    """Atoms (A,) of elements that are not allowed."""
-    allowed = np.zeros(256, dtype=bool)
-    allowed[list(elements) if elements is not None else slice(1, MAX_NUMBER + 1)] = True
-    wrong: NDArray[np.bool_] = ~allowed[structures.numbers]
-    return wrong
-
-
-def _mark(
-    faults: list[str],
-    structures: StructureArrays,
-    wrong: NDArray[np.bool_],
-    elements: tuple[int, ...] | None,
+def _mark_elements(
+    faults: list[str], structures: StructureArrays, elements: tuple[int, ...] | None
 ) -> None:
     """Write into `faults` the first disallowed element of each structure that has one."""
-    atoms = np.flatnonzero(wrong)
-    for atom in atoms[::-1].tolist():
-        i = int(np.searchsorted(structures.offsets, atom, side="right")) - 1
+    allowed = np.zeros(256, dtype=bool)
+    allowed[list(elements) if elements is not None else slice(1, MAX_NUMBER + 1)] = True
+    atoms = np.flatnonzero(~allowed[structures.numbers])
+    owners = np.searchsorted(structures.offsets, atoms, side="right") - 1
+    for atom, i in zip(atoms[::-1].tolist(), owners[::-1].tolist(), strict=True):
         number = int(structures.numbers[atom])
-        if not 1 <= number <= MAX_NUMBER:
-            fault = f"has atomic number {number}, expected 1 to {MAX_NUMBER}"
-        else:
+        if 1 <= number <= MAX_NUMBER:
             among = ", ".join(map(symbol_of, elements or ()))
-            fault = f"has the element {symbol_of(number)}, expected {among}"
-        faults[i] = fault
+            faults[i] = f"has the element {symbol_of(number)}, expected {among}"
+        else:
+            faults[i] = f"has atomic number {number}, expected 1 to {MAX_NUMBER}"
 
 
 def _finite(structures: StructureArrays) -> NDArray[np.bool_]:

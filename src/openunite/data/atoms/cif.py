@@ -16,7 +16,7 @@ from openunite.data.atoms.sites import Values, expand, list_sites, stated_formul
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.symmetry import find_settings
 from openunite.data.holdout import Skipped
-from openunite.files import whole_file
+from openunite.files import atomic_file
 from openunite.optional import optional
 
 _CELL = tuple(f"_cell_length_{axis}" for axis in "abc") + tuple(
@@ -49,7 +49,7 @@ def read_cif(text: str, name: str) -> Iterator[Structure | Skipped]:
 
 def write_cif(path: str | Path, structures: Iterable[Structure]) -> None:
     """Write one P1 data block per crystal. ValueError of `cif_text`, which keeps the old file."""
-    with whole_file(Path(path)) as file:
+    with atomic_file(Path(path)) as file:
         for i, item in enumerate(structures):
             file.write(cif_text(item, f"{i}").encode())
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from openunite.data.atoms.elements import atomic_number
 from openunite.data.atoms.structure import Structure
-from openunite.files import whole_file
+from openunite.files import atomic_file
+from openunite.optional import optional
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -24,17 +25,14 @@ _MAX_BOND_ORDERS = 10_000  # iterations of RDKit; without a limit a bad geometry
 
 def to_ase(structure: Structure) -> "Atoms":
     """ASE Atoms, periodic in all directions if there is a cell; `info["name"]` keeps the name."""
-    try:
-        from ase import Atoms
-    except ImportError as error:
-        raise ImportError("this needs ase: pip install 'openunite[molecules]'") from error
-    return Atoms(
+    found: Atoms = optional("ase", "molecules", "this").Atoms(
         numbers=structure.numbers,
         positions=structure.positions,
         cell=structure.cell,
         pbc=structure.cell is not None,
         info={"name": structure.name},
     )
+    return found
 
 
 def from_ase(atoms: Any) -> Structure:
@@ -64,9 +62,10 @@ def to_rdkit(structure: Structure) -> "Mol":
     0). Where that fails, for instance on a broken geometry, the molecule has atoms and no bonds.
     Atom order is kept.
     """
-    Chem, BlockLogs = _rdkit()
+    Chem = optional("rdkit.Chem", "molecules", "this")
     from rdkit.Chem.rdDetermineBonds import DetermineBonds
     from rdkit.Geometry import Point3D
+    from rdkit.rdBase import BlockLogs
 
     editable = Chem.RWMol()
     conformer = Chem.Conformer(len(structure))
@@ -111,16 +110,15 @@ def from_rdkit(molecule: Any) -> Structure:
 
 def to_pymatgen(structure: Structure) -> "Molecule | Crystal":
     """A pymatgen Molecule, or a Structure if there is a cell. Coordinates are kept as they are."""
-    try:
-        from pymatgen.core import Lattice, Molecule
-        from pymatgen.core import Structure as Crystal
-    except ImportError as error:
-        raise ImportError("this needs pymatgen: pip install 'openunite[crystals]'") from error
+    core = optional("pymatgen.core", "crystals", "this")
     numbers = structure.numbers.tolist()
+    found: Molecule | Crystal
     if structure.cell is None:
-        return Molecule(numbers, structure.positions)
-    lattice = Lattice(structure.cell)
-    return Crystal(lattice, numbers, structure.positions, coords_are_cartesian=True)
+        found = core.Molecule(numbers, structure.positions)
+    else:
+        lattice = core.Lattice(structure.cell)
+        found = core.Structure(lattice, numbers, structure.positions, coords_are_cartesian=True)
+    return found
 
 
 def from_pymatgen(found: Any, name: str = "") -> Structure:
@@ -144,9 +142,9 @@ def write_sdf(path: str | Path, structures: Iterable[Structure]) -> int:
 
     Returns how many molecules of more than one atom were written without any bond.
     """
-    Chem, _ = _rdkit()
+    Chem = optional("rdkit.Chem", "molecules", "this")
     bare = 0
-    with whole_file(Path(path)) as file:
+    with atomic_file(Path(path)) as file:
         for item in structures:
             molecule = to_rdkit(item)
             bare += len(item) > 1 and molecule.GetNumBonds() == 0
@@ -178,15 +176,6 @@ def from_dict(found: Any, name: str = "") -> Structure:
             f"expected a structure as pymatgen or JARVIS write it, got other JSON ({error!r})"
         ) from error
     return Structure(numbers, positions, cell, name)
-
-
-def _rdkit() -> tuple[Any, Any]:
-    try:
-        from rdkit import Chem
-        from rdkit.rdBase import BlockLogs
-    except ImportError as error:
-        raise ImportError("this needs rdkit: pip install 'openunite[molecules]'") from error
-    return Chem, BlockLogs
 
 
 def is_structure(item: Any) -> bool:

@@ -1,6 +1,6 @@
 """Structures by position as padded batches, and the split into training and held-out ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -13,8 +13,18 @@ from torch import Tensor
 
 from openunite.batch import Batch
 from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, StructureArrays
+from openunite.data.atoms.checks import find_faults
+from openunite.data.atoms.elements import sorted_elements
 from openunite.data.atoms.structure import Ints, Structure
-from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
+from openunite.data.holdout import (
+    Holdout,
+    Skipped,
+    check_sides,
+    choose_held_out,
+    fingerprint,
+    positions,
+    refuse_many,
+)
 
 Features = NDArray[np.float32]
 _GRID = 31415.9265  # steps per Angstrom; printed decimals are not halfway between two
@@ -62,7 +72,7 @@ class AtomDataset:
 
         `data` float32 (B, N, F + G), `mask` bool (B, N). IndexError outside the set.
         """
-        at = self._positions(indices)
+        at = positions(indices, len(self))
         rows = self._rows[at]
         sizes = self._sizes[rows]
         steps = np.arange(sizes.max(initial=0))
@@ -71,21 +81,14 @@ class AtomDataset:
         atoms = self._structures.offsets[rows, None] + np.where(mask, steps, 0)
         data = self._features[atoms]
         if self._common is not None:
-            wide = np.broadcast_to(self._common[rows, None], (*mask.shape, self._common.shape[1]))
-            data = np.concatenate([data, wide], axis=2)
+            common = np.broadcast_to(self._common[rows, None], (*mask.shape, self._common.shape[1]))
+            data = np.concatenate([data, common], axis=2)
         data *= mask[..., None]
         return Batch(torch.from_numpy(data), torch.from_numpy(at), torch.from_numpy(mask))
 
     def structures(self, indices: Sequence[int] | Tensor) -> list[Structure]:
         """The structures at `indices` as they were read; crystals in their reduced cells."""
-        return [self._structures[int(row)] for row in self._rows[self._positions(indices)]]
-
-    def _positions(self, indices: Sequence[int] | Tensor) -> Ints:
-        asked = np.asarray(indices, dtype=np.int64).reshape(-1)
-        at = np.where(asked < 0, asked + len(self), asked)
-        if ((at < 0) | (at >= len(self))).any():
-            raise IndexError(f"expected positions below {len(self)}, got {asked.tolist()[:8]}")
-        return at
+        return [self._structures[int(row)] for row in self._rows[positions(indices, len(self))]]
 
 
 @dataclass(frozen=True)
@@ -136,31 +139,65 @@ def split_by_content(digests: Sequence[str], holdout: Holdout) -> Ints:
     return np.where(choose_held_out(digests, holdout), TEST, TRAIN).astype(np.int64)
 
 
-def usable_rows(
-    reading: Reading, faults: Sequence[str], max_bad_share: float
-) -> tuple[Ints, tuple[Skipped, ...]]:
-    """Rows without a fault, and the skipped records. ValueError if too many are skipped."""
+def open_structures(
+    reading: Reading,
+    dataset_of: Callable[[StructureArrays, Ints, Sequence[int]], AtomDataset],
+    digests: Sequence[str],
+    *,
+    elements: Sequence[str | int] | None,
+    min_atoms: int,
+    max_atoms: int | None,
+    by_content: bool,
+    holdout: Holdout,
+    max_bad_share: float,
+) -> AtomData:
+    """Leave out structures with faults, divide the others, and serve them by `dataset_of`.
+
+    The split is the source's own; by `digests` (one per structure) if it has none or if
+    `by_content` is set. ValueError if too many structures are unusable, or if there is nothing to
+    train on or nothing to test on.
+    """
+    found = reading.structures
+    allowed = None if elements is None else sorted_elements(elements)
+    faults = find_faults(found, elements=allowed, min_atoms=min_atoms, max_atoms=max_atoms)
+    skipped = _skipped(reading, faults, max_bad_share)
+    rows = np.flatnonzero([not text for text in faults])
+    if allowed is None:
+        allowed = _found_elements(found, rows)
+    usable = [digests[row] for row in rows.tolist()]
+    if reading.split is None or by_content:
+        split = split_by_content(usable, holdout)
+    else:
+        split = reading.split[rows]
+    whole = dataset_of(found, rows, allowed)
+    train, val, test = (whole.select(rows[split == part]) for part in (TRAIN, VAL, TEST))
+    check_sides(reading.name, "structures", len(train), len(test))
+    largest = max_atoms or int(max(part.sizes.max(initial=0) for part in (train, val, test)))
+    return AtomData(
+        reading.name,
+        train,
+        val if len(val) else None,
+        test,
+        allowed,
+        largest,
+        tuple(np.bincount(train.sizes, minlength=largest + 1).tolist()),
+        skipped,
+        fingerprint(allowed, usable, split.astype("<i8").tobytes()),
+    )
+
+
+def _skipped(reading: Reading, faults: Sequence[str], max_bad_share: float) -> tuple[Skipped, ...]:
+    """The records that cannot be used. ValueError if they are too many."""
     names = reading.structures.names
     bad = [*reading.skipped, *(Skipped(names[i], text) for i, text in enumerate(faults) if text)]
     too_large = any("more than max_atoms" in item.reason for item in bad)
     larger = "admit larger ones by max_atoms (`train --max-atoms`)" if too_large else ""
     total = len(faults) + len(reading.skipped)
     refuse_many(reading.name, bad, total, max_bad_share, "structures", larger)
-    return np.flatnonzero([not text for text in faults]), tuple(bad)
+    return tuple(bad)
 
 
-def choose_split(
-    reading: Reading, by_content: bool, rows: Ints, digests: Sequence[str], holdout: Holdout
-) -> Ints:
-    """The source's own split (S,); one by digest if it has none or if `by_content` is set."""
-    if reading.split is not None and not by_content:
-        return reading.split
-    split = np.zeros(len(digests), dtype=np.int64)
-    split[rows] = split_by_content([digests[row] for row in rows.tolist()], holdout)
-    return split
-
-
-def found_elements(structures: StructureArrays, rows: Ints) -> tuple[int, ...]:
+def _found_elements(structures: StructureArrays, rows: Ints) -> tuple[int, ...]:
     """The atomic numbers that occur in the given structures, ascending."""
     wanted = np.zeros(len(structures), dtype=bool)
     wanted[rows] = True
@@ -172,46 +209,3 @@ def element_indices(structures: StructureArrays, elements: Sequence[int]) -> Fea
     index = np.zeros(256, dtype=np.float32)
     index[list(elements)] = np.arange(len(elements))
     return index[structures.numbers][:, None]
-
-
-def assemble(
-    whole: AtomDataset,
-    rows: Ints,
-    split: Ints,
-    *,
-    name: str,
-    elements: tuple[int, ...],
-    max_atoms: int | None,
-    skipped: tuple[Skipped, ...],
-    digests: Sequence[str],
-) -> AtomData:
-    """The usable `rows` of a dataset, divided by `split` (S,).
-
-    ValueError if there is nothing to train on or nothing to test on.
-    """
-    train, val, test = (whole.select(rows[split[rows] == part]) for part in (TRAIN, VAL, TEST))
-    if not len(train) or not len(test):
-        raise ValueError(
-            f"{name} has {len(train)} usable structures to train on and {len(test)} to test on, "
-            "expected at least 1 of each; add structures, and not copies of the same one"
-        )
-    largest = max_atoms or int(max(part.sizes.max(initial=0) for part in (train, val, test)))
-    return AtomData(
-        name,
-        train,
-        val if len(val) else None,
-        test,
-        elements,
-        largest,
-        tuple(np.bincount(train.sizes, minlength=largest + 1).tolist()),
-        skipped,
-        fingerprint(digests, rows, split, elements),
-    )
-
-
-def fingerprint(digests: Sequence[str], rows: Ints, split: Ints, elements: Sequence[int]) -> str:
-    """sha256 over the digests of the usable rows, their split, and the elements (the labels)."""
-    total = sha256(repr(tuple(elements)).encode())
-    total.update(bytes.fromhex("".join(digests[row] for row in rows.tolist())))
-    total.update(split[rows].astype("<i8").tobytes())
-    return total.hexdigest()

@@ -1,9 +1,10 @@
-"""Text files, plain or gzipped, and folders of them.
+"""Molecules and crystals from files, folders of files and lists.
 
-A `read` function yields the records of a file; a record that cannot be read is a `Skipped`.
+A record of a file that cannot be read is a `Skipped`.
 """
 
 import codecs
+import csv
 import gzip
 import tempfile
 import zipfile
@@ -11,17 +12,18 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, pack
+from openunite.data.atoms.convert import structure_of
 from openunite.data.atoms.structure import Ints, Structure
-from openunite.data.holdout import Skipped
-from openunite.data.readers import reader_of
+from openunite.data.holdout import Skipped, list_bad
+from openunite.data.readers import Reader, reader_of, readers_of
 from openunite.progress import bar
 
 UNREADABLE = (OSError, EOFError, zlib.error)  # errors that a broken file may raise
@@ -38,8 +40,8 @@ def open_text(path: Path) -> TextIO:
     """
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    encoding = "utf-16" if wide else "utf-8-sig"
+        is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if is_utf16 else "utf-8-sig"
     return cast(TextIO, opened(path, "rt", encoding=encoding, errors="replace"))
 
 
@@ -77,22 +79,100 @@ def unzipped(path: Path) -> Iterator[Path]:
         raise ValueError(f"cannot read {path} as .zip ({error}); unpack it") from error
 
 
-def kind_of(path: Path) -> str:
+def suffix_of(path: Path) -> str:
     """The suffix in lower case, without .gz: "a.SDF.gz" -> ".sdf"."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz")).suffix
 
 
-def files_in(folder: Path, kinds: Sequence[str], *things: str) -> list[Path]:
-    """Files of these kinds in and below a folder, sorted by path; hidden entries are ignored.
+@dataclass(frozen=True)
+class Kind:
+    """Molecules or crystals: the suffixes of their own files, and what makes a structure one.
 
-    Files that a reader of another package knows as one of `things` are included.
+    `read` yields the records of such a file; files with the suffixes `others` are read elsewhere.
+    `fault` says why a structure is not of this kind, "" if it is. Positions are kept as `dtype`.
     """
-    return [
+
+    name: str
+    suffixes: tuple[str, ...]
+    others: tuple[str, ...]
+    dtype: DTypeLike
+    read: Callable[[Path], Iterable[Structure | Skipped]]
+    fault: Callable[[Structure], str]
+
+    def checked(self, item: Structure | Skipped) -> Structure | Skipped:
+        """The record, or what is wrong with it."""
+        fault = self.fault(item) if isinstance(item, Structure) else ""
+        return Skipped(item.name, fault) if fault else item
+
+
+def read_list(kind: Kind, items: Sequence[Any]) -> Reading:
+    """Structures in memory, of this package or of ASE, RDKit or pymatgen."""
+
+    def converted(i: int) -> Structure | Skipped:
+        name = f"{kind.name.removesuffix('s')} {i}"
+        try:
+            found = structure_of(items[i])
+        except ValueError as error:
+            return Skipped(name, str(error))
+        return kind.checked(replace(found, name=found.name or name))
+
+    return _collect(kind, f"{kind.name} in memory", map(converted, range(len(items))))
+
+
+def read_path(kind: Kind, path: Path, progress: bool) -> Reading:
+    """The records of a file or a folder. ValueError if it has none."""
+    if path.is_dir():
+        return _read_folder(kind, path, progress)
+    if suffix_of(path) not in kind.suffixes and reader_of(path, kind.name) is None:
+        known, own = ", ".join((*kind.suffixes, *kind.others)), kind.suffixes[-1]
+        raise ValueError(
+            f"expected {kind.name} as {known}, got {path}; convert the file first, for "
+            f"instance: ase convert {path} {path.with_suffix(own)}"
+        )
+    return _collect(kind, path.name.split(".")[0], _records(kind, path))
+
+
+def files_in(folder: Path, suffixes: Sequence[str], *kinds: str) -> list[Path]:
+    """Files with these suffixes in and below a folder, sorted by path; hidden ones are ignored.
+
+    Files that a reader of another package knows as one of `kinds` are included. Tables beside
+    CIFs are not: they hold properties.
+    """
+    found = [
         path
         for path in _walk(folder)
-        if kind_of(path) in kinds or any(reader_of(path, name) for name in things)
+        if suffix_of(path) in suffixes or any(reader_of(path, kind) for kind in kinds)
     ]
+    if any(suffix_of(path) == ".cif" for path in found):
+        found = [path for path in found if suffix_of(path) != ".csv"]
+    return found
+
+
+def read_foreign(reader: Reader, path: Path) -> Iterator[Structure | Skipped]:
+    """The records that a reader finds; objects of ASE, RDKit and pymatgen become `Structure`."""
+    try:
+        for number, item in enumerate(reader.read(path), start=1):
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            found = structure_of(item)
+            yield replace(found, name=found.name or f"{path.name}, record {number}")
+    except (*UNREADABLE, ValueError) as error:
+        yield Skipped(path.name, f"cannot be read: {error}")
+
+
+def _records(kind: Kind, path: Path) -> Iterator[Structure | Skipped]:
+    reader = reader_of(path, kind.name)
+    own = reader is None or suffix_of(path) in kind.suffixes
+    try:
+        if not path.is_file():  # a pipe may never end
+            yield Skipped(path.name, "is no file")
+            return
+        found = kind.read(path) if own or reader is None else read_foreign(reader, path)
+        yield from map(kind.checked, found)
+    except (*UNREADABLE, csv.Error) as error:
+        yield Skipped(path.name, f"cannot be read: {error}")
 
 
 def split_of(files: Sequence[Path], folder: Path) -> list[int] | None:
@@ -110,63 +190,48 @@ def split_of(files: Sequence[Path], folder: Path) -> list[int] | None:
     return [TEST if part == VAL and TEST not in found else part for part in found]
 
 
-def collect(
-    name: str,
-    items: Iterable[Structure | Skipped],
-    what: str,
-    dtype: DTypeLike,
-    split: Ints | None = None,
-) -> Reading:
-    """Pack records into arrays, positions as `dtype`. ValueError if no record is a structure."""
-    found, skipped = [], []
-    for item in items:
-        if isinstance(item, Structure):
-            found.append(item)
-        else:
-            skipped.append(item)
-    if not found:
-        bad = ", ".join(f"{item.name} ({item.reason})" for item in skipped[:5])
-        raise ValueError(
-            f"{name} has no {what} that can be read: {bad}{', ...' * (len(skipped) > 5)}"
-            if skipped
-            else f"{name} has no {what}; give a source that has some"
-        )
-    return Reading(name, pack(found, dtype), tuple(skipped), split)
-
-
-def collect_files(
-    folder: Path,
-    kinds: Sequence[str],
-    files: Sequence[Path],
-    read: Callable[[Path], Iterable[Structure | Skipped]],
-    what: str,
-    dtype: DTypeLike,
-    progress: bool,
-) -> Reading:
+def _read_folder(kind: Kind, folder: Path, progress: bool) -> Reading:
     """All records of the files of a folder, and the split if the names of the files state one.
 
     The name of a record begins with that of its file, which becomes the path below the folder.
     """
+    files = files_in(folder, kind.suffixes, kind.name)
     if not files:
-        others = Counter(kind_of(path) or "no suffix" for path in _walk(folder))
-        got = ", ".join(f"{count} of {kind}" for kind, count in others.most_common(3)) or "none"
+        others = Counter(suffix_of(path) or "no suffix" for path in _walk(folder))
+        got = ", ".join(f"{count} of {name}" for name, count in others.most_common(3)) or "none"
+        known = ", ".join((*kind.suffixes, *readers_of(kind.name)))
         raise ValueError(
-            f"{folder} has no {what}: expected files of {', '.join(kinds)}, got {got}; rename "
-            "them if they are of one of these kinds"
+            f"{folder} has no {kind.name}: expected files of {known}, got {got}; rename them if "
+            "they are of one of these kinds"
         )
     parts = split_of(files, folder)
     items: list[Structure | Skipped] = []
     split: list[int] = []
     for i, path in enumerate(bar(files, "files", disable=None if progress else True)):
         below = path.relative_to(folder).as_posix()
-        # Anything but a regular file, such as a pipe, may never end.
-        lost: Iterable[Structure | Skipped] = [Skipped(below, "is no file")]
-        records = read(path) if path.is_file() else lost
-        found = [_renamed(item, path.name, below) for item in records]
+        found = [_renamed(item, path.name, below) for item in _records(kind, path)]
         items += found
         if parts is not None:
             split += [parts[i]] * sum(isinstance(item, Structure) for item in found)
-    return collect(str(folder), items, what, dtype, None if parts is None else np.array(split))
+    return _collect(kind, str(folder), items, None if parts is None else np.array(split))
+
+
+def _collect(
+    kind: Kind, name: str, items: Iterable[Structure | Skipped], split: Ints | None = None
+) -> Reading:
+    """Pack records into arrays. ValueError if no record is a structure."""
+    found: list[Structure] = []
+    skipped: list[Skipped] = []
+    for item in items:
+        if isinstance(item, Structure):
+            found.append(item)
+        else:
+            skipped.append(item)
+    if not found and skipped:
+        raise ValueError(f"{name} has no {kind.name} that can be read: {list_bad(skipped)}")
+    if not found:
+        raise ValueError(f"{name} has no {kind.name}; give a source that has some")
+    return Reading(name, pack(found, kind.dtype), tuple(skipped), split)
 
 
 def _renamed(item: Structure | Skipped, old: str, new: str) -> Structure | Skipped:

@@ -25,29 +25,23 @@ def write_structures(path: Path, structures: Iterable[Structure]) -> int:
     iterated over once.
     """
     suffix = path.suffix.lower()
-    other, broken = (
-        "came out as the other kind",
-        "have an impossible cell or place (not a finite number)",
-    )
-    counts = dict.fromkeys(("written", other, broken), 0)
+    other = "came out as the other kind"
+    broken = "have an impossible cell or place (not a finite number)"
+    counts = dict.fromkeys(("", other, broken), 0)
 
     def sound() -> Iterator[Structure]:
         for item in structures:
-            what = other if not _fits(item, suffix) else "" if item.is_finite else broken
-            counts[what or "written"] += 1
-            if not what:
+            kinds = {".cif": item.cell is None, ".sdf": item.cell is not None}
+            fault = other if kinds.get(suffix) else "" if item.is_finite else broken
+            counts[fault] += 1
+            if not fault:
                 yield item
 
     bare = WRITERS[suffix](path, sound()) or 0
-    for what in (other, broken):
-        if counts[what]:
+    for fault in (other, broken):
+        if counts[fault]:
             total = sum(counts.values())
-            say(f"{counts[what]} of {total} {what}: left out of {path}", err=True)
+            say(f"{counts[fault]} of {total} {fault}: left out of {path}", err=True)
     if bare:
-        say(f"{bare} of {counts['written']} are in {path} without bonds (ions?)", err=True)
-    return counts["written"]
-
-
-def _fits(structure: Structure, suffix: str) -> bool:
-    periodic = structure.cell is not None
-    return periodic if suffix == ".cif" else not (periodic and suffix == ".sdf")
+        say(f"{bare} of {counts['']} are in {path} without bonds (ions?)", err=True)
+    return counts[""]

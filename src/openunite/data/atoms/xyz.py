@@ -11,7 +11,7 @@ from openunite.data.atoms.elements import SYMBOLS, atomic_number, symbol_of
 from openunite.data.atoms.files import UNREADABLE, lines_of, open_text
 from openunite.data.atoms.structure import Floats, Structure
 from openunite.data.holdout import Skipped
-from openunite.files import whole_file
+from openunite.files import atomic_file
 
 # Brackets cannot nest, so the time to match is linear for any text.
 _PAIR = re.compile(
@@ -48,7 +48,7 @@ def write_xyz(path: str | Path, structures: Iterable[Structure]) -> None:
 
     ValueError for an unknown element, which keeps the old file.
     """
-    with whole_file(Path(path)) as file:
+    with atomic_file(Path(path)) as file:
         for item in structures:
             file.write(_frame_text(item).encode())
 

@@ -13,19 +13,15 @@ from typing import Literal
 import numpy as np
 
 from openunite.data.atoms.arrays import StructureArrays
-from openunite.data.atoms.checks import find_faults, sound_rows
+from openunite.data.atoms.checks import sound_rows
 from openunite.data.atoms.dataset import (
     AtomData,
     AtomDataset,
     Features,
-    assemble,
-    choose_split,
     content_digests,
     element_indices,
-    found_elements,
-    usable_rows,
+    open_structures,
 )
-from openunite.data.atoms.elements import sorted_elements
 from openunite.data.atoms.lattice import fractional_of, parameters_from_cell, reduce_cells
 from openunite.data.atoms.structure import Ints
 from openunite.data.crystals.readers import CrystalSource, read_crystals
@@ -58,24 +54,20 @@ def open_crystals(
     holdout = Holdout(holdout_share, holdout_max)
     if split not in ("auto", "hash"):
         raise ValueError(f"split must be auto or hash, got {split!r}")
-    allowed = None if elements is None else sorted_elements(elements)
     reading = read_crystals(source, max_e_above_hull=max_e_above_hull, progress=progress)
     # Digests are taken before the reduction, so that its details cannot change the split.
     digests = content_digests(reading.structures)
-    found = reduce_cells(reading.structures, sound_rows(reading.structures))
-    faults = find_faults(found, elements=allowed, min_atoms=1, max_atoms=max_atoms)
-    rows, skipped = usable_rows(replace(reading, structures=found), faults, max_bad_share)
-    if allowed is None:
-        allowed = found_elements(found, rows)
-    return assemble(
-        crystal_dataset(found, rows, allowed),
-        rows,
-        choose_split(reading, split == "hash", rows, digests, holdout),
-        name=reading.name,
-        elements=allowed,
+    reduced = reduce_cells(reading.structures, sound_rows(reading.structures))
+    return open_structures(
+        replace(reading, structures=reduced),
+        crystal_dataset,
+        digests,
+        elements=elements,
+        min_atoms=1,
         max_atoms=max_atoms,
-        skipped=skipped,
-        digests=digests,
+        by_content=split == "hash",
+        holdout=holdout,
+        max_bad_share=max_bad_share,
     )
 
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +20,13 @@ from openunite.data.atoms.dataset import content_digests, split_by_content
 from openunite.data.atoms.elements import SYMBOLS, atomic_number
 from openunite.data.atoms.structure import Ints, Structure
 from openunite.data.holdout import Holdout
+from openunite.optional import file_of, optional
 from openunite.progress import bar
 
 MAX_ATOMS = 20  # of the crystals in "quickstart-crystals"
 HELD_OUT = Holdout(share=0.1)
+_JARVIS = "core/mineral_name_prototype.json.zip"
+_PROTOTYPES = "analysis/prototypes/aflow_prototypes.json.gz"
 _DECORATIONS = 40  # tries per prototype; repeats are dropped
 _SEED = 0
 _SIMILAR = 0.25  # largest relative difference of the radii of elements that replace each other
@@ -33,7 +34,7 @@ _SIMILAR = 0.25  # largest relative difference of the radii of elements that rep
 
 def read_jarvis() -> Reading:
     """The relaxed crystals of jarvis-tools, each id once."""
-    path = _file_of("jarvis", "core/mineral_name_prototype.json.zip", "jarvis-tools")
+    path = file_of("jarvis", _JARVIS, "crystals", "jarvis-tools")
     with zipfile.ZipFile(path) as archive:
         entries = json.loads(archive.read("mineral_name_prototype.json"))
     found: dict[str, Structure] = {}
@@ -50,7 +51,7 @@ def read_prototypes(progress: bool = True) -> Reading:
     All crystals of one prototype are on one side of the split: the tenth of the prototypes with
     the smallest sha256 of their names is held out.
     """
-    path = _file_of("pymatgen", "analysis/prototypes/aflow_prototypes.json.gz", "pymatgen")
+    path = file_of("pymatgen", _PROTOTYPES, "crystals", "pymatgen")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         entries = json.load(file)
     crystals: list[Structure] = []
@@ -162,11 +163,8 @@ def _oxidation_states() -> dict[int, frozenset[int]]:
 
 @cache
 def _pymatgen_elements() -> dict[int, Any]:
-    try:
-        from pymatgen.core import Element
-    except ImportError as error:
-        raise ImportError("this needs pymatgen: pip install 'openunite[crystals]'") from error
-    return {z: Element.from_Z(z) for z in range(1, 84)}
+    element = optional("pymatgen.core", "crystals", "this").Element
+    return {z: element.from_Z(z) for z in range(1, 84)}
 
 
 def _split_by_group(digests: list[str]) -> Ints:
@@ -174,12 +172,3 @@ def _split_by_group(digests: list[str]) -> Ints:
     names = sorted(set(digests))
     held_out = set(names[: max(1, round(HELD_OUT.share * len(names)))])
     return np.array([TEST if name in held_out else TRAIN for name in digests], dtype=np.int64)
-
-
-def _file_of(module: str, name: str, package: str) -> Path:
-    """A file inside an installed package, found without importing it."""
-    spec = find_spec(module)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        if (Path(folder) / name).is_file():
-            return Path(folder) / name
-    raise ImportError(f"this needs {package} with {name}: pip install 'openunite[crystals]'")

@@ -2,9 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,27 @@ from openunite.data.atoms.arrays import (
     atom_counts,
     load_arrays,
     offsets_of,
-    open_npz,
     pack,
     rows_of,
 )
 from openunite.data.atoms.cif import read_cif
-from openunite.data.atoms.convert import from_dict, structure_of
+from openunite.data.atoms.convert import from_dict
 from openunite.data.atoms.files import (
-    UNREADABLE,
-    collect,
-    collect_files,
+    Kind,
     files_in,
-    kind_of,
     open_text,
+    read_list,
+    read_path,
+    suffix_of,
     text_of,
     unzipped,
 )
-from openunite.data.atoms.foreign import read_foreign
 from openunite.data.atoms.lattice import cell_from_parameters
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.packaged import PACKAGED
 from openunite.data.holdout import Skipped
-from openunite.data.readers import reader_of, readers_of
+from openunite.files import read_npz
 from openunite.progress import bar
 
 KINDS = (".cif", ".csv", ".xyz", ".extxyz")
@@ -72,27 +69,28 @@ def read_crystals(
         return PACKAGED[source](progress)
     if not isinstance(source, str | Path):
         _refuse_limit("a list", max_e_above_hull)
-        items = map(_crystal, source, range(len(source)))
-        return collect("crystals in memory", items, "crystals", np.float64)
+        return read_list(_crystals(None, False), source)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _read_folder(path, max_e_above_hull, progress)
+        return _read_path(path, max_e_above_hull, progress)
     if not path.is_file():
         raise FileNotFoundError(
             f"no crystals at {path}; give an existing path or one of {', '.join(PACKAGED)}"
         )
-    if kind_of(path) == ".npz":
+    if suffix_of(path) == ".npz":
         return _read_npz(path, max_e_above_hull)
-    if kind_of(path) == ".zip":
+    if suffix_of(path) == ".zip":
         with unzipped(path) as folder:
-            return replace(_read_folder(folder, max_e_above_hull, progress), name=path.stem)
-    if kind_of(path) not in KINDS and reader_of(path, "crystals") is None:
-        raise ValueError(
-            f"expected crystals as {', '.join(KINDS)}, .npz or .zip, got {path}; convert the file "
-            f"first, for instance: ase convert {path} {path.with_suffix('.extxyz')}"
-        )
-    records = _read_file(path, max_e_above_hull, progress)
-    return collect(path.name.split(".")[0], records, "crystals", np.float64)
+            return replace(_read_path(folder, max_e_above_hull, progress), name=path.stem)
+    return _read_path(path, max_e_above_hull, progress)
+
+
+def _read_path(path: Path, limit: float | None, progress: bool) -> Reading:
+    if limit is not None:
+        for file in files_in(path, KINDS, "crystals") if path.is_dir() else [path]:
+            if suffix_of(file) != ".csv":
+                _refuse_limit(str(file), limit)
+    return read_path(_crystals(limit, progress and path.is_file()), path, progress)
 
 
 def _refuse_limit(source: str, max_e_above_hull: float | None) -> None:
@@ -100,38 +98,19 @@ def _refuse_limit(source: str, max_e_above_hull: float | None) -> None:
         raise ValueError(f"{source} has no e_above_hull; leave out max_e_above_hull")
 
 
-def without_tables(files: list[Path]) -> list[Path]:
-    """The files of a folder that hold structures: tables beside CIFs hold properties."""
-    if any(kind_of(path) == ".cif" for path in files):
-        return [path for path in files if kind_of(path) != ".csv"]
-    return files
+def _crystals(limit: float | None, progress: bool) -> Kind:
+    """How crystals are read; `limit` and `progress` are for the rows of a table."""
+
+    def read(path: Path) -> Iterator[Structure | Skipped]:
+        if suffix_of(path) == ".csv":
+            return _read_csv(path, limit, progress)
+        return read_cif(text_of(path), path.name) if suffix_of(path) == ".cif" else read_xyz(path)
+
+    return Kind("crystals", KINDS, (".npz", ".zip"), np.float64, read, _fault)
 
 
-def _read_folder(folder: Path, limit: float | None, progress: bool) -> Reading:
-    files = without_tables(files_in(folder, KINDS, "crystals"))
-    kinds = (*KINDS, *readers_of("crystals"))
-    read = partial(_read_file, limit=limit, progress=False)
-    return collect_files(folder, kinds, files, read, "crystals", np.float64, progress)
-
-
-def _read_file(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
-    kind = kind_of(path)
-    try:
-        if kind == ".csv":
-            yield from _read_csv(path, limit, progress)
-            return
-        _refuse_limit(str(path), limit)
-        reader = reader_of(path, "crystals")
-        if kind == ".cif":
-            found: Iterable[Structure | Skipped] = read_cif(text_of(path), path.name)
-        elif kind not in KINDS and reader is not None:
-            found = read_foreign(reader, path)
-        else:
-            found = read_xyz(path)
-        for item in found:
-            yield _with_cell(item)
-    except (*UNREADABLE, csv.Error) as error:
-        yield Skipped(path.name, f"cannot be read: {error}")
+def _fault(structure: Structure) -> str:
+    return "has no periodic cell, expected a crystal" if structure.cell is None else ""
 
 
 def _read_csv(path: Path, limit: float | None, progress: bool) -> Iterator[Structure | Skipped]:
@@ -196,7 +175,7 @@ def _number(text: str | None) -> float:
 
 
 def _read_npz(path: Path, limit: float | None) -> Reading:
-    found = open_npz(path)
+    found = read_npz(path)
     arrays = _from_parameters(found, path) if "frac" in found else load_arrays(path)
     if arrays.cells is None:
         raise ValueError(f"{path} needs 'lattice' and 'frac', or 'cell' and 'pos', for crystals")
@@ -222,19 +201,3 @@ def _from_parameters(found: dict[str, NDArray[Any]], path: Path) -> StructureArr
     if "ids" in found and found["ids"].shape == (len(sizes),):
         names = [f"{name} ({label})" for name, label in zip(names, found["ids"], strict=True)]
     return StructureArrays(numbers, positions, offsets_of(sizes), tuple(names), cells)
-
-
-def _with_cell(item: Structure | Skipped) -> Structure | Skipped:
-    if isinstance(item, Structure) and item.cell is None:
-        return Skipped(item.name, "has no periodic cell, expected a crystal")
-    return item
-
-
-def _crystal(item: Any, i: int) -> Structure | Skipped:
-    """Item i of a list as a crystal; a `Skipped` says why it is none."""
-    name = f"crystal {i}"
-    try:
-        found = structure_of(item)
-    except ValueError as error:
-        return Skipped(name, str(error))
-    return _with_cell(replace(found, name=found.name or name))

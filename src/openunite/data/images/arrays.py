@@ -8,26 +8,18 @@ Three layouts, told apart by their keys:
 Pixels are uint8, or floats in [0, 1]. Files are read with allow_pickle=False.
 """
 
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openunite.data.images.sources import (
-    Classes,
-    Ints,
-    Items,
-    Ledger,
-    Pixels,
-    Source,
-    check_labels,
-    join,
-    one_per_image,
-)
+from openunite import files
+from openunite.data.images.labels import Classes, check_labels, one_per_image
+from openunite.data.images.sources import Items, Ledger, MemoryItems, Pixels, Source, join, stamp_of
 from openunite.optional import optional
 
 _FASHION = Path(__file__).parent / "assets" / "fashion_mnist_mini.npz"
@@ -38,49 +30,6 @@ FASHION_CLASSES = (
 Arrays = Mapping[str, NDArray[Any]]
 _KEYS = {"jpeg", "offsets", "images", "labels", "split", "class_names"}
 _KEYS |= {"x_train", "x_test", "y_train", "y_test"}
-
-
-@dataclass(frozen=True)
-class ArrayItems:
-    """Pixels (N, H, W) or (N, H, W, C); `key` is the array's name, `version` its file's stamp."""
-
-    pixels: Pixels
-    key: str
-    version: str = ""
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def name(self, i: int) -> str:
-        return f"{self.key}[{i}]"
-
-    def stamp(self, i: int) -> str:
-        return self.version
-
-    def read(self, i: int) -> Pixels:
-        pixels: Pixels = self.pixels[i]
-        return pixels
-
-
-@dataclass(frozen=True)
-class PackedItems:
-    """Encoded files in one row: file i is `data[offsets[i] : offsets[i + 1]]`."""
-
-    data: Pixels
-    offsets: Ints
-    version: str = ""
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def name(self, i: int) -> str:
-        return f"jpeg[{i}]"
-
-    def stamp(self, i: int) -> str:
-        return self.version
-
-    def read(self, i: int) -> bytes:
-        return self.data[self.offsets[i] : self.offsets[i + 1]].tobytes()
 
 
 def fashion_mnist_mini() -> Source:
@@ -95,25 +44,12 @@ def digits() -> Source:
     found = optional("sklearn.datasets", "digits", "the source 'digits'").load_digits()
     pixels = np.rint(found.images * (255.0 / 16.0)).astype(np.uint8)
     classes = check_labels(found.target, len(pixels), (), "digits")
-    return Source("digits", ArrayItems(pixels, "digits"), classes.labels, classes.names)
+    return Source("digits", MemoryItems(pixels, "digits[{}]"), classes.labels, classes.names)
 
 
 def read_npz(path: Path) -> Source:
     """Read an .npz of one of the layouts above. ValueError names the array that does not fit."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no .npz file; save the arrays with np.savez")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = dict(file)
-    except MemoryError as error:
-        raise ValueError(f"{path} needs more memory than there is ({error}); split it") from error
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged files
-        raise ValueError(
-            f"cannot read {path} as .npz without pickles ({error}); save plain arrays with np.savez"
-        ) from error
-    state = path.stat()
-    version = f"{state.st_size}-{state.st_mtime_ns}"
-    source = read_arrays(found, str(path), version)
+    source = read_arrays(files.read_npz(path), str(path), stamp_of(path))
     return replace(source, name=path.stem, location=str(path.resolve()))
 
 
@@ -131,9 +67,9 @@ def read_arrays(found: Arrays, where: str, version: str) -> Source:
 def _read_whole(found: Arrays, where: str, version: str) -> Source:
     """Layouts `jpeg` and `images`: one row of images, perhaps with `split`."""
     if "jpeg" in found:
-        items: PackedItems | ArrayItems = _packed(found, where, version)
+        items = MemoryItems(_packed(found, where), "jpeg[{}]", version)
     else:
-        items = ArrayItems(as_pixels(found["images"], "images", where), "images", version)
+        items = MemoryItems(as_pixels(found["images"], "images", where), "images[{}]", version)
     classes = Classes.none(len(items))
     if "labels" in found:
         classes = check_labels(found["labels"], len(items), _class_names(found), where)
@@ -152,16 +88,19 @@ def _read_whole(found: Arrays, where: str, version: str) -> Source:
 def _read_splits(found: Arrays, where: str, version: str) -> Source:
     """Layout `x_train`, `x_test`: the labels of both are checked together."""
     keys = [key for key in ("x_train", "x_test") if key in found]
-    parts = [ArrayItems(as_pixels(found[key], key, where), key, version) for key in keys]
+    pixels = [as_pixels(found[key], key, where) for key in keys]
+    pairs = zip(keys, pixels, strict=True)
+    parts = [MemoryItems(part, f"{key}[{{}}]", version) for key, part in pairs]
     count = sum(map(len, parts))
     classes = Classes.none(count)
-    if any(key.replace("x", "y") in found for key in keys):
-        lacking = [key.replace("x", "y") for key in keys if key.replace("x", "y") not in found]
-        if lacking:
-            raise ValueError(f"{where} has labels for one split only; add {lacking[0]!r}")
+    given = [key.replace("x", "y") for key in keys]
+    lacking = [key for key in given if key not in found]
+    if lacking and len(lacking) < len(given):
+        raise ValueError(f"{where} has labels for one split only; add {lacking[0]!r}")
+    if not lacking:
         both = [
-            one_per_image(found[part.key.replace("x", "y")], len(part), f"{where} ({part.key})")
-            for part in parts
+            one_per_image(found[labels], len(part), f"{where} ({key})")
+            for key, labels, part in zip(keys, given, parts, strict=True)
         ]
         classes = check_labels(np.concatenate(both), count, _class_names(found), where)
     if len(parts) == 1:
@@ -185,7 +124,7 @@ def _source(
     )
 
 
-def _packed(found: Arrays, where: str, version: str) -> PackedItems:
+def _packed(found: Arrays, where: str) -> list[bytes]:
     data, offsets = found["jpeg"], found.get("offsets")
     if data.dtype != np.uint8 or data.ndim != 1:
         raise ValueError(
@@ -199,7 +138,7 @@ def _packed(found: Arrays, where: str, version: str) -> PackedItems:
             f"'offsets' in {where} must increase from 0 to {len(data)} (the length of 'jpeg'), got "
             f"{offsets[0]} to {offsets[-1]} with {(np.diff(offsets) <= 0).sum()} steps that do not"
         )
-    return PackedItems(data, offsets, version)
+    return [data[start:stop].tobytes() for start, stop in pairwise(offsets.tolist())]
 
 
 def as_pixels(values: NDArray[Any], key: str, where: str) -> Pixels:

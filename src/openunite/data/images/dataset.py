@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,16 @@ from torch import Tensor
 
 from openunite.batch import CLASS, Batch, Given
 from openunite.cache import cache_folder
-from openunite.data.holdout import Holdout, Skipped, choose_held_out, refuse_many
+from openunite.data.holdout import (
+    Holdout,
+    Skipped,
+    check_limit,
+    check_sides,
+    choose_held_out,
+    fingerprint,
+    positions,
+    refuse_many,
+)
 from openunite.data.images.look import depth_notes, overlap_notes
 from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.readers import read_source
@@ -35,26 +44,15 @@ from openunite.data.images.sources import Ints, Items, LeftOut, Pixels, Source, 
 _MEMORY_LIMIT = 2 * 1024**3  # bytes of pixels; of more than that images are decoded when asked for
 
 
-class _Store(Protocol):
-    def read(self, rows: Ints) -> Pixels:
-        """Rows (B,) -> images uint8 (B, C, H, W)."""
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    pixels: Pixels
-
-    def read(self, rows: Ints) -> Pixels:
-        return self.pixels[rows]
-
-
 @dataclass(frozen=True)
 class _OnDemand:
+    """Images by row, decoded when asked for."""
+
     items: Items
     spec: PixelSpec
 
-    def read(self, rows: Ints) -> Pixels:
-        return np.stack([self._decode(int(row)) for row in rows])
+    def __getitem__(self, rows: Ints) -> Pixels:
+        return np.stack([self._decode(row) for row in rows.tolist()])
 
     def _decode(self, row: int) -> Pixels:
         try:
@@ -74,7 +72,7 @@ class ImageDataset:
 
     def __init__(
         self,
-        store: _Store,
+        store: Pixels | _OnDemand,
         rows: Ints,
         labels: Ints,
         shape: tuple[int, ...],
@@ -96,11 +94,8 @@ class ImageDataset:
 
         IndexError for a position outside the set.
         """
-        asked = np.asarray(indices, dtype=np.int64).reshape(-1)
-        at = np.where(asked < 0, asked + len(self), asked)
-        if ((at < 0) | (at >= len(self))).any():
-            raise IndexError(f"expected positions below {len(self)}, got {asked.tolist()[:8]}")
-        data = self._store.read(self._rows[at]) if len(at) else np.zeros((0, *self._shape), "u1")
+        at = positions(indices, len(self))
+        data = self._store[self._rows[at]] if len(at) else np.zeros((0, *self._shape), "u1")
         where = torch.from_numpy(at)
         known = {CLASS: Given.of_all(self.labels[where])} if self.has_classes else {}
         return Batch(torch.from_numpy(data), where, conditions=known)
@@ -151,29 +146,29 @@ def open_images(
     what was read. ValueError, FileNotFoundError or ImportError say why a source cannot be used.
     """
     holdout = Holdout(holdout_share, holdout_max)
-    _check_options(max_bad_share, num_threads)
+    check_limit(max_bad_share)
+    if num_threads is not None and num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
     spec = PixelSpec(height, width, channels, min_side)
-    cache = cache_folder(cache_dir)
-    found = read_source(source, cache)
-    keep = len(found.items) * channels * height * width <= memory_limit
-    seen = scan(found, spec, keep, cache, num_threads, progress)
-    skipped = _skipped(found, seen.records, max_bad_share)
-    rows = np.flatnonzero([not record.reason for record in seen.records])
-    digests = [seen.records[row].digest for row in rows]
+    opened = _open(source, spec, memory_limit, cache_dir, num_threads, progress)
+    found, records = opened.source, opened.records
+    rows = np.arange(len(records))
+    skipped = opened.skipped(rows)
+    refuse_many(found.name, skipped, len(records), max_bad_share, "images")
+    rows = opened.usable(rows)
+    digests = opened.digests(rows)
     held_out = _held_out(found, rows, digests, holdout)
-    store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
-    parts = [rows[~held_out], rows[held_out]]
-    names, labels = found.class_names, found.labels[rows]
-    train, test = (
-        ImageDataset(store, part, found.labels[part], spec.shape, bool(names)) for part in parts
-    )
-    exact = describe_copy(height, width, channels)
-    altered = [copy for copy in found.copies if copy != exact]
-    fingerprint = _fingerprint(digests, labels, held_out, names, altered)
     notes = (*map(str, found.left_out), *found.notes, *depth_notes(found))
-    notes += overlap_notes(found, rows, digests, held_out)
     return ImageData(
-        *(found.name, train, test, len(names), names, skipped, fingerprint, found.left_out, notes)
+        found.name,
+        opened.images(rows[~held_out]),
+        opened.images(rows[held_out]),
+        len(found.class_names),
+        found.class_names,
+        skipped,
+        _fingerprint(found, spec, rows, digests, held_out),
+        found.left_out,
+        notes + overlap_notes(found, rows, digests, held_out),
     )
 
 
@@ -203,49 +198,62 @@ def open_part(
 
     ValueError if no image is left.
     """
-    cache = cache_folder()
-    found = read_source(source, cache)
-    keep = len(found.items) * math.prod(spec.shape) <= _MEMORY_LIMIT
-    seen = scan(found, spec, keep, cache, None, progress)
+    opened = _open(source, spec, _MEMORY_LIMIT, None, None, progress)
+    found = opened.source
     chosen = np.ones(len(found.items), dtype=bool)
     if part != "all" and found.held_out is not None:
         chosen = found.held_out == (part == "test")
-    bad = np.array([bool(record.reason) for record in seen.records], dtype=bool)
-    rows = np.flatnonzero(chosen & ~bad)
+    rows = opened.usable(np.flatnonzero(chosen))
     if not len(rows):
         raise ValueError(
             f"{found.name} has no usable image of the {chosen.sum()} to be compared; add images"
         )
-    store = _OnDemand(found.items, spec) if seen.pixels is None else _InMemory(seen.pixels)
-    names = found.class_names
     return ImagePart(
         found.name,
-        ImageDataset(store, rows, found.labels[rows], spec.shape, bool(names)),
-        names,
-        tuple(
-            Skipped(found.items.name(i), seen.records[i].reason)
-            for i in np.flatnonzero(chosen & bad).tolist()
-        ),
-        tuple(seen.records[row].digest for row in rows),
+        opened.images(rows),
+        found.class_names,
+        opened.skipped(np.flatnonzero(chosen)),
+        tuple(opened.digests(rows)),
     )
 
 
-def _check_options(bad_share: float, num_threads: int | None) -> None:
-    if not 0.0 <= bad_share <= 1.0:
-        raise ValueError(f"max_bad_share must lie in [0, 1], got {bad_share}")
-    if num_threads is not None and num_threads < 1:
-        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+@dataclass(frozen=True)
+class _Opened:
+    """A source that was read once: a record per item, and the pixels or a way to read them."""
+
+    source: Source
+    spec: PixelSpec
+    records: list[Record]
+    store: Pixels | _OnDemand
+
+    def usable(self, rows: Ints) -> Ints:
+        return np.array([i for i in rows.tolist() if not self.records[i].reason], dtype=np.int64)
+
+    def skipped(self, rows: Ints) -> tuple[Skipped, ...]:
+        found = ((i, self.records[i].reason) for i in rows.tolist())
+        return tuple(Skipped(self.source.items.name(i), reason) for i, reason in found if reason)
+
+    def digests(self, rows: Ints) -> list[str]:
+        return [self.records[i].digest for i in rows.tolist()]
+
+    def images(self, rows: Ints) -> ImageDataset:
+        labels, has_classes = self.source.labels[rows], bool(self.source.class_names)
+        return ImageDataset(self.store, rows, labels, self.spec.shape, has_classes)
 
 
-def _skipped(source: Source, records: list[Record], max_bad_share: float) -> tuple[Skipped, ...]:
-    """The images that cannot be used. ValueError if they are too many."""
-    bad = [
-        Skipped(source.items.name(i), record.reason)
-        for i, record in enumerate(records)
-        if record.reason
-    ]
-    refuse_many(source.name, bad, len(records), max_bad_share, "images")
-    return tuple(bad)
+def _open(
+    source: Any,
+    spec: PixelSpec,
+    memory_limit: int,
+    cache_dir: str | Path | None,
+    num_threads: int | None,
+    progress: bool,
+) -> _Opened:
+    cache = cache_folder(cache_dir)
+    found = read_source(source, cache)
+    keep = len(found.items) * math.prod(spec.shape) <= memory_limit
+    records, pixels = scan(found, spec, keep, cache, num_threads, progress)
+    return _Opened(found, spec, records, _OnDemand(found.items, spec) if pixels is None else pixels)
 
 
 def _held_out(
@@ -261,26 +269,16 @@ def _held_out(
         held_out = choose_held_out(digests, holdout)
     else:
         held_out = source.held_out[rows]
-    if held_out.all() or not held_out.any():
-        raise ValueError(
-            f"{source.name} has {(~held_out).sum()} usable images to train on and "
-            f"{held_out.sum()} to test on, expected at least 1 of each; add images, and not "
-            "copies of the same one"
-        )
+    check_sides(source.name, "images", int((~held_out).sum()), int(held_out.sum()))
     return held_out
 
 
 def _fingerprint(
-    digests: Sequence[str],
-    labels: Ints,
-    held_out: NDArray[np.bool_],
-    names: Sequence[str],
-    altered: Sequence[str],
+    source: Source, spec: PixelSpec, rows: Ints, digests: list[str], held_out: NDArray[np.bool_]
 ) -> str:
-    total = sha256(repr(tuple(names)).encode())
-    total.update(bytes.fromhex("".join(digests)))
-    total.update(labels.astype("<i8").tobytes())
-    total.update(held_out.tobytes())
-    if altered:
-        total.update(repr(altered).encode())
-    return total.hexdigest()
+    """The fingerprint of the usable `rows`. A copy of the same size has that of its original."""
+    exact = describe_copy(spec.height, spec.width, spec.channels)
+    altered = [copy for copy in source.copies if copy != exact]
+    parts = [source.labels[rows].astype("<i8").tobytes(), held_out.tobytes()]
+    parts += [repr(altered).encode()] if altered else []
+    return fingerprint(source.class_names, digests, *parts)

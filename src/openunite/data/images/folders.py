@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from openunite.data.images.formats import converted, is_image, suffixes
+from openunite.data.images.labels import Classes, in_order
 from openunite.data.images.sources import (
-    Classes,
     Ledger,
     Source,
-    in_order,
     is_hidden,
     read_file,
     split_folders,
+    stamp_of,
 )
 
 _OUR_FOLDER = "openunite folder"
@@ -44,10 +44,9 @@ class FileItems:
 
     def stamp(self, i: int) -> str:
         try:
-            state = (self.root / self.names[i]).stat()
+            return stamp_of(self.root / self.names[i])
         except OSError:
             return ""
-        return f"{state.st_size}-{state.st_mtime_ns}"
 
     def read(self, i: int) -> bytes:
         path = self.root / self.names[i]
@@ -90,16 +89,14 @@ def read_folder(root: Path) -> Source:
     )
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Images in and below `folder`, sorted, by the rules of `read_folder`: those to train on."""
-    return [Path(name) for name in _images_below(folder.resolve(), str(folder), Ledger())]
-
-
 def input_files(names: Sequence[str]) -> list[Path]:
-    """Files as given, whatever their suffix, and images in and below folders."""
+    """Files as given, whatever their suffix, and images in and below folders, sorted."""
     files: list[Path] = []
     for path in map(Path, names):
-        files += image_files(path) if path.is_dir() else [path]
+        if path.is_dir():
+            files += map(Path, _images_below(path.resolve(), str(path), Ledger()))
+        else:
+            files.append(path)
     if not files:
         raise FileNotFoundError(f"no images in {', '.join(names)}; expected {suffixes()}")
     return files

@@ -45,10 +45,11 @@ def converted(path: Path) -> bytes | None:
         raise OSError(f"expected one image in the file, got {'several' if found else 'none'}")
     if isinstance(found[0], Skipped):
         raise OSError(found[0].reason)
-    return _encoded(found[0])
+    return encoded(found[0])
 
 
-def _encoded(image: Image.Image) -> bytes:
+def encoded(image: Image.Image) -> bytes:
+    """The image as a file without loss: a PNG, or a TIFF for modes that a PNG does not hold."""
     file = BytesIO()
     image.save(file, "PNG" if image.mode in _EXACT else "TIFF")
     return file.getvalue()

@@ -42,26 +42,24 @@ def inspect_images(source: Any, *, cache_dir: str | Path | None = None) -> Image
     read are passed over; ValueError if that is all of them.
     """
     found = read_source(source, cache_folder(cache_dir))
-    sizes, grey, clear, reasons = [], [], [], []
+    looked, reasons = list[tuple[int, int, bool, bool]](), list[str]()
     for i in _spread(len(found.items)):
         try:
             image = open_image(found.items.read(i))
-            is_grey, is_clear = _colors(image)
+            looked.append((image.height, image.width, *_colors(image)))
         except (OSError, BadImage, MemoryError) as error:
             reasons.append(f"{found.items.name(i)}: {error}")
-            continue
-        grey.append(is_grey)
-        clear.append(is_clear)
-        sizes.append((image.height, image.width))
-    if not sizes:
+    if not looked:
         first = f"; the first is {reasons[0]}" if reasons else ""
         raise ValueError(
             f"{source} has no readable image among the {len(reasons)} looked at{first}"
         )
-    height, width = np.median(np.array(sizes), axis=0).astype(int).tolist()
+    heights, widths, grey, clear = zip(*looked, strict=True)
+    height, width = int(np.median(heights)), int(np.median(widths))
     channels = 4 if 2 * sum(clear) > len(clear) else 1 if all(grey) else 3
     return ImageSummary(
-        *(len(found.items), height, width, channels, len(found.class_names)), len(set(sizes)) == 1
+        *(len(found.items), height, width, channels, len(found.class_names)),
+        len(set(zip(heights, widths, strict=True))) == 1,
     )
 
 

@@ -4,40 +4,21 @@ Items are read once, in order. An item is a PIL image or an array (H, W) or (H, 
 a label: as a pair, or as a row of a table with a column of images.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from openunite.data.images.arrays import as_pixels, read_arrays
-from openunite.data.images.sources import Classes, Pixels, Source, check_labels
+from openunite.data.images.formats import encoded
+from openunite.data.images.labels import Classes, check_labels
+from openunite.data.images.sources import MemoryItems, Pixels, Source
 
 NAME = "images in memory"
 _IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")
 _PLAIN = ("L", "RGB")  # eight bits, and nothing beside the pixels
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
-
-
-@dataclass(frozen=True)
-class MemoryItems:
-    """Encoded images or arrays of pixels, by position."""
-
-    contents: tuple[bytes | Pixels, ...]
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def name(self, i: int) -> str:
-        return f"item {i}"
-
-    def stamp(self, i: int) -> str:
-        return ""
-
-    def read(self, i: int) -> bytes | Pixels:
-        return self.contents[i]
 
 
 def from_memory(data: Any) -> Source:
@@ -87,8 +68,8 @@ def _from_items(items: Any, labels: Any) -> Source:
     if all(known):
         values = np.asarray([label if isinstance(label, str) else int(label) for label in given])
         classes = check_labels(values, len(contents), _names(items), NAME)
-    items_read = MemoryItems(tuple(contents))
-    return Source(NAME, items_read, classes.labels, classes.names, notes=classes.notes)
+    read = MemoryItems(contents, "item {}")
+    return Source(NAME, read, classes.labels, classes.names, notes=classes.notes)
 
 
 def _parts(item: Any, number: int) -> tuple[Any, Any]:
@@ -111,16 +92,10 @@ def content_of(image: Any, number: int) -> bytes | Pixels:
     if isinstance(image, Image.Image) and image.mode in _PLAIN and not image.has_transparency_data:
         return np.asarray(image)
     if isinstance(image, Image.Image):
-        file = io.BytesIO()
-        kind = "TIFF" if image.mode in ("F", "CMYK", "YCbCr", "LAB") else "PNG"
-        image.save(file, kind)
-        return file.getvalue()
+        return encoded(image)
     if isinstance(image, np.ndarray) or hasattr(image, "permute"):
-        one = np.asarray(image)
-        one = one[None] if one.ndim in (2, 3) else one
-        if hasattr(image, "permute") and one.ndim == 4:
-            one = one.transpose(0, 2, 3, 1)
-        pixels: Pixels = as_pixels(one, "item", f"item {number}")[0]
+        one = image[None] if image.ndim in (2, 3) else image
+        pixels: Pixels = as_pixels(_channels_last(one), "item", f"item {number}")[0]
         return pixels
     raise ValueError(
         f"item {number} is a {type(image).__name__}; expected a PIL image, an array (H, W, C) or a "

@@ -33,19 +33,9 @@ from threading import Condition
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # Pillow goes by content, not by suffix: without a list, an EPS file called x.png runs Ghostscript.
 _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
 
@@ -148,9 +138,8 @@ def open_image(
             claim(image.width * image.height)
             image.load()
             # After load(): PNG stores EXIF after the pixels, and TIFF is already upright then.
-            turn = _TURNS.get(_orientation(image))
-            upright = _to_eight_bits(image)
-            return upright if turn is None else upright.transpose(turn)
+            _turn_upright(image)
+            return _to_eight_bits(image)
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -243,11 +232,12 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
 
 
-def _orientation(image: Image.Image) -> int:
+def _turn_upright(image: Image.Image) -> None:
+    """Apply the orientation that EXIF states, if it can be read, to a loaded image."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged EXIF is no reason to lose a readable image
-        return 1
+        return
 
 
 def _refuse_small(width: int, height: int, min_side: int) -> None:

@@ -9,7 +9,7 @@ After an interruption a second call verifies and keeps the finished shards and w
 import json
 import os
 import tarfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -25,24 +25,12 @@ from openunite.cache import cache_folder
 from openunite.data.holdout import Skipped, refuse_many
 from openunite.data.images.look import depth_notes, inspect_images
 from openunite.data.images.pixels import PixelSpec
-from openunite.data.images.prepared import FORMAT_VERSION, INDEX, read_index
+from openunite.data.images.prepared import FORMAT_VERSION, INDEX, Index, Shard, Target, read_index
 from openunite.data.images.readers import read_source
 from openunite.data.images.scan import read_item
 from openunite.data.images.sources import Pixels, Source
-from openunite.files import sha256_of
+from openunite.files import atomic_file, sha256_of, write_json
 from openunite.progress import bar
-
-
-@dataclass(frozen=True)
-class Target:
-    """The settings of a copy; `jpeg_quality` None stores PNG."""
-
-    source: str
-    num_items: int
-    size: int
-    channels: int
-    jpeg_quality: int | None
-    shard_size: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ def prepare_images(
     target = Target(where, len(found.items), size, channels, jpeg_quality, shard_size)
     _check(target)
     _claim(folder, target)
-    shards: list[dict[str, Any]] = []
+    shards: list[Shard] = []
     bad: list[Skipped] = []
     written = 0
     starts = range(0, len(found.items), shard_size)
@@ -94,15 +82,24 @@ def prepare_images(
         if not _is_sound(path, key):
             _write(path, found, rows, target, key, num_threads)
             written += 1
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            bad += map(Skipped, arrays["bad_names"].tolist(), arrays["bad_reasons"].tolist())
-            about = {"images": len(arrays["offsets"]), "sha256": str(arrays["sha256"])}
-        shards.append({"name": path.name, "bytes": path.stat().st_size, **about})
+        shard, skipped = _finished(path)
+        shards.append(shard)
+        bad += skipped
         refuse_many(found.name, bad, len(found.items), max_bad_share, "images")
     notes = (*map(str, found.left_out), *found.notes, *depth_notes(found))
-    _write_index(folder, target, True, found, shards, bad, notes)
-    count = sum(shard["images"] for shard in shards)
+    reasons = tuple((item.name, item.reason) for item in bad)
+    contents = (found.copies, found.class_names, notes, reasons, tuple(shards))
+    write_json(folder / INDEX, asdict(Index(FORMAT_VERSION, True, target, *contents)))
+    count = sum(shard.images for shard in shards)
     return Prepared(count, tuple(bad), written, len(shards) - written, notes)
+
+
+def _finished(path: Path) -> tuple[Shard, list[Skipped]]:
+    """A shard that is on disk, and the images that it lacks because they are bad."""
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        bad = map(Skipped, arrays["bad_names"].tolist(), arrays["bad_reasons"].tolist())
+        count, checksum = len(arrays["offsets"]), str(arrays["sha256"])
+        return Shard(path.name, path.stat().st_size, count, checksum), list(bad)
 
 
 def _check(target: Target) -> None:
@@ -118,10 +115,9 @@ def _check(target: Target) -> None:
 def _claim(folder: Path, target: Target) -> None:
     """Make the folder, or check that it holds a part of this same copy. ValueError otherwise."""
     if (folder / INDEX).is_file():
-        held, asked = read_index(folder)["target"], asdict(target)
-        if changed := [
-            f"{k}: {held.get(k)!r} -> {v!r}" for k, v in asked.items() if held.get(k) != v
-        ]:
+        held = asdict(read_index(folder).target)
+        pairs = [(name, held[name], value) for name, value in asdict(target).items()]
+        if changed := [f"{name}: {old!r} -> {new!r}" for name, old, new in pairs if old != new]:
             raise ValueError(
                 f"{folder} holds a copy made with other settings ({'; '.join(changed)}); choose "
                 "another folder, or repeat those settings"
@@ -130,31 +126,7 @@ def _claim(folder: Path, target: Target) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no prepared images; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_index(folder, target, False, None, [], [])
-
-
-def _write_index(
-    folder: Path,
-    target: Target,
-    finished: bool,
-    source: Source | None,
-    shards: list[dict[str, Any]],
-    bad: Sequence[Skipped],
-    notes: Sequence[str] = (),
-) -> None:
-    index = {
-        "format": FORMAT_VERSION,
-        "finished": finished,
-        "target": asdict(target),
-        "copies": list(source.copies) if source else [],
-        "class_names": list(source.class_names) if source else [],
-        "notes": list(notes),
-        "skipped": [[item.name, item.reason] for item in bad],
-        "shards": shards,
-    }
-    temporary = folder / f".writing-{INDEX}"
-    temporary.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / INDEX)
+    write_json(folder / INDEX, asdict(Index(FORMAT_VERSION, False, target)))
 
 
 def _key(source: Source, rows: range, target: Target) -> str:
@@ -207,9 +179,8 @@ def _write(
         "bad_reasons": np.array([reason for _, reason in bad], dtype=str),
     }
     os.replace(temporary, path)
-    index = path.with_name(f".writing-{path.stem}.npz")
-    np.savez(index, **arrays)
-    os.replace(index, path.with_suffix(".npz"))
+    with atomic_file(path.with_suffix(".npz")) as file:
+        np.savez(file, **arrays)
 
 
 def _encoded(

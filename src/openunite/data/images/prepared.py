@@ -4,9 +4,8 @@ Neither the index nor the arrays beside a shard are trusted: names must stay in 
 every offset must lie in its shard.
 """
 
-import json
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,87 +14,109 @@ from numpy.typing import NDArray
 
 from openunite.data.images.sources import Ints, LeftOut, Source, describe_copy
 from openunite.data.images.tars import TarItems
+from openunite.files import read_json
+from openunite.settings import build
 
 INDEX = "prepared.json"
 FORMAT_VERSION = 1
 _COLUMNS = {"offsets": "i", "lengths": "i", "names": "S", "labels": "i", "held_out": "b"}
 
 
-def read_index(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Target:
+    """The settings of a copy; `jpeg_quality` None stores PNG."""
+
+    source: str
+    num_items: int
+    size: int
+    channels: int
+    jpeg_quality: int | None
+    shard_size: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished tar file and its checksum. ValueError if its name leads out of the folder."""
+
+    name: str
+    bytes: int
+    images: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+\.tar", self.name) or min(self.bytes, self.images) < 0:
+            raise ValueError(f"expected a tar file in the folder, got {self}")
+
+
+@dataclass(frozen=True)
+class Index:
+    """The contents of prepared.json; `skipped` has the name and the reason of each bad image."""
+
+    format: int
+    finished: bool
+    target: Target
+    copies: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    shards: tuple[Shard, ...] = ()
+
+
+def read_index(folder: Path) -> Index:
     """prepared.json of a prepared folder. ValueError if it is damaged or of a newer format."""
     try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        version = index["format"]
-        if type(version) is int and version > FORMAT_VERSION:
-            raise OverflowError
-        _check_index(index)
-    except OverflowError:
-        raise ValueError(
-            f"{folder} has format {version}, this openunite reads up to {FORMAT_VERSION}; upgrade"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        values = read_json(folder / INDEX)
+        version = values.get("format")
+        if not isinstance(version, int) or version <= FORMAT_VERSION:
+            index: Index = build(Index, values)
+            return index
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / INDEX} cannot be read; prepare the data again") from error
-    return index
-
-
-def _check_index(index: Mapping[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError if a field is missing or has the wrong type."""
-    target = index["target"]
-    numbers = [index["format"], target["num_items"], target["size"], target["channels"]]
-    numbers += [target["shard_size"], 0 if (q := target["jpeg_quality"]) is None else q]
-    texts = [target["source"], *index.get("copies", ()), *index["class_names"]]
-    texts += [*index.get("notes", ()), *(name for name, _ in index["skipped"])]
-    for shard in index["shards"]:
-        numbers += [shard["bytes"], shard["images"]]
-        texts += [shard["name"], shard["sha256"]]
-        if not re.fullmatch(r"[\w-]+\.tar", shard["name"]):
-            raise ValueError("a shard outside the folder")
-    if type(index["finished"]) is not bool or any(type(n) is not int or n < 0 for n in numbers):
-        raise TypeError("expected a number")
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("expected text")
+    raise ValueError(
+        f"{folder} has format {version}, this openunite reads up to {FORMAT_VERSION}; upgrade"
+    )
 
 
 def read_prepared(folder: Path) -> Source:
     """The copies in a folder. ValueError if it is unfinished, or if a shard is damaged."""
     index = read_index(folder)
-    if not index["finished"]:
+    if not index.finished:
         raise ValueError(
             f"{folder} is prepared in part only; run the same `openunite prepare` again to go on"
         )
-    classes, shards = tuple(index["class_names"]), index["shards"]
-    files = tuple(folder / shard["name"] for shard in shards)
-    parts = [_arrays(f, s, len(classes)) for f, s in zip(files, shards, strict=True)]
+    files = tuple(folder / shard.name for shard in index.shards)
+    pairs = zip(files, index.shards, strict=True)
+    parts = [_arrays(file, shard, len(index.class_names)) for file, shard in pairs]
     if not parts:
         raise ValueError(f"{folder} holds no images; prepare the data again")
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     ranks: Ints = np.repeat(np.arange(len(files)), [len(part["offsets"]) for part in parts])
-    stamps = tuple(shard["sha256"] for shard in shards)
+    stamps = tuple(shard.sha256 for shard in index.shards)
     places = (joined["offsets"], joined["lengths"], joined["names"])
-    items = TarItems(folder, files, stamps, ranks, *places)
-    held_out = joined["held_out"] if joined["held_out"].any() else None
-    target, earlier = index["target"], index.get("copies", ())
-    size, quality = target["size"], target["jpeg_quality"]
-    copies = (*earlier, describe_copy(size, size, target["channels"], quality))
-    bad = [name for name, _ in index["skipped"]]
+    target, bad = index.target, [name for name, _ in index.skipped]
+    copy = describe_copy(target.size, target.size, target.channels, target.jpeg_quality)
     reason = "not usable when the copy was made"
-    left_out = (LeftOut("image", len(bad), tuple(bad[:3]), reason),) if bad else ()
-    labels, digests, name = joined["labels"], joined["digests"], folder.resolve().name
     return Source(
-        *(name, items, labels, classes, held_out, "", digests, copies),
-        left_out=left_out,
-        notes=tuple(index.get("notes", ())),
+        folder.resolve().name,
+        TarItems(folder, files, stamps, ranks, *places),
+        joined["labels"],
+        index.class_names,
+        joined["held_out"] if joined["held_out"].any() else None,
+        digests=joined["digests"],
+        copies=(*index.copies, copy),
+        left_out=(LeftOut("image", len(bad), tuple(bad[:3]), reason),) if bad else (),
+        notes=index.notes,
     )
 
 
-def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str, NDArray[Any]]:
+def _arrays(file: Path, shard: Shard, num_classes: int) -> dict[str, NDArray[Any]]:
     """The arrays beside one shard. ValueError if they or the shard are damaged."""
-    if not file.is_file() or file.stat().st_size != shard["bytes"]:
+    if not file.is_file() or file.stat().st_size != shard.bytes:
         raise ValueError(
-            f"{file} is missing or has another size than {shard['bytes']} bytes; run the same "
+            f"{file} is missing or has another size than {shard.bytes} bytes; run the same "
             "`openunite prepare` again to mend it"
         )
-    beside, count = file.with_suffix(".npz"), shard["images"]
+    beside, count = file.with_suffix(".npz"), shard.images
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in (*_COLUMNS, "digests")}
@@ -107,7 +128,7 @@ def _arrays(file: Path, shard: Mapping[str, Any], num_classes: int) -> dict[str,
     if not (kinds and shapes and digests):
         raise _damaged(beside)
     starts, lengths, labels = found["offsets"], found["lengths"], found["labels"]
-    inside = (starts >= 0) & (lengths > 0) & (lengths <= shard["bytes"] - starts)
+    inside = (starts >= 0) & (lengths > 0) & (lengths <= shard.bytes - starts)
     if not (inside & (labels >= 0) & (labels < max(1, num_classes))).all():
         raise _damaged(beside)
     return found

@@ -8,7 +8,6 @@ left out of it. A broken index is ignored and rewritten.
 
 import json
 import os
-import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import PIL
 
 from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.sources import Pixels, Source
+from openunite.files import write_text
 from openunite.progress import bar
 
 _CHUNK = 64  # items per task; one task per tiny image would cost more than the image
@@ -37,14 +37,6 @@ class Record:
     reason: str
 
 
-@dataclass(frozen=True)
-class Scan:
-    """One record per item, and uint8 (N, C, H, W) if pixels were kept (rows of bad items: 0)."""
-
-    records: list[Record]
-    pixels: Pixels | None
-
-
 def scan(
     source: Source,
     spec: PixelSpec,
@@ -52,11 +44,14 @@ def scan(
     cache_dir: Path,
     num_threads: int | None,
     progress: bool,
-) -> Scan:
-    """Read all items and keep their pixels (`keep`), or read only items that the index lacks."""
+) -> tuple[list[Record], Pixels | None]:
+    """A record per item, and uint8 (N, C, H, W) if pixels are kept (rows of bad items: 0).
+
+    All items are read to keep their pixels (`keep`), else only those that the index lacks.
+    """
     items, count = source.items, len(source.items)
     if source.digests is not None and not keep:
-        return Scan([Record("", digest.tobytes().hex(), "") for digest in source.digests], None)
+        return [Record("", digest.tobytes().hex(), "") for digest in source.digests], None
     index = _index_path(source, spec, cache_dir)
     known = {} if index is None or keep else _load(index)
     # Taken before reading: a file that changes meanwhile gets an old stamp, not a wrong record.
@@ -80,7 +75,7 @@ def scan(
     if index is not None and missing:
         # Items that could not be read are left out, because they may be readable later.
         _save(index, {items.name(i): r for i, r in enumerate(complete) if r.digest})
-    return Scan(complete, pixels)
+    return complete, pixels
 
 
 def read_item(source: Source, i: int, spec: PixelSpec) -> tuple[str, str, Pixels | None]:
@@ -113,34 +108,30 @@ def _for_each(
     After an error or Ctrl-C no new item is begun, and the threads are not waited for, because one
     image may take seconds.
     """
-    starts = range(0, len(indices), _CHUNK)
-    chunks = deque(indices[start : start + _CHUNK] for start in starts)
+    parts = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    threads = min(len(parts), num_threads or min(8, os.cpu_count() or 1))
+    chunks = deque([*parts, *[[]] * threads])  # an empty chunk ends a thread
     done = SimpleQueue[int | BaseException]()
     stopped = Event()
 
     def run() -> None:
-        while not stopped.is_set():
-            try:
-                chunk = chunks.popleft()
-            except IndexError:
-                return
-            try:
+        try:
+            while chunk := chunks.popleft():
                 for i in chunk:
                     if stopped.is_set():
                         return
                     work(i)
                 done.put(len(chunk))
-            except BaseException as error:
-                done.put(error)
+        except BaseException as error:
+            done.put(error)
 
-    for _ in range(min(len(starts), num_threads or min(8, os.cpu_count() or 1))):
+    for _ in range(threads):
         Thread(target=run, daemon=True).start()
     # disable=None: no bar unless standard error is a terminal.
-    with bar(
-        total=len(indices), desc="images", unit="", disable=None if progress else True
-    ) as shown:
+    quiet = None if progress else True
+    with bar(total=len(indices), desc="images", unit="", disable=quiet) as shown:
         try:
-            for _ in starts:
+            for _ in parts:
                 result = done.get()
                 if isinstance(result, BaseException):
                     raise result
@@ -175,14 +166,9 @@ def _is_sound(record: Record) -> bool:
 
 
 def _save(path: Path, records: dict[str, Record]) -> None:
-    """Write a temporary file and rename it, so that a reader never sees half an index."""
     entries = {name: [r.stamp, r.digest, r.reason] for name, r in records.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
-        ) as file:
-            json.dump({"records": entries}, file)
-        os.replace(file.name, path)
+        write_text(path, json.dumps({"records": entries}))
     except OSError as error:  # the index only saves time
         warnings.warn(f"cannot write the image index {path} ({error})", stacklevel=2)

@@ -9,22 +9,21 @@ ranked by name. A parquet file belongs to the split its name or its folder's sta
 file elsewhere is opened.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import (
     HELD_OUT,
     TEST_NAMES,
-    Classes,
     Items,
     Ledger,
     Pixels,
     Source,
-    check_labels,
     files_below,
     join,
     read_file,
@@ -190,8 +189,7 @@ def _read_table(
             ledger.add("split", key)
     parts, names = [train, *(opened[key] for key in tests)], ["train", *tests]
     columns = [_items(part, image, key, roots) for part, key in zip(parts, names, strict=True)]
-    values = [value for part in parts for value in part[label][:]] if label else []
-    classes = _labels(train, label, values, sum(map(len, parts)), where)
+    classes = _labels(parts, label, where)
     items, held_out = (columns[0], None) if len(columns) == 1 else join(*columns)
     return Source(
         *(name, items, classes.labels, classes.names, held_out, location),
@@ -201,8 +199,7 @@ def _read_table(
 
 
 def _image_column(features: Any, where: str) -> str:
-    datasets = _datasets()
-    typed = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    typed = [key for key, kind in features.items() if isinstance(kind, _datasets().Image)]
     named = [key for key in _IMAGE_COLUMNS if key in features]
     if not named and len(typed) != 1:
         raise ValueError(
@@ -213,25 +210,21 @@ def _image_column(features: Any, where: str) -> str:
 
 
 def _items(part: "Dataset", column: str, split: str, roots: tuple[Path, ...]) -> Items:
-    datasets = _datasets()
-    part = part.select_columns([column])
-    if isinstance(part.features[column], datasets.Image):
+    part, image = part.select_columns([column]), _datasets().Image
+    if isinstance(part.features[column], image):
         # Images stay encoded: their bytes are hashed, and pixels.py decodes them.
-        part = part.cast_column(column, datasets.Image(decode=False))
+        part = part.cast_column(column, image(decode=False))
     return TableItems(part, column, split, roots)
 
 
-def _labels(
-    train: "Dataset", label: str | None, values: list[Any], count: int, where: str
-) -> Classes:
-    datasets = _datasets()
-    if label is None:
-        return Classes.none(count)
+def _labels(parts: "Sequence[Dataset]", column: str | None, where: str) -> Classes:
+    if column is None:
+        return Classes.none(sum(map(len, parts)))
+    values = [value for part in parts for value in part[column][:]]
     if any(value is None for value in values):
-        raise ValueError(f"column {label!r} of {where} has empty entries; label every image")
-    kind = train.features[label]
-    names = kind.names if isinstance(kind, datasets.ClassLabel) else ()
-    return check_labels(values, count, names, where)
+        raise ValueError(f"column {column!r} of {where} has empty entries; label every image")
+    names = getattr(parts[0].features[column], "names", None) or ()
+    return check_labels(values, len(values), names, where)
 
 
 def _datasets(purpose: str = "a table of images") -> Any:

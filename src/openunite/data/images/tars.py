@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import (
     HELD_OUT,
     MOST_BYTES,
     SUFFIXES,
-    Classes,
     Ints,
     Ledger,
     Source,
-    check_labels,
     files_below,
     is_hidden,
     split_of,
+    stamp_of,
 )
 
 _LONGEST_LABEL = 256
@@ -75,6 +75,7 @@ class TarItems:
 class _Shard:
     """Contents of a tar file: name, offset and length of each image, name and text of each .cls."""
 
+    file: Path
     images: list[tuple[str, int, int]] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
 
@@ -97,24 +98,23 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     root = source if source.is_dir() else source.parent
     ledger = Ledger()
     shards = [_read(file, ledger) for file in files]
-    rows, notes = _pair_all(shards, files, ledger)
-    if not rows:
+    found = [image for shard in shards for image in shard.images]
+    if not found:
         held = "; ".join(map(str, ledger.result()))
         raise ValueError(f"the tar files in {source} hold no images{f' ({held})' if held else ''}")
+    labels, notes = _labels(shards, ledger)
     ends = np.repeat(np.arange(len(files)), [len(shard.images) for shard in shards])
-    names, offsets, lengths = zip(
-        *(image for shard in shards for image in shard.images), strict=True
-    )
+    names, offsets, lengths = zip(*found, strict=True)
     items = TarItems(
         root,
         tuple(files),
-        tuple(_stamp(file) for file in files),
+        tuple(map(stamp_of, files)),
         ends,
         np.array(offsets, dtype=np.int64),
         np.array(lengths, dtype=np.int64),
         np.array([name.encode(errors="surrogateescape") for name in names]),
     )
-    classes = _classes(rows, names, source)
+    classes = _classes(labels, names, source)
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
     where = source.resolve()
@@ -150,7 +150,7 @@ def _members(file: Path) -> Iterator[tarfile.TarInfo]:
 
 def _read(file: Path, ledger: Ledger) -> _Shard:
     """Images and labels of one tar file."""
-    shard = _Shard()
+    shard = _Shard(file)
     try:
         for member in _members(file):
             suffix = Path(member.name).suffix.lower()
@@ -178,44 +178,38 @@ def _label(file: Path, member: tarfile.TarInfo) -> str:
         return content.read(member.size).decode(errors="surrogateescape").strip()
 
 
-Row = tuple[str, str | None]  # the member's name and its label
-
-
-def _pair_all(
-    shards: Sequence[_Shard], files: Sequence[Path], ledger: Ledger
-) -> tuple[list[Row], tuple[str, ...]]:
-    """Images with their labels. ValueError names two images, or two classes, of one sample."""
+def _labels(shards: Sequence[_Shard], ledger: Ledger) -> tuple[list[str | None], tuple[str, ...]]:
+    """The label of each image, and notes. ValueError for two images, or classes, of one sample."""
     lonely = Ledger()
     try:
-        rows = _pair(shards, files, lambda base: base.partition(".")[0], ledger)
+        return _pair(shards, lambda base: base.partition(".")[0], ledger), ()
     except ValueError:
-        rows = _pair(shards, files, lambda base: base.rpartition(".")[0], lonely)
+        labels = _pair(shards, lambda base: base.rpartition(".")[0], lonely)
         if lonely.result():  # several images would share a class
             raise
-        return rows, ("names hold dots: each image is a sample of its own",)
-    return rows, ()
+        return labels, ("names hold dots: each image is a sample of its own",)
 
 
 def _pair(
-    shards: Sequence[_Shard], files: Sequence[Path], key: Callable[[str], str], ledger: Ledger
-) -> list[Row]:
-    rows: list[Row] = []
-    for shard, file in zip(shards, files, strict=True):
-        images = _keyed([name for name, *_ in shard.images], key, file)
-        names = _keyed([name for name, _ in shard.labels], key, file)
+    shards: Sequence[_Shard], sample_of: Callable[[str], str], ledger: Ledger
+) -> list[str | None]:
+    labels: list[str | None] = []
+    for shard in shards:
         texts = dict(shard.labels)
-        rows += [(name, texts[names[k]] if k in names else None) for k, name in images.items()]
-        for sample in names.keys() - images.keys():
-            ledger.add("lonely .cls member", f"{file.name}/{names[sample]}")
-    return rows
+        images = _by_sample([name for name, *_ in shard.images], sample_of, shard.file)
+        named = _by_sample([name for name, _ in shard.labels], sample_of, shard.file)
+        labels += [texts[named[sample]] if sample in named else None for sample in images]
+        for sample in named.keys() - images.keys():
+            ledger.add("lonely .cls member", f"{shard.file.name}/{named[sample]}")
+    return labels
 
 
-def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[str, str]:
+def _by_sample(names: Sequence[str], sample_of: Callable[[str], str], file: Path) -> dict[str, str]:
     """Names of the members by sample, in order. ValueError for two members of one sample."""
     found: dict[str, str] = {}
     for name in names:
         folder, _, base = _clean(name).rpartition("/")
-        sample = f"{folder}/{key(base)}"
+        sample = f"{folder}/{sample_of(base)}"
         if sample in found:
             raise ValueError(
                 f"{file} has two members of one sample, {found[sample]} and {name}; give each "
@@ -225,25 +219,23 @@ def _keyed(names: Sequence[str], key: Callable[[str], str], file: Path) -> dict[
     return found
 
 
-def _classes(rows: Sequence[Row], names: Sequence[str], source: Path) -> Classes:
-    """The classes of all rows. ValueError if a label is missing or numbers and text are mixed."""
-    labels = [label for _, label in rows]
-    if all(label is None for label in labels):
-        return Classes.none(len(rows))
+def _classes(labels: Sequence[str | None], names: Sequence[str], source: Path) -> Classes:
+    """The classes of all images. ValueError if one has none, or numbers and text are mixed."""
+    if not any(label is not None for label in labels):
+        return Classes.none(len(labels))
     if None in labels:
         name = names[labels.index(None)]
         raise ValueError(f"{name} in {source} has no .cls member as others have; add or drop them")
     texts = [label or "" for label in labels]
     is_number = [re.fullmatch(r"-?[0-9]{1,18}", text) is not None for text in texts]
-    if all(is_number):
-        return check_labels([int(text) for text in texts], len(rows), (), str(source))
-    if any(is_number) or "" in texts:
+    if not all(is_number) and (any(is_number) or "" in texts):
         wrong = is_number.index(False) if any(is_number) else texts.index("")
         raise ValueError(
             f"the class of {names[wrong]} in {source} is {texts[wrong]!r} where others are "
             f"{'numbers' if any(is_number) else 'text'}; write all of them in one way"
         )
-    return check_labels(texts, len(rows), (), str(source))
+    values = [int(text) for text in texts] if all(is_number) else texts
+    return check_labels(values, len(values), (), str(source))
 
 
 def _is_image(member: tarfile.TarInfo) -> bool:
@@ -253,8 +245,3 @@ def _is_image(member: tarfile.TarInfo) -> bool:
 def _clean(name: str) -> str:
     """The name without a leading "./"."""
     return name.removeprefix("./")
-
-
-def _stamp(file: Path) -> str:
-    state = file.stat()
-    return f"{state.st_size}-{state.st_mtime_ns}"

@@ -6,25 +6,21 @@ the given ones, coordinates that are not finite, or overlapping atoms.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from openunite.data.atoms.arrays import TEST, TRAIN, VAL, Reading, StructureArrays
-from openunite.data.atoms.checks import find_faults
+from openunite.data.atoms.arrays import TEST, TRAIN, VAL, StructureArrays
 from openunite.data.atoms.dataset import (
     AtomData,
     AtomDataset,
     Features,
-    assemble,
-    choose_split,
     content_digests,
     element_indices,
-    found_elements,
-    usable_rows,
+    open_structures,
 )
-from openunite.data.atoms.elements import sorted_elements
 from openunite.data.atoms.structure import Ints
 from openunite.data.holdout import Holdout
 from openunite.data.molecules.qm9 import NUM_MOLECULES
@@ -59,23 +55,27 @@ def open_molecules(
     if the source cannot be used.
     """
     holdout = Holdout(holdout_share, holdout_max)
-    allowed = None if elements is None else sorted_elements(elements)
+    if split not in ("auto", "edm", "hash"):
+        raise ValueError(f"split must be auto, edm or hash, got {split!r}")
     reading = read_molecules(source, cache_dir=cache_dir, progress=progress)
-    found = reading.structures
-    faults = find_faults(found, elements=allowed, min_atoms=2, max_atoms=max_atoms)
-    rows, skipped = usable_rows(reading, faults, max_bad_share)
-    digests = content_digests(found)
-    if allowed is None:
-        allowed = found_elements(found, rows)
-    return assemble(
-        molecule_dataset(found, rows, allowed),
-        rows,
-        _split(reading, split, rows, digests, holdout),
-        name=reading.name,
-        elements=allowed,
+    whole_qm9 = is_whole_qm9(reading.structures)
+    if split == "edm" and not whole_qm9:
+        raise ValueError(
+            f"split 'edm' needs the {NUM_MOLECULES} molecules of QM9, {reading.name} has "
+            f"{len(reading.structures)}; use 'hash'"
+        )
+    if split == "edm" or (whole_qm9 and reading.split is None):
+        reading = replace(reading, split=edm_split())
+    return open_structures(
+        reading,
+        molecule_dataset,
+        content_digests(reading.structures),
+        elements=elements,
+        min_atoms=2,
         max_atoms=max_atoms,
-        skipped=skipped,
-        digests=digests,
+        by_content=split == "hash",
+        holdout=holdout,
+        max_bad_share=max_bad_share,
     )
 
 
@@ -99,23 +99,6 @@ def is_whole_qm9(structures: StructureArrays) -> bool:
     numbers, counts = np.unique(structures.numbers, return_counts=True)
     found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     return len(structures) == NUM_MOLECULES and found == _QM9_ATOMS
-
-
-def _split(
-    reading: Reading, split: Split, rows: Ints, digests: list[str], holdout: Holdout
-) -> Ints:
-    """The split of each structure (S,)."""
-    if split not in ("auto", "edm", "hash"):
-        raise ValueError(f"split must be auto, edm or hash, got {split!r}")
-    whole_qm9 = is_whole_qm9(reading.structures)
-    if split == "edm" and not whole_qm9:
-        raise ValueError(
-            f"split 'edm' needs the {NUM_MOLECULES} molecules of QM9, {reading.name} has "
-            f"{len(reading.structures)}; use 'hash'"
-        )
-    if split == "edm" or (split == "auto" and whole_qm9 and reading.split is None):
-        return edm_split()
-    return choose_split(reading, split == "hash", rows, digests, holdout)
 
 
 def _centered(structures: StructureArrays) -> Features:

@@ -1,19 +1,17 @@
 """Read all of QM9 from the PyPI package qm9pack; it is parsed once and cached."""
 
 import csv
-import os
 import re
-import tempfile
 import warnings
 from array import array
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from openunite.data.atoms.arrays import StructureArrays, load_arrays, offsets_of
 from openunite.data.atoms.elements import atomic_number
+from openunite.optional import file_of
 from openunite.progress import bar
 
 NUM_MOLECULES = 130_831
@@ -25,31 +23,33 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
 
     ImportError if qm9pack is not installed; ValueError if its files are not what they should be.
     """
-    folder = _package_folder()
-    size = sum((folder / name).stat().st_size for name in _FILES)
+    # Found without an import: the package needs pkg_resources, gone from setuptools.
+    files = [file_of("qm9pack", f"data/{name}", "molecules", "qm9pack") for name in _FILES]
+    size = sum(path.stat().st_size for path in files)
     cached = cache_dir / f"qm9pack-{size}.npz"
     if cached.is_file():
         try:
             return load_arrays(cached)
         except ValueError:  # a broken cache is written again below
             pass
-    molecules = parse_qm9([folder / name for name in _FILES], progress)
+    molecules = parse_qm9(files, progress)
     if len(molecules) != NUM_MOLECULES:
         raise ValueError(
-            f"{folder} holds {len(molecules)} molecules, expected {NUM_MOLECULES}; install "
-            "qm9pack again"
+            f"{files[0].parent} holds {len(molecules)} molecules, expected {NUM_MOLECULES}; "
+            "install qm9pack again"
         )
-    _save(cached, molecules)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        molecules.save(cached)
+    except OSError as error:  # the cache only saves time
+        warnings.warn(f"cannot write the cache {cached} ({error})", stacklevel=2)
     return molecules
 
 
 def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
     """Molecules from the columns Index, Elements and XYZ_Ang (Angstrom) of the package's files."""
     names, sizes = [], []
-    numbers, coordinates = (
-        array("B"),
-        array("f"),
-    )  # lists of Python floats would take ten times more
+    numbers, coordinates = array("B"), array("f")  # lists of floats would take ten times more
     rows = bar(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
     for where, row in rows:
         symbols = re.findall(r"[A-Z][a-z]?", row["Elements"])
@@ -72,34 +72,9 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
     )
 
 
-def _package_folder() -> Path:
-    """The data of qm9pack, found without an import: it needs pkg_resources, gone from setuptools.
-
-    ImportError if qm9pack is not installed, ValueError if a file is missing.
-    """
-    spec = find_spec("qm9pack")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("'qm9' needs the package qm9pack: pip install 'openunite[molecules]'")
-    folder = Path(spec.submodule_search_locations[0]) / "data"
-    if lacking := [name for name in _FILES if not (folder / name).is_file()]:
-        raise ValueError(f"{folder} lacks {', '.join(lacking)}; install qm9pack again")
-    return folder
-
-
 def _rows(files: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
     for path in files:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             for row in reader:
                 yield f"{path.name}, line {reader.line_num}", row
-
-
-def _save(path: Path, molecules: StructureArrays) -> None:
-    """Write to a temporary folder and rename, so that a reader sees a complete file or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            molecules.save(Path(folder) / path.name)
-            os.replace(Path(folder) / path.name, path)
-    except OSError as error:  # the cache only saves time
-        warnings.warn(f"cannot write the cache {path} ({error})", stacklevel=2)

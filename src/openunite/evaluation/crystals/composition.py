@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
+from openunite.optional import optional
 
 Composition = tuple[tuple[int, int], ...]  # (atomic number, count), ascending
 
@@ -93,12 +94,7 @@ def _reaches_zero(states: Sequence[Sequence[int]], counts: Sequence[int]) -> boo
 
 @cache
 def _element_data(number: int) -> _ElementData:
-    try:
-        import smact
-    except ImportError as error:
-        raise ImportError(
-            "compositional validity needs SMACT: pip install 'openunite[crystals]'"
-        ) from error
+    smact = optional("smact", "crystals", "compositional validity")
     symbol = symbol_of(number)
     try:
         found = smact.Element(symbol)

@@ -12,47 +12,28 @@ not, and primitive cells of different size never match.
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.atoms.convert import to_pymatgen
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.crystals.averages import Average
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.measured import Column, Measured
+from openunite.evaluation.pairs import check_pairs
+from openunite.evaluation.rates import average, rate
+from openunite.optional import optional
 from openunite.progress import bar
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
 
-@dataclass(frozen=True)
-class MatchScores:
-    """Match rates among all pairs, and RMS displacements of the pairs that match.
-
-    `both_valid` (ADiT, DiffCSP) counts a pair only if output and reference are valid, so no rate
-    exceeds `ceiling`, the fraction of valid references; `output_valid` (CDVAE) only needs a
-    valid output.
-    """
-
-    both_valid: Rate
-    both_valid_rms: Average
-    output_valid: Rate
-    output_valid_rms: Average
-    ceiling: Rate
-
-
 def structure_matcher() -> "StructureMatcher":
     """A matcher with stol 0.5, angle_tol 10, ltol 0.3 (S.U.N. uses the defaults 0.3, 5, 0.2)."""
-    try:
-        from pymatgen.analysis.structure_matcher import StructureMatcher
-    except ImportError as error:
-        raise ImportError(
-            "matching crystals needs pymatgen: pip install 'openunite[crystals]'"
-        ) from error
-    return StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
+    module = "pymatgen.analysis.structure_matcher"
+    matcher = optional(module, "crystals", "matching crystals").StructureMatcher
+    return cast("StructureMatcher", matcher(stol=0.5, angle_tol=10, ltol=0.3))
 
 
 def rms_distances(
@@ -79,27 +60,22 @@ def match_scores(
     references: Sequence[Structure],
     valid_outputs: NDArray[np.bool_],
     valid_references: NDArray[np.bool_],
-) -> MatchScores:
-    """Match rates over all pairs. The masks (M,) are those of `CrystalValidity.overall`."""
+) -> Column:
+    """Match rates over all pairs, and mean RMS displacements of the pairs that match, if any.
+
+    `match_rate` (ADiT, DiffCSP) counts a pair only if output and reference are valid, so it does
+    not exceed `match_rate_ceiling`, the fraction of valid references; `match_rate_output_valid`
+    (CDVAE) only needs a valid output. The masks (M,) are those of `CrystalValidity.overall`.
+    """
     rms = rms_distances(outputs, references, judged=valid_outputs)
-    strict = rms[valid_references]
-    strict, lenient = strict[np.isfinite(strict)], rms[np.isfinite(rms)]
-    return MatchScores(
-        both_valid=Rate.of(len(strict), len(rms)),
-        both_valid_rms=Average.of(strict),
-        output_valid=Rate.of(len(lenient), len(rms)),
-        output_valid_rms=Average.of(lenient),
-        ceiling=Rate.of(int(valid_references.sum()), len(rms)),
-    )
-
-
-def check_pairs(outputs: Sequence[Structure], references: Sequence[Structure]) -> None:
-    """Raise ValueError unless there are as many outputs as references."""
-    if len(outputs) != len(references):
-        raise ValueError(
-            f"expected one output per reference, got {len(outputs)} and {len(references)}; pass "
-            "them in the same order"
-        )
+    ceiling = rate(int(valid_references.sum()), len(rms)).value
+    scores: Column = {"match_rate_ceiling": Measured(ceiling)}
+    for name, found in (("", rms[valid_references]), ("_output_valid", rms)):
+        matched = found[np.isfinite(found)]
+        scores[f"match_rate{name}"] = rate(len(matched), len(rms))
+        if len(matched):
+            scores[f"match_rms{name}"] = average(matched)
+    return scores
 
 
 @contextmanager

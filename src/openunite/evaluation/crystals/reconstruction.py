@@ -5,55 +5,33 @@ setting, such as Niggli's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from openunite.data.atoms.lattice import parameters_from_cell
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.crystals.averages import Average
-from openunite.evaluation.crystals.matching import check_pairs
-from openunite.evaluation.crystals.periodic import cell_of
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.crystals.validity import cell_of
+from openunite.evaluation.measured import Column, Measured
+from openunite.evaluation.pairs import type_accuracy
+from openunite.evaluation.rates import average
 
 
-@dataclass(frozen=True)
-class CrystalReconstruction:
-    """Rates of correct elements, per atom and per crystal, and errors averaged over crystals.
+def reconstruction_scores(outputs: Sequence[Structure], references: Sequence[Structure]) -> Column:
+    """Accuracies of elements, and errors averaged over crystals. ValueError as of `check_atoms`.
 
-    `length_error` (mean of three, Angstrom), `angle_error` (mean of three, degrees) and
+    `lattice_length_mae` (mean of three, Angstrom), `lattice_angle_mae` (mean of three, degrees) and
     `fractional_rmsd` are over pairs in which both cells are possible and all positions finite;
-    `left_out` counts the others.
+    `num_left_out` counts the others.
     """
-
-    atom_types: Rate
-    crystal_types: Rate
-    length_error: Average
-    angle_error: Average
-    fractional_rmsd: Average
-    left_out: int
-
-
-def reconstruction_scores(
-    outputs: Sequence[Structure], references: Sequence[Structure]
-) -> CrystalReconstruction:
-    """Compare output i with reference i. ValueError if numbers of atoms differ."""
-    check_pairs(outputs, references)
-    pairs = list(zip(outputs, references, strict=True))
+    scores = type_accuracy(outputs, references, "crystal")
+    pairs = zip(outputs, references, strict=True)
     errors = np.array([_errors(*pair) for pair in pairs], dtype=np.float64).reshape(-1, 3)
-    right = [int((output.numbers == reference.numbers).sum()) for output, reference in pairs]
-    sizes = [len(reference) for reference in references]
-    whole = sum(hit == size for hit, size in zip(right, sizes, strict=True))
     finite = np.isfinite(errors).all(axis=1)
-    lengths, angles, shifts = map(Average.of, errors[finite].T)
-    return CrystalReconstruction(
-        atom_types=Rate.clustered(right, sizes),
-        crystal_types=Rate.of(whole, len(sizes)),
-        length_error=lengths,
-        angle_error=angles,
-        fractional_rmsd=shifts,
-        left_out=int((~finite).sum()),
-    )
+    scores["num_left_out"] = Measured(int((~finite).sum()))
+    if finite.any():
+        names = ("lattice_length_mae", "lattice_angle_mae", "fractional_rmsd")
+        scores |= dict(zip(names, map(average, errors[finite].T), strict=True))
+    return scores
 
 
 def _errors(output: Structure, reference: Structure) -> tuple[float, float, float]:
@@ -74,13 +52,7 @@ def fractional_rmsd(output: Structure, reference: Structure) -> float:
     The difference of an atom is the norm of its three differences, each wrapped into [-1/2, 1/2].
     Since the origin of a crystal is arbitrary, the best common shift of all atoms is removed. It is
     found exactly; the mean of wrapped differences would be wrong if they lie on both sides of 1/2.
-    ValueError if the numbers of atoms differ or are zero.
     """
-    if len(output) != len(reference) or len(output) == 0:
-        raise ValueError(
-            f"{reference.name or 'a crystal'}: expected {len(reference)} atoms as in the "
-            f"reference and at least one, got {len(output)}; atoms are compared in the order given"
-        )
     differences = output.fractional - reference.fractional
     return float(np.sqrt(sum(_circular_variance(axis) for axis in differences.T)))
 

@@ -5,43 +5,20 @@ rule, and the match rate cannot exceed the fraction of references that pass.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.atoms.structure import Structure
-from openunite.evaluation.crystals.distribution import (
-    densities,
-    element_counts,
-    wasserstein_distance,
-)
-from openunite.evaluation.crystals.matching import check_pairs, match_scores
+from openunite.evaluation.crystals.distribution import densities, element_counts
+from openunite.evaluation.crystals.matching import match_scores
 from openunite.evaluation.crystals.novelty import novel_crystals, unique_crystals
 from openunite.evaluation.crystals.reconstruction import reconstruction_scores
-from openunite.evaluation.crystals.table import crystal_table, flat_metrics
 from openunite.evaluation.crystals.validity import FAULTS, CrystalValidity, crystal_validity
-from openunite.evaluation.measured import Flat, Measured
-from openunite.evaluation.rates import Rate
-
-Column = dict[str, Measured]
-
-
-@dataclass(frozen=True)
-class CrystalReport:
-    """Columns "samples", "real" and perhaps "reconstructions"; `counts` are the sizes of sets."""
-
-    columns: dict[str, Column]
-    counts: Flat
-
-    @property
-    def metrics(self) -> Flat:
-        """Flat metrics; fractions lie in [0, 1], and `x_se` is the standard error of `x`."""
-        return self.counts | flat_metrics(self.columns)
-
-    def table(self) -> str:
-        """Plain text, samples beside real crystals."""
-        return crystal_table(self.columns, self.counts)
+from openunite.evaluation.measured import Column, Flat, Measured
+from openunite.evaluation.rates import rate
+from openunite.evaluation.report import Report, check_sets
+from openunite.optional import optional
 
 
 def crystal_report(
@@ -50,7 +27,7 @@ def crystal_report(
     *,
     train: Sequence[Structure] | None = None,
     reconstructions: Sequence[Structure] | None = None,
-) -> CrystalReport:
+) -> Report:
     """Compare samples with held-out real crystals, `reference`; shows progress.
 
     - Columns "samples" and "real": structural, compositional and overall validity among all, as
@@ -69,7 +46,7 @@ def crystal_report(
     those of real crystals (`reduce_cells`), not those of a model. ValueError for an empty set or a
     molecule.
     """
-    _check_sets(samples, reference, reconstructions)
+    check_sets("crystal", samples, reference, reconstructions)
     found, real = crystal_validity(samples), crystal_validity(reference)
     counts: Flat = {"num_samples": len(samples), "num_reference": len(reference)}
     counts |= {} if train is None else {"num_train": len(train)}
@@ -77,8 +54,12 @@ def crystal_report(
     if reconstructions is not None:
         counts["num_reconstructions"] = len(reconstructions)
         outputs = crystal_validity(reconstructions)
-        columns["reconstructions"] = _reconstruction(reconstructions, reference, outputs, real)
-    return CrystalReport(columns, counts)
+        columns["reconstructions"] = (
+            _validity(outputs)
+            | reconstruction_scores(reconstructions, reference)
+            | match_scores(reconstructions, reference, outputs.overall, real.overall)
+        )
+    return Report("crystals", columns, counts)
 
 
 def _columns(
@@ -102,18 +83,6 @@ def _columns(
     return columns
 
 
-def _check_sets(
-    samples: Sequence[Structure],
-    reference: Sequence[Structure],
-    reconstructions: Sequence[Structure] | None,
-) -> None:
-    for name, structures in (("samples", samples), ("reference", reference)):
-        if len(structures) == 0:
-            raise ValueError(f"expected at least one crystal in {name}, got none")
-    if reconstructions is not None:
-        check_pairs(reconstructions, reference)
-
-
 def _spaced(count: int, total: int) -> NDArray[np.bool_]:
     """Mask (total,) of `count` evenly spaced positions, or of all if there are fewer."""
     mask = np.zeros(total, dtype=bool)
@@ -130,7 +99,7 @@ def _validity(found: CrystalValidity) -> Column:
         "structural_validity_adit": found.structural & found.in_angle_range,
         "validity_adit": found.overall & found.in_angle_range,
     }
-    rates = {name: Rate.of(int(mask.sum()), total).measured for name, mask in masks.items()}
+    rates = {name: rate(int(mask.sum()), total) for name, mask in masks.items()}
     return rates | {f"faults_{name}": Measured(found.faults.count(name)) for name in FAULTS}
 
 
@@ -139,52 +108,23 @@ def _variety(valid: Sequence[Structure], train: Sequence[Structure] | None) -> C
     column = {
         "num_valid": Measured(len(valid)),
         "num_unique": Measured(len(unique)),
-        "uniqueness": Rate.of(len(unique), len(valid)).measured,
+        "uniqueness": rate(len(unique), len(valid)),
     }
     if train is not None:
         novel = int(novel_crystals(unique, train).sum())
         column["num_novel"] = Measured(novel)
-        column["novelty"] = Rate.of(novel, len(unique)).measured
+        column["novelty"] = rate(novel, len(unique))
     return column
 
 
 def _distances(found: Sequence[Structure], expected: Sequence[Structure]) -> Column:
     if not found or not expected:
         return {}
+    distance = optional("scipy.stats", "crystals").wasserstein_distance
     return {
-        f"{name}_wasserstein": Measured(wasserstein_distance(values(found), values(expected)))
+        f"{name}_wasserstein": Measured(float(distance(values(found), values(expected))))
         for name, values in (("density", densities), ("num_elements", element_counts))
     }
-
-
-def _reconstruction(
-    outputs: Sequence[Structure],
-    reference: Sequence[Structure],
-    found: CrystalValidity,
-    real: CrystalValidity,
-) -> Column:
-    errors = reconstruction_scores(outputs, reference)
-    match = match_scores(outputs, reference, found.overall, real.overall)
-    rates = {
-        "match_rate": match.both_valid,
-        "match_rate_output_valid": match.output_valid,
-        "atom_type_accuracy": errors.atom_types,
-        "crystal_type_accuracy": errors.crystal_types,
-    }
-    means = {
-        "match_rms": match.both_valid_rms,
-        "match_rms_output_valid": match.output_valid_rms,
-        "lattice_length_mae": errors.length_error,
-        "lattice_angle_mae": errors.angle_error,
-        "fractional_rmsd": errors.fractional_rmsd,
-    }
-    return (
-        _validity(found)
-        | {"num_left_out": Measured(errors.left_out)}
-        | {"match_rate_ceiling": Measured(match.ceiling.value)}
-        | {name: rate.measured for name, rate in rates.items()}
-        | {name: mean.measured for name, mean in means.items() if mean.count}
-    )
 
 
 def _chosen(structures: Sequence[Structure], mask: NDArray[np.bool_]) -> list[Structure]:

@@ -6,16 +6,16 @@ fingerprints ("ops") for all sites, for validity and match rate. Matminer is a h
 that criterion is not part of this package; it can only lower overall validity and match rate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.atoms.lattice import parameters_from_cell
-from openunite.data.atoms.structure import Structure
+from openunite.data.atoms.structure import Floats, Structure
 from openunite.evaluation.crystals.composition import compositional_validity
-from openunite.evaluation.crystals.periodic import cell_of, periodic_distances
+from openunite.optional import optional
 from openunite.progress import bar
 
 MIN_DISTANCE = 0.5  # Angstrom
@@ -50,17 +50,12 @@ class CrystalValidity:
 def crystal_validity(structures: Sequence[Structure]) -> CrystalValidity:
     """Structural and compositional validity; shows progress.
 
-    ImportError without SMACT, ValueError for a structure without a cell.
+    ImportError without pymatgen or SMACT, ValueError for a structure without a cell.
     """
     shown = bar(structures, desc="validity", disable=None, leave=False)
     faults = tuple(map(structural_fault, shown))
     angles = np.array([in_angle_range(each) for each in structures], dtype=bool)
     return CrystalValidity(faults, compositional_validity(structures), angles)
-
-
-def structural_validity(structures: Iterable[Structure]) -> NDArray[np.bool_]:
-    """Which crystals (M,) have no `structural_fault`. Needs numpy alone."""
-    return np.array([not structural_fault(each) for each in structures], dtype=bool)
 
 
 def in_angle_range(structure: Structure) -> bool:
@@ -89,9 +84,20 @@ def structural_fault(structure: Structure) -> str:
         return "unconstructible"
     if abs(np.linalg.det(cell)) < MIN_VOLUME:
         return "volume"
-    distances = periodic_distances(structure)
+    lattice = optional("pymatgen.core", "crystals", "structural validity").Lattice(cell)
+    distances = lattice.get_all_distances(structure.fractional, structure.fractional)
     np.fill_diagonal(distances, np.inf)
     return "distance" if distances.min() < MIN_DISTANCE else ""
+
+
+def cell_of(structure: Structure) -> Floats:
+    """The cell (3, 3) in Angstrom. ValueError, naming the structure, for a molecule."""
+    if structure.cell is None:
+        raise ValueError(
+            f"expected crystals, got {structure.name or 'a structure'} without a cell; molecules "
+            "have metrics of their own"
+        )
+    return structure.cell
 
 
 def _constructible(structure: Structure) -> bool:

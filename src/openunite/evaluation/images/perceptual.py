@@ -53,11 +53,10 @@ class Lpips:
         self.checksum = checksum
 
     @classmethod
-    def load(cls, vgg16: str | Path | None = None, heads: str | Path | None = None) -> "Lpips":
-        """Load torchvision's file (a path, a folder, a cache or the web) and the linear heads.
+    def load(cls, vgg16: str | Path | None = None) -> "Lpips":
+        """Load torchvision's file (a path, a folder, a cache or the web) and the packaged heads.
 
-        `heads` is a file of the `lpips` package (weights/v0.1/vgg.pth) in place of the packaged
-        one. FileNotFoundError says how to get a missing file.
+        FileNotFoundError says how to get a missing file.
         """
         try:
             path = locate(VGG16, vgg16)
@@ -65,7 +64,7 @@ class Lpips:
             raise FileNotFoundError(
                 f"LPIPS needs VGG16: {error}; without it, set perceptual to 'gradients' or 'none'"
             ) from error
-        tensors = read_weights(path, vgg16_shapes(), prefix="features.") | _heads(heads)
+        tensors = read_weights(path, vgg16_shapes(), prefix="features.") | _heads()
         return cls(tensors, sha256_of(path))
 
     @classmethod
@@ -77,7 +76,7 @@ class Lpips:
             fan_in = torch.Size(shape[1:]).numel()
             drawn = torch.randn(shape, generator=generator)
             tensors[name] = drawn * (2.0 / fan_in) ** 0.5 if len(shape) == 4 else 0.1 * drawn
-        return cls(tensors | _heads(None), f"random-{seed}")
+        return cls(tensors | _heads(), f"random-{seed}")
 
     def __call__(
         self, output: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
@@ -147,15 +146,11 @@ def vgg16_shapes() -> Shapes:
     return shapes
 
 
-def _heads(path: str | Path | None) -> dict[str, Tensor]:
+def _heads() -> dict[str, Tensor]:
     """One weight per channel of each stage: lin0 to lin4."""
-    channels = [width for _, width in _STAGES]
-    if path is None:
-        with as_file(files("openunite.evaluation.images") / "assets" / HEADS_FILE) as packaged:
-            return read_weights(packaged, {f"lin{i}": (c,) for i, c in enumerate(channels)})
-    expected: Shapes = {f"lin{i}.model.1.weight": (1, c, 1, 1) for i, c in enumerate(channels)}
-    found = read_weights(Path(path), expected)
-    return {name.split(".")[0]: value.flatten() for name, value in found.items()}
+    expected: Shapes = {f"lin{i}": (width,) for i, (_, width) in enumerate(_STAGES)}
+    with as_file(files("openunite.evaluation.images") / "assets" / HEADS_FILE) as path:
+        return read_weights(path, expected)
 
 
 def gradient_distance(

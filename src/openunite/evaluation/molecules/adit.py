@@ -6,22 +6,17 @@ and adds its own bonds by proximity to those in the record; that makes about 5 %
 molecules invalid, so report the value of real molecules beside any other.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openunite.data.atoms.structure import Floats, Structure
-from openunite.evaluation.molecules.smiles import (
-    SmilesScores,
-    molecule_smiles,
-    smiles_scores,
-    smiles_set,
-)
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.measured import Column
+from openunite.evaluation.molecules.smiles import molecule_smiles
+from openunite.evaluation.pairs import check_pairs
+from openunite.evaluation.rates import average, rate
 from openunite.optional import optional
 
 if TYPE_CHECKING:
@@ -29,15 +24,6 @@ if TYPE_CHECKING:
 
 _EXTRA, _OPENBABEL = "molecules-adit", "openbabel.openbabel"
 _LAST_ELEMENT = 118
-
-
-@dataclass(frozen=True)
-class AditMatch:
-    """Fraction of pairs that match; the mean RMSD (Angstrom) of those, and its standard error."""
-
-    rate: Rate
-    rmsd: float
-    rmsd_standard_error: float
 
 
 def adit_pdb(structure: Structure) -> str:
@@ -86,29 +72,7 @@ def adit_molecule(structure: Structure, *, remove_hydrogens: bool = False) -> "C
 
 def adit_smiles(structure: Structure, *, remove_hydrogens: bool = False) -> str | None:
     """Isomeric SMILES of the largest fragment; None where invalid."""
-    molecule = adit_molecule(structure, remove_hydrogens=remove_hydrogens)
-    return None if molecule is None else molecule_smiles(molecule)
-
-
-def adit_smiles_set(
-    structures: Iterable[Structure], *, remove_hydrogens: bool = False
-) -> frozenset[str]:
-    """`adit_smiles` of a training set, for novelty; shows progress. Compute it once and keep it."""
-    return smiles_set(structures, partial(adit_smiles, remove_hydrogens=remove_hydrogens))
-
-
-def adit_scores(
-    structures: Sequence[Structure],
-    train_smiles: Collection[str] | None = None,
-    *,
-    remove_hydrogens: bool = False,
-) -> SmilesScores:
-    """Validity, uniqueness among the valid, novelty among the valid.
-
-    `train_smiles` are those of `adit_smiles_set` with the same `remove_hydrogens`.
-    """
-    found = [adit_smiles(each, remove_hydrogens=remove_hydrogens) for each in structures]
-    return smiles_scores(found, train_smiles, novelty_among_valid=True)
+    return molecule_smiles(adit_molecule(structure, remove_hydrogens=remove_hydrogens))
 
 
 def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> Floats:
@@ -117,11 +81,7 @@ def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> 
     Atoms are paired by the labels of the InChI, which confuses equivalent atoms: a perfect output
     scores 0.009 A on QM9. Atom order does not matter here; `kabsch_rmsd` is stricter.
     """
-    if len(outputs) != len(references):
-        raise ValueError(
-            f"expected one output per reference, got {len(outputs)} and {len(references)}; pass "
-            "them in the same order"
-        )
+    check_pairs(outputs, references)
     molecule = optional("pymatgen.core", _EXTRA).Molecule
     optional(_OPENBABEL, _EXTRA)  # without it, every pair would silently count as no match
     matching = optional("pymatgen.analysis.molecule_matcher", _EXTRA)
@@ -139,16 +99,11 @@ def adit_rmsd(outputs: Sequence[Structure], references: Sequence[Structure]) -> 
     return result
 
 
-def adit_match(outputs: Sequence[Structure], references: Sequence[Structure]) -> AditMatch:
-    """Match rate, and the mean RMSD of the pairs that match (0 if none does)."""
+def adit_match(outputs: Sequence[Structure], references: Sequence[Structure]) -> Column:
+    """The fraction of pairs that match, and the mean RMSD (Angstrom) of those, 0 if none does."""
     rmsd = adit_rmsd(outputs, references)
     matched = rmsd[np.isfinite(rmsd)]
-    rate = Rate.of(len(matched), len(rmsd))
-    if len(matched) < 2:
-        return AditMatch(rate, float(matched.sum()), 0.0)
-    return AditMatch(
-        rate, float(matched.mean()), float(matched.std(ddof=1) / np.sqrt(len(matched)))
-    )
+    return {"adit_match_rate": rate(len(matched), len(rmsd)), "adit_rmsd": average(matched)}
 
 
 def _check(structure: Structure) -> None:

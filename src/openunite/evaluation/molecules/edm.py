@@ -3,37 +3,32 @@
 A pair of atoms is bonded when it is closer than a typical single bond plus a margin; double and
 triple bonds have shorter limits. An atom is stable when its bond orders sum to its valence, a
 molecule when all its atoms are. The tables cover H, C, N, O and F without charges. Any other
-element bonds to nothing: the atom, and so its molecule, counts as unstable and as invalid;
-`EdmStability.unknown_atoms` counts such atoms. A `cell` is ignored.
+element bonds to nothing: the atom, and so its molecule, counts as unstable and as invalid. A `cell`
+is ignored.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openunite.data.atoms.structure import Floats, Ints, Structure
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.measured import Column, Measured
+from openunite.evaluation.rates import clustered_rate, rate
 
 H, C, N, O, F = 1, 6, 7, 8, 9  # noqa: E741
 VALENCES = {H: 1, C: 4, N: 3, O: 2, F: 1}
 
-# Bond lengths in pm. A pair is bonded if it is closer than its length plus the margin (pm).
-_SINGLE, _SINGLE_MARGIN = (
-    {
-        (H, H): 74, (H, C): 109, (H, N): 101, (H, O): 96, (H, F): 92,
-        (C, C): 154, (C, N): 147, (C, O): 143, (C, F): 135,
-        (N, N): 145, (N, O): 140, (N, F): 136,
-        (O, O): 148, (O, F): 142, (F, F): 142,
-    },
-    10,
-)  # fmt: skip
-_DOUBLE, _DOUBLE_MARGIN = (
-    {(C, C): 134, (C, N): 129, (C, O): 120, (N, N): 125, (N, O): 121, (O, O): 121},
-    5,
-)
-_TRIPLE, _TRIPLE_MARGIN = {(C, C): 120, (C, N): 116, (C, O): 113, (N, N): 110}, 3
+# Bond lengths in pm, then a margin: a pair is bonded if it is closer than both together.
+_SINGLE = {
+    (H, H): 74, (H, C): 109, (H, N): 101, (H, O): 96, (H, F): 92,
+    (C, C): 154, (C, N): 147, (C, O): 143, (C, F): 135,
+    (N, N): 145, (N, O): 140, (N, F): 136,
+    (O, O): 148, (O, F): 142, (F, F): 142,
+}  # fmt: skip
+_DOUBLE = {(C, C): 134, (C, N): 129, (C, O): 120, (N, N): 125, (N, O): 121, (O, O): 121}
+_TRIPLE = {(C, C): 120, (C, N): 116, (C, O): 113, (N, N): 110}
+_BONDS = ((_SINGLE, 10), (_DOUBLE, 5), (_TRIPLE, 3))
 
 _ROWS = np.zeros(256, dtype=np.intp)  # atomic number -> row of the tables; 0 for all the others
 _ROWS[list(VALENCES)] = np.arange(1, len(VALENCES) + 1)
@@ -49,24 +44,7 @@ def _limits(lengths: dict[tuple[int, int], int], margin: int) -> Floats:
     return table
 
 
-_LIMITS = np.stack(
-    [
-        _limits(_SINGLE, _SINGLE_MARGIN),
-        _limits(_DOUBLE, _DOUBLE_MARGIN),
-        _limits(_TRIPLE, _TRIPLE_MARGIN),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class EdmStability:
-    """Fractions of stable atoms, hydrogens, heavy atoms and molecules; a count of unknown atoms."""
-
-    atoms: Rate
-    hydrogens: Rate
-    heavy_atoms: Rate
-    molecules: Rate
-    unknown_atoms: int
+_LIMITS = np.stack([_limits(lengths, margin) for lengths, margin in _BONDS])
 
 
 def bond_orders(structure: Structure) -> Ints:
@@ -110,8 +88,8 @@ def unknown_atoms(structure: Structure) -> int:
     return int((_rows(structure.numbers) == 0).sum())
 
 
-def edm_stability(structures: Sequence[Structure]) -> EdmStability:
-    """Stability of atoms, hydrogens, heavy atoms and molecules.
+def edm_stability(structures: Sequence[Structure]) -> Column:
+    """Fractions of stable atoms, molecules, hydrogens and heavy atoms; the count of unknown atoms.
 
     A molecule takes about 0.15 ms. A structure without atoms is an unstable molecule.
     """
@@ -121,13 +99,14 @@ def edm_stability(structures: Sequence[Structure]) -> EdmStability:
         row[:2] = len(is_stable), is_stable.sum()
         row[2:] = is_hydrogen.sum(), (is_stable & is_hydrogen).sum()
     atoms, stable, hydrogens, stable_hydrogens = counts.T
-    return EdmStability(
-        atoms=Rate.clustered(stable, atoms),
-        hydrogens=Rate.clustered(stable_hydrogens, hydrogens),
-        heavy_atoms=Rate.clustered(stable - stable_hydrogens, atoms - hydrogens),
-        molecules=Rate.of(int(((stable == atoms) & (atoms > 0)).sum()), len(structures)),
-        unknown_atoms=sum(map(unknown_atoms, structures)),
-    )
+    whole = int(((stable == atoms) & (atoms > 0)).sum())
+    return {
+        "unknown_atoms": Measured(sum(map(unknown_atoms, structures))),
+        "atom_stability": clustered_rate(stable, atoms),
+        "molecule_stability": rate(whole, len(structures)),
+        "hydrogen_stability": clustered_rate(stable_hydrogens, hydrogens),
+        "heavy_atom_stability": clustered_rate(stable - stable_hydrogens, atoms - hydrogens),
+    }
 
 
 def _rows(numbers: Ints) -> NDArray[np.intp]:

@@ -1,22 +1,16 @@
-"""EDM's validity, uniqueness and novelty: RDKit checks the graph of bonds from `edm`.
+"""The molecules and SMILES of EDM: RDKit checks the graph of bonds from `edm`.
 
 Hydrogens are atoms of the graph and charges are not used, so groups that need them, such as nitro,
 fail. An element outside H, C, N, O, F makes a molecule invalid.
 """
 
-from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.molecules.edm import bond_orders, unknown_atoms
-from openunite.evaluation.molecules.smiles import (
-    SmilesScores,
-    molecule_smiles,
-    smiles_scores,
-    smiles_set,
-)
+from openunite.evaluation.molecules.smiles import molecule_smiles
 from openunite.optional import optional
 
 if TYPE_CHECKING:
@@ -53,18 +47,4 @@ def edm_molecule(structure: Structure) -> "Chem.Mol | None":
 
 def edm_smiles(structure: Structure) -> str | None:
     """SMILES of the largest fragment by EDM bonds, with all hydrogens; None where invalid."""
-    molecule = edm_molecule(structure)
-    return None if molecule is None else molecule_smiles(molecule)
-
-
-def edm_smiles_set(structures: Iterable[Structure]) -> frozenset[str]:
-    """`edm_smiles` of a training set, for novelty; shows progress. Compute it once and keep it."""
-    return smiles_set(structures, edm_smiles)
-
-
-def edm_scores(
-    structures: Sequence[Structure], train_smiles: Collection[str] | None = None
-) -> SmilesScores:
-    """Validity, uniqueness among the valid, novelty among the unique."""
-    found = [edm_smiles(structure) for structure in structures]
-    return smiles_scores(found, train_smiles, novelty_among_valid=False)
+    return molecule_smiles(edm_molecule(structure))

@@ -2,24 +2,24 @@
 
 The ten columns of ADiT's evaluation are taken by name from the configuration `mol`, so that a later
 version of PoseBusters with more columns gives the same ones. Each is a fraction of the molecules
-that are valid by the ADiT protocol.
+that are valid by the ADiT protocol, "posebusters" that of those which pass all ten.
 
 `internal_energy` compares with conformers that RDKit embeds; where it embeds none, as for some
 strained cages, or finds no InChI, the check has no result. Such a molecule is left out of that
-column, does not pass overall, and is counted in `undecided`.
+column and does not pass overall.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openunite.data.atoms.structure import Structure
+from openunite.evaluation.measured import Column
 from openunite.evaluation.molecules.adit import adit_molecule
-from openunite.evaluation.rates import Rate
+from openunite.evaluation.rates import rate
 from openunite.optional import optional
 from openunite.progress import bar
 
@@ -41,20 +41,10 @@ COLUMNS = (
 Checks = dict[str, bool | None]  # None: the check has no result
 
 
-@dataclass(frozen=True)
-class PoseBustersScores:
-    """Pass rates per column and of all ten together, among `validity.hits` valid molecules."""
-
-    columns: dict[str, Rate]
-    overall: Rate
-    validity: Rate
-    undecided: int
-
-
 def posebusters_scores(
     structures: Sequence[Structure], *, num_molecules: int = 500, seed: int = 0
-) -> PoseBustersScores:
-    """Check `num_molecules` structures drawn at random, or all if there are fewer.
+) -> Column:
+    """Pass rates of `num_molecules` structures drawn at random, or of all if there are fewer.
 
     Takes one to two seconds for each valid molecule of QM9, most of it for `internal_energy`. Shows
     progress.
@@ -63,16 +53,11 @@ def posebusters_scores(
     found = [adit_molecule(structures[i]) for i in sorted(order)]
     valid = [molecule for molecule in found if molecule is not None]
     checks = posebusters_checks(valid)
-    columns = {}
+    scores = {"posebusters": rate(sum(all(check.values()) for check in checks), len(checks))}
     for name in COLUMNS:
         decided = [check[name] for check in checks if check[name] is not None]
-        columns[name] = Rate.of(sum(map(bool, decided)), len(decided))
-    return PoseBustersScores(
-        columns,
-        overall=Rate.of(sum(all(check.values()) for check in checks), len(checks)),
-        validity=Rate.of(len(valid), len(found)),
-        undecided=sum(None in check.values() for check in checks),
-    )
+        scores[f"posebusters_{name}"] = rate(sum(map(bool, decided)), len(decided))
+    return scores
 
 
 def posebusters_checks(molecules: Sequence["Chem.Mol"]) -> list[Checks]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from openunite.evaluation.measured import Columns, Flat, Measured, Metric, Vocabulary, flatten
+from openunite.evaluation.measured import Columns, Flat, Metric, Vocabulary, flatten
 
-_RATE = "{:.1%}"
+_RATE, _LENGTH = "{:.1%}", "{:.3f} \u00c5"
 _SCORES = (
     ("validity", "valid", "Fraction of molecules that RDKit accepts"),
     ("uniqueness", "unique among valid", "Fraction of valid molecules that are different"),
@@ -18,24 +18,16 @@ def _scores(prefix: str, protocol: str) -> Iterator[Metric]:
         yield Metric(f"{prefix}{name}", f"{label}{protocol}", "higher", words, _RATE)
 
 
-RMSD = Metric(
-    "identity_rmsd",
-    "RMSD (angstrom)",
-    "lower",
-    "Distance of atoms from their originals after the best rotation",
-    "{:.3f} \u00c5",
-)
-ADIT_RMSD = Metric(
-    "adit_rmsd",
-    "RMSD (angstrom, ADiT)",
-    "lower",
-    "Distance of matched atoms from their originals",
-    "{:.3f} \u00c5",
-)
 METRICS: tuple[Metric, ...] = (
     Metric("atom_type_accuracy", "atoms with the right element", "higher", form=_RATE),
     Metric("molecule_type_accuracy", "molecules with all elements right", "higher", form=_RATE),
-    RMSD,
+    Metric(
+        "identity_rmsd",
+        "RMSD (angstrom)",
+        "lower",
+        "Distance of atoms from their originals after the best rotation",
+        _LENGTH,
+    ),
     Metric("atom_stability", "stable atoms", "higher", "EDM's rule of allowed bonds", _RATE),
     Metric("molecule_stability", "stable molecules", "higher", "All atoms are stable", _RATE),
     Metric("hydrogen_stability", "stable hydrogens", "higher", form=_RATE),
@@ -44,7 +36,13 @@ METRICS: tuple[Metric, ...] = (
     *_scores("adit_", " (ADiT)"),
     *_scores("adit_no_h_", " (ADiT, no hydrogens)"),
     Metric("adit_match_rate", "matches (ADiT)", "higher", form=_RATE),
-    ADIT_RMSD,
+    Metric(
+        "adit_rmsd",
+        "RMSD (angstrom, ADiT)",
+        "lower",
+        "Distance of matched atoms from their originals",
+        _LENGTH,
+    ),
     Metric("posebusters", "pass PoseBusters", "higher", "All of its checks of geometry", _RATE),
     Metric("unknown_atoms", "atoms without a rule of bonds", "lower", "EDM knows H, C, N, O, F"),
 )
@@ -55,14 +53,6 @@ _PLAIN = ("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd")
 def flat_metrics(columns: Columns) -> Flat:
     """Values under their names in metrics.json: `sample_NAME`, `real_NAME` and `recon_NAME`."""
     return flatten(columns, _PREFIXES, _PLAIN)
-
-
-def cell(name: str, found: Measured) -> str:
-    """A value as the text of a report shows it: rates in percent, RMSDs in angstrom."""
-    if name in (RMSD.name, ADIT_RMSD.name):
-        return f"{found.value:6.3f} +- {found.error:5.3f}{'':12}"
-    error = found.error or 0.0
-    return f"{100 * found.value:6.2f} +- {100 * error:5.2f} of {found.total:<8}"
 
 
 MOLECULES = Vocabulary(METRICS, flat_metrics)

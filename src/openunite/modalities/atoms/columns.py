@@ -21,13 +21,13 @@ def columns_of(structures: Sequence[Structure]) -> dict[str, Column]:
     """
     names = dict.fromkeys(name for structure in structures for name in structure.info)
     found: dict[str, Column] = {
-        "formula": partial(_each, formula, structures),
+        "formula": lambda: list(map(formula, structures)),
         "num_elements": lambda: element_counts(structures).astype(int).tolist(),
     }
     if all(structure.cell is not None for structure in structures):
-        found["volume_per_atom"] = partial(_each, volume_per_atom, structures)
+        found["volume_per_atom"] = lambda: list(map(volume_per_atom, structures))
         found["density"] = lambda: densities(structures).tolist()
-    return found | {name: partial(_each, partial(_info, name), structures) for name in names}
+    return found | {name: partial(_noted, structures, name) for name in names}
 
 
 def formula(structure: Structure) -> str:
@@ -42,9 +42,5 @@ def volume_per_atom(structure: Structure) -> float:
     return float(abs(np.linalg.det(structure.cell))) / len(structure)
 
 
-def _info(name: str, structure: Structure) -> str | None:
-    return structure.info.get(name)
-
-
-def _each(what: Callable[[Structure], Any], structures: Sequence[Structure]) -> list[Any]:
-    return [what(structure) for structure in structures]
+def _noted(structures: Sequence[Structure], name: str) -> list[str | None]:
+    return [structure.info.get(name) for structure in structures]

@@ -11,14 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from openunite.data.atoms.arrays import Reading
-from openunite.data.atoms.convert import structure_of
+from openunite.data.atoms.convert import is_structure, structure_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.tensors import pad_structures, unpad_structures
 from openunite.data.atoms.write import WRITERS, write_structures
 from openunite.data.holdout import Skipped
 from openunite.drawing.structures import pair_structures, structure_grid
-from openunite.evaluation.molecules.reconstruction import kabsch_rmsd, type_accuracy
-from openunite.files import whole_file
+from openunite.evaluation.pairs import kabsch_rmsd, type_accuracy
+from openunite.files import atomic_file
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.optional import optional
 from openunite.task import Task, Tell
@@ -49,6 +49,9 @@ class AtomFiles(Task):
         if not found:
             raise ValueError(f"nothing in {', '.join(sources)} can be encoded by this model")
 
+    def is_item(self, value: Any) -> bool:
+        return is_structure(value)
+
     def item(self, value: Any) -> Structure:
         """The `Structure` of `value`, which may be an object of ASE, RDKit or pymatgen."""
         return structure_of(value)
@@ -73,7 +76,7 @@ class AtomFiles(Task):
     ) -> int:
         if path.suffix.lower() != ".png":
             return write_structures(path, samples)
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             structure_grid(list(samples), min(8, len(samples))).save(file, "PNG")
         return len(samples)
 
@@ -92,7 +95,7 @@ class AtomFiles(Task):
     ) -> None:
         """Write a picture of inputs above outputs, or the outputs with the names of the inputs."""
         if path.suffix.lower() == ".png":
-            with whole_file(path) as file:
+            with atomic_file(path) as file:
                 pair_structures(inputs, outputs).save(file, "PNG")
             return
         check_kinds({kind_of(item) for item in inputs}, path.suffix.lower())
@@ -100,7 +103,8 @@ class AtomFiles(Task):
         write_structures(path, named)
 
     def compare(self, inputs: Sequence[Structure], outputs: Sequence[Structure]) -> str:
-        text = f"{100 * type_accuracy(outputs, inputs).atoms.value:.1f} % of the elements right"
+        right = type_accuracy(outputs, inputs, "structure")["atom_type_accuracy"].value
+        text = f"{100 * right:.1f} % of the elements right"
         if all(item.cell is None for item in inputs):
             text += f", RMSD {kabsch_rmsd(outputs, inputs).mean():.3f} A"
         return text

@@ -17,19 +17,18 @@ from openunite.data.holdout import Skipped
 from openunite.data.molecules.dataset import open_molecules
 from openunite.data.molecules.readers import read_molecules
 from openunite.drawing.structures import drawing_grid, pair_structures, structure_grid
-from openunite.evaluation.card import ProtocolCard, load_card
+from openunite.evaluation.card import ProtocolCard
 from openunite.evaluation.crystals.report import crystal_report
-from openunite.evaluation.measured import Columns
-from openunite.evaluation.molecules.edm_rdkit import edm_smiles_set
+from openunite.evaluation.molecules.edm_rdkit import edm_smiles
 from openunite.evaluation.molecules.fragments import fragment_keys
-from openunite.evaluation.molecules.report import (
-    molecule_report,
-    reconstruction_report,
-)
-from openunite.modalities.atoms.card import run_card
+from openunite.evaluation.molecules.report import molecule_report
+from openunite.evaluation.molecules.smiles import smiles_set
+from openunite.evaluation.report import Report
+from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
 from openunite.modalities.atoms.columns import columns_of
 from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
+from openunite.modalities.card import model_section, protocol_card
 from openunite.optional import optional
 from openunite.progress import say
 from openunite.runs import Run
@@ -49,13 +48,6 @@ class Drawn(NamedTuple):
     references: list[Structure]
 
 
-class Evaluated(NamedTuple):
-    """The metrics of a run: flat ones for metrics.json, and in columns for its card."""
-
-    metrics: Metrics
-    columns: Columns
-
-
 class AtomTask(AtomFiles):
     """What commands need for molecules and for crystals alike."""
 
@@ -64,8 +56,8 @@ class AtomTask(AtomFiles):
     needs: ClassVar[tuple[str, ...]]  # modules that `evaluate` imports
 
     @abstractmethod
-    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
-        """Write structures and a report into the folder; return the metrics."""
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
+        """Write the samples into the folder; return their metrics."""
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
         """Apply options; `max_atoms` limits the data, and the model's number follows from them."""
@@ -108,7 +100,7 @@ class AtomTask(AtomFiles):
 
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: AtomPipeline) -> Metrics:
         drawn = draw(folder, pipeline, data.test)
-        return self.finish_drawn(folder, folder.name, drawn, data, pipeline)
+        return self.measure(folder, folder.name, drawn, data, pipeline)[0]
 
     def evaluate_model(
         self, command: Any, pipeline: AtomPipeline, data: Any, extractor: Any
@@ -120,21 +112,31 @@ class AtomTask(AtomFiles):
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)
         drawn = draw(folder, pipeline, opened.test, None, command.num_samples, command.seed)
-        self.finish_drawn(folder, run.folder.name, drawn, opened, pipeline)
-        card = load_card(folder / "card.json")
+        _, card = self.measure(folder, run.folder.name, drawn, opened, pipeline)
         card.save(Path(command.output or run.folder / "card-evaluate.json"))
         return card
 
-    def finish_drawn(
+    def measure(
         self, folder: Path, source: str, drawn: Drawn, data: AtomData, pipeline: AtomPipeline
-    ) -> Metrics:
-        """Evaluate what was drawn and write card.json; `source` is the name of the run."""
+    ) -> tuple[Metrics, ProtocolCard]:
+        """Evaluate what was drawn; write report.txt and card.json. `source` names the run."""
         found = self.evaluate(folder, drawn, data)
-        sizes = len(drawn.samples), len(drawn.references)
-        run_card(self.things, pipeline, data, source, found.columns, sizes).save(
-            folder / "card.json"
+        say(f"\n{found.table()}")
+        (folder / "report.txt").write_text(found.table() + "\n")
+        samples, references = len(drawn.samples), len(drawn.references)
+        labels = self.things if pipeline.encoder.config.num_classes else "none"
+        card = protocol_card(
+            self.things,
+            pipeline,
+            model_section(pipeline, source, "ema"),
+            ReferenceSection(data.name, data.fingerprint, "test", references),
+            SamplesSection(samples, labels, 0),
+            found.columns,
+            batch_size=samples,
         )
-        return found.metrics
+        card = replace(card, reconstruction=PartSection("test", references))
+        card.save(folder / "card.json")
+        return dict(found.metrics), card
 
 
 def draw(
@@ -184,18 +186,12 @@ class MoleculeTask(AtomTask):
     def records(self, source: str) -> Iterator[Structure | Skipped]:
         return records_of(read_molecules(source))
 
-    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
         samples, outputs, references = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
-        report = molecule_report(samples, references, train_smiles=known)
-        pairs = reconstruction_report(outputs, references, adit=False)
-        text = f"{report.table()}\n\n{pairs.table()}\n"
-        say(f"\n{text}", end="")
-        (folder / "report.txt").write_text(text)
-        rebuilt = {"reconstructions": pairs.columns["reconstructions"]}
-        return Evaluated({**pairs.metrics, **report.metrics}, report.columns | rebuilt)
+        return molecule_report(samples, references, train_smiles=known, reconstructions=outputs)
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -232,14 +228,11 @@ class CrystalTask(AtomTask):
     def records(self, source: str) -> Iterator[Structure | Skipped]:
         return records_of(read_crystals(source))
 
-    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
         samples, outputs, references = drawn
         write_structures(folder / "samples.cif", samples)
         train = data.train.structures(range(len(data.train)))
-        report = crystal_report(samples, references, train=train, reconstructions=outputs)
-        say(f"\n{report.table()}")
-        (folder / "report.txt").write_text(report.table() + "\n")
-        return Evaluated(dict(report.metrics), report.columns)
+        return crystal_report(samples, references, train=train, reconstructions=outputs)
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -259,4 +252,4 @@ def _smiles_like(structures: Sequence[Structure], train: AtomDataset) -> frozens
     for start in range(0, len(train), _AT_ONCE):
         part = train.structures(range(start, min(start + _AT_ONCE, len(train))))
         found += [item for item, key in zip(part, fragment_keys(part), strict=True) if key in keys]
-    return edm_smiles_set(found)
+    return smiles_set(found, edm_smiles)

@@ -78,7 +78,7 @@ class ImageStudy:
     def stages(self) -> dict[str, Callable[[], list[Analysis]]]:
         """The analyses to run by name, in order."""
         stages: dict[str, Callable[[], list[Analysis]]] = {
-            "layers": lambda: _parts(self.passes()),
+            "layers": lambda: list(self.passes()),
             "probe": lambda: [self.probe()],
             "latents": lambda: [latent_statistics(self.latents)],
             "trajectory": lambda: [self.trajectory()],
@@ -244,10 +244,6 @@ def _beside(study: ImageStudy, name: str, other: Any) -> ImageStudy:
             f"with {shape['channels']} channels, as this run was; name another run"
         )
     return replace(study, pipeline=other)
-
-
-def _parts(passes: PassComparison) -> list[Analysis]:
-    return [passes.similarity, passes.agreement, passes.norms]
 
 
 def _rows(data: ImageDataset, count: int) -> Int[Tensor, " n"]:

@@ -11,7 +11,7 @@ from openunite.data.images.pixels import BadImage, open_image
 from openunite.drawing.pictures import image_grid, pair_grid
 from openunite.evaluation.images.metrics import psnr
 from openunite.evaluation.images.sets import to_bytes
-from openunite.files import whole_file, write_rows
+from openunite.files import atomic_file, write_rows
 from openunite.task import Task
 
 
@@ -26,7 +26,7 @@ class ImageFiles(Task):
         self, path: Path, samples: Collection[Tensor], labels: Sequence[int] | None = None
     ) -> int:
         """Write one grid (.png), or arrays `images` and, with classes, `labels` (.npz)."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             if path.suffix.lower() == ".png":
                 images = torch.stack(list(samples))
                 image_grid(images, columns=min(8, len(images))).save(file, "PNG")
@@ -38,7 +38,7 @@ class ImageFiles(Task):
 
     def write_one(self, path: Path, sample: Tensor) -> None:
         """Write one image in its own size."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             image_grid(_to_bytes(sample)[None], columns=1, scale=1).save(file, "PNG")
 
     def is_sound(self, path: Path) -> bool:
@@ -59,7 +59,7 @@ class ImageFiles(Task):
         self, path: Path, names: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     ) -> None:
         """Write a picture of inputs above outputs."""
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             pair_grid(torch.stack(list(inputs)), torch.stack(list(outputs))).save(file, "PNG")
 
     def compare(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:

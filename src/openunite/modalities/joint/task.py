@@ -8,25 +8,23 @@ from typing import Any
 import numpy as np
 
 from openunite.data.atoms.dataset import AtomData
-from openunite.data.atoms.files import files_in
-from openunite.data.atoms.files import kind_of as suffix_of
-from openunite.data.atoms.foreign import read_foreign
+from openunite.data.atoms.files import files_in, read_foreign, suffix_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.atoms.xyz import read_xyz
 from openunite.data.crystals.readers import KINDS as CRYSTALS
-from openunite.data.crystals.readers import read_crystals, without_tables
+from openunite.data.crystals.readers import read_crystals
 from openunite.data.holdout import Skipped
 from openunite.data.joint import JointData, open_joint
 from openunite.data.molecules.readers import KINDS as MOLECULES
 from openunite.data.molecules.readers import read_molecules
 from openunite.data.readers import Reader, reader_of
 from openunite.drawing.structures import structure_grid
-from openunite.modalities.atoms.files import check_kinds, records_of
+from openunite.evaluation.report import Report
+from openunite.modalities.atoms.files import check_kinds, kind_of, records_of
 from openunite.modalities.atoms.task import (
     AtomTask,
     CrystalTask,
     Drawn,
-    Evaluated,
     Metrics,
     MoleculeTask,
     draw,
@@ -85,9 +83,9 @@ class JointTask(AtomTask):
         for kind, (task, part) in parts.items():
             (folder / kind).mkdir(exist_ok=True)
             drawn = draw(folder / kind, pipeline, part.test, kind)
-            right = sum((item.cell is not None) == (kind == "crystals") for item in drawn.samples)
+            right = sum(kind_of(item) == kind for item in drawn.samples)
             right_kind = as_kind(kind, drawn)
-            found = task.finish_drawn(folder / kind, folder.name, right_kind, part, pipeline)
+            found, _ = task.measure(folder / kind, folder.name, right_kind, part, pipeline)
             metrics |= {f"{kind}_{name}": value for name, value in found.items()}
             metrics[f"{kind}_sample_kind_accuracy"] = right / len(drawn.samples)
         return metrics
@@ -114,7 +112,7 @@ class JointTask(AtomTask):
         path = Path(source)
         files = [path]
         if path.is_dir():
-            files = without_tables(files_in(path, (*CRYSTALS, *MOLECULES), *CLASS_NAMES))
+            files = files_in(path, (*CRYSTALS, *MOLECULES), *CLASS_NAMES)
         for file in files:
             suffix = suffix_of(file)
             if suffix in CRYSTALS and suffix in MOLECULES:
@@ -130,7 +128,7 @@ class JointTask(AtomTask):
         if suffix == ".sdf":
             optional("rdkit.Chem", "molecules", "writing an .sdf")
 
-    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Evaluated:
+    def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
         raise NotImplementedError  # `finish` uses the task of each kind
 
 
@@ -145,10 +143,6 @@ def as_kind(kind: str, drawn: Drawn) -> Drawn:
 
 
 def _as_kind(kind: str, structure: Structure) -> Structure:
-    if kind == "molecules":
-        return structure if structure.cell is None else replace(structure, cell=None)
-    return structure if structure.cell is not None else replace(structure, cell=_no_cell())
-
-
-def _no_cell() -> np.ndarray:
-    return np.full((3, 3), np.nan)
+    if kind_of(structure) == kind:
+        return structure
+    return replace(structure, cell=None if kind == "molecules" else np.full((3, 3), np.nan))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from openunite.evaluation.images.fashion_classifier import load_fashion_classifier
 from openunite.evaluation.images.features import EXTRACTORS, efficientnet, load_extractor
 from openunite.evaluation.images.features.base import (
     CallableExtractor,
@@ -18,10 +17,11 @@ from openunite.evaluation.images.features.base import (
 )
 from openunite.evaluation.images.features.efficientnet import (
     EfficientNetLite0,
-    efficientnet_shapes,
     load_efficientnet,
 )
+from openunite.evaluation.images.features.fashion import load_fashion_classifier
 from openunite.files import sha256_of
+from openunite.pretrained import shapes_of
 
 
 def images(channels: int = 3, side: int = 32) -> Tensor:
@@ -39,7 +39,7 @@ def lite0() -> None:
 
 def test_the_efficientnet_table() -> None:
     """EfficientNet-Lite0 has 4,652,008 parameters and 16 blocks; only the first does not expand."""
-    shapes = efficientnet_shapes()
+    shapes = shapes_of(EfficientNetLite0)
     learned = [torch.Size(s).numel() for n, s in shapes.items() if "running" not in n]
     assert sum(learned) == 4_652_008
     assert sum(name.endswith("_depthwise_conv.weight") for name in shapes) == 16

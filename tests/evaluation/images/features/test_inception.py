@@ -9,10 +9,10 @@ from torch import Tensor
 from openunite.evaluation.images.features.inception import (
     InceptionExtractor,
     InceptionV3,
-    inception_shapes,
     load_inception,
     resize_as_tensorflow,
 )
+from openunite.pretrained import shapes_of
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights in the layout of the published file, with batch norms that do something."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for name, shape in inception_shapes().items():
+    for name, shape in shapes_of(InceptionV3).items():
         value = torch.randn(shape, generator=generator)
         if name.endswith(("bn.weight", "running_var")):
             value = 1.0 + 0.2 * value.clamp(-2.0, 2.0)
@@ -41,7 +41,7 @@ def pictures(side: int = 40) -> Tensor:
 
 def test_the_table_is_that_of_the_published_network() -> None:
     """94 convolutions; 23,834,568 parameters with 1,000 classes and no auxiliary head."""
-    shapes = inception_shapes()
+    shapes = shapes_of(InceptionV3)
     assert sum(name.endswith("conv.weight") for name in shapes) == 94
     learned = [s for n, s in shapes.items() if "running" not in n]
     total = sum(torch.Size(shape).numel() for shape in learned)

