@@ -22,7 +22,7 @@ from torch import Tensor
 
 from openunite.evaluation.card import load_card
 from openunite.evaluation.measured import vocabulary
-from openunite.files import read_json, atomic_folder, write_json, write_text
+from openunite.files import atomic_folder, read_json, write_json, write_text
 from openunite.pipelines.folder import PARTS, weights_of, write_manifest
 from openunite.runs import Run, load_pipeline
 from openunite.task import task_of

@@ -125,8 +125,10 @@ class Show(ABC):
 
     def choices(self, form: Form, count: int) -> list[dict[str, int | None]]:
         """The class and the seed of each of `count` samples."""
-        labels = self.labels(form.label, count) or [None] * count
-        return [{"label": label, "seed": form.seed + i} for i, label in enumerate(labels)]
+        labels = self.labels(form.label, count)
+        return [
+            {"label": labels[i] if labels else None, "seed": form.seed + i} for i in range(count)
+        ]
 
     def label_of(self, label: int | None) -> str:
         """The name of a class, "" for none."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from openunite.commands import Sample
+from openunite.drawing.lists import shown
 from openunite.pipelines.asked import Asked, check_lengths, part_of
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import class_indices, one_each, seeds_of, whole_number
@@ -73,7 +74,7 @@ def sample(
         options,
     )
     if path is None:
-        return drawing.all(count, batch_size)
+        return shown(drawing.all(count, batch_size))
     if suffix == ".png" and count > SHOWN:
         say(f"a .png shows the first {SHOWN} samples; {_more(task)}", err=True)
         count = SHOWN
