@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,16 @@ def find_browser() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+# The browser reads commands from descriptor 3 and answers on 4.
+_EXEC = """
+import fcntl, os, sys
+given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for number, descriptor in zip(given, (3, 4)):
+    os.dup2(number, descriptor)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 class Browser:
     """One browser with one page."""
 
@@ -45,7 +56,7 @@ class Browser:
             "--remote-debugging-pipe about:blank"
         )
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" {flags} 3<&{there_in} 4>&{there_out}', path],
+            [sys.executable, "-c", _EXEC, str(there_in), str(there_out), path, *flags.split()],
             pass_fds=(there_in, there_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
