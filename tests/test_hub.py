@@ -3,7 +3,9 @@
 import socket
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from huggingface_hub import constants
@@ -26,7 +28,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
     monkeypatch.setattr(socket, "create_connection", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
-    monkeypatch.setattr(hub, "getproxies", dict)
     return asked
 
 
@@ -48,33 +49,57 @@ def test_a_data_set_that_is_not_here_is_one_sentence_at_once() -> None:
     assert time.monotonic() - start < 3.0
 
 
-def test_the_hub_is_asked_where_it_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(hub, "getproxies", dict)
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+class Answer(BaseHTTPRequestHandler):
+    """Every request is an error, which is an answer."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_the_hub_is_asked_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         with hub.hub_or_cache():
             assert not constants.HF_HUB_OFFLINE
+        server.shutdown()
     with hub.hub_or_cache():  # nobody listens there now
         assert constants.HF_HUB_OFFLINE
     assert not constants.HF_HUB_OFFLINE
 
 
+def test_a_hub_that_accepts_and_never_answers_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "_PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        start = time.monotonic()
+        assert not hub.answers()
+        assert time.monotonic() - start < 3.0
+
+
 def test_a_name_that_is_looked_up_for_ever_costs_two_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hub, "getproxies", dict)
     monkeypatch.setattr(hub, "_PATIENCE", 0.1)
     monkeypatch.setattr(socket, "create_connection", lambda *_: time.sleep(1) or socket.socket())
     start = time.monotonic()
-    assert not hub.is_reachable()
+    assert not hub.answers()
     assert time.monotonic() - start < 3.0
 
 
-def test_a_proxy_is_trusted(monkeypatch: pytest.MonkeyPatch, no_network: list[object]) -> None:
-    monkeypatch.setattr(hub, "getproxies", lambda: {"https": "http://proxy:3128"})
-    monkeypatch.setattr(constants, "ENDPOINT", "https://huggingface.co")
-    assert hub.is_reachable()
-    assert no_network == []
+def test_a_proxy_is_asked_in_place_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        assert hub.answers()
+        server.shutdown()
 
 
 def test_what_is_in_the_cache_is_found(

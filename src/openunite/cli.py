@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn, Union
 import tyro
 from tyro.conf import subcommand
 
+from openunite.clock import counting
 from openunite.commands import COMMANDS, MOVED, Command, Score, ScoreImages, Train
 from openunite.help import describe_options, help_of, overview, page
 from openunite.progress import showing
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     name = (sys.argv[1:] if arguments is None else arguments)[:1]
     called = f"openunite {printable(name[0])}" if name and name[0] in COMMANDS else "openunite"
     try:
-        with _ended_by_sigterm(), showing():
+        with _ended_by_sigterm(), showing(), counting():
             command = parse(arguments)  # a mistake is told before anything heavy is imported
             import_module("openunite.verbs").run(command)
     except BrokenPipeError:

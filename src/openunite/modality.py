@@ -30,10 +30,14 @@ class Embedder(nn.Module, ABC):
 
 
 class Head(nn.Module, ABC):
-    """Decoder states (B, num_tokens, width) -> data; `positions` (num_tokens, width) are fixed."""
+    """Decoder states (B, num_tokens, width) -> data; `positions` (num_tokens, width) are fixed.
+
+    `num_places` is the number of places, such as pixels, where its convolutions run, if it has any.
+    """
 
     num_tokens: int
     positions: Tensor
+    num_places: int = 0
 
 
 class Modality(ABC):

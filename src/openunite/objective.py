@@ -59,7 +59,7 @@ class UniteObjective:
     common_dropout: float = 0.1
     partial_share: float = 0.0
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the reconstruction term, then the flow terms. Equation (5)."""
         batch = self.modality.prepare(batch, random)
         z0 = self.tokenize(batch, random)
@@ -71,7 +71,7 @@ class UniteObjective:
         yield from self.flow_terms(target, batch, step, random)
 
     def flow_terms(
-        self, target: Float[Tensor, "b k c"], batch: Batch, step: int, random: SlotRandom
+        self, target: Float[Tensor, "b k c"], batch: Batch, step: float, random: SlotRandom
     ) -> Iterator[LossTerm]:
         """One term per pass; their weights sum to w."""
         weight, partial = self.flow_weight_at(step), self.partial_draws(random)
@@ -136,12 +136,12 @@ class UniteObjective:
             return error.mean(dim=1)
         return (error * mask).sum(dim=1) / mask.sum(dim=1)
 
-    def flow_weight_at(self, step: int) -> float:
+    def flow_weight_at(self, step: float) -> float:
         """Linear ramp from 0: with shared weights the reconstruction has to lead at first."""
         rising = step < self.flow_ramp_steps  # no ramp: full weight from the first step
         return self.flow_weight * (step / self.flow_ramp_steps if rising else 1.0)
 
-    def weights(self, step: int) -> dict[str, float]:
+    def weights(self, step: float) -> dict[str, float]:
         """The weights that change during a run, under the names they are logged by."""
         return {"flow_weight": self.flow_weight_at(step)}
 

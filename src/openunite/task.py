@@ -107,10 +107,7 @@ class Task(ABC):
 
     @abstractmethod
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> Data:
-        """Open the data of a run, from a path or a name, or from objects in memory.
-
-        Raises ValueError, FileNotFoundError or ImportError.
-        """
+        """Open a path, a name or objects in memory. ValueError, OSError or ImportError if not."""
 
     def configure(self, config: RunConfig, options: Options, source: Any) -> RunConfig:
         """The settings, changed by the options and adapted to the data.
@@ -161,6 +158,10 @@ class Task(ABC):
     @abstractmethod
     def finish(self, config: RunConfig, folder: Path, data: Any, pipeline: Any) -> Metrics:
         """Write pictures into the run folder; return metrics of held-out data and of samples."""
+
+    def finish_seconds(self, config: RunConfig, data: Any) -> float:
+        """About how long `finish` will take, for a run with a deadline; 0 if nobody knows."""
+        return 0.0
 
     def next_commands(self, folder: Path) -> list[str]:
         """Commands to try after training."""

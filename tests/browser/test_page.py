@@ -160,12 +160,12 @@ def test_a_wrong_file_gets_one_sentence_and_the_next_try_works(
     page.click("input[value=reconstruct]")
     page.upload("#upload", tmp_path / "me.png")
     page.click("#go")
-    page.wait("document.querySelector('#status.bad')")
+    page.wait("!!document.querySelector('#status.bad')")
     assert page.run(STATUS) == "Your file cannot be used: not an image that Pillow can read."
     page.click("input[value=sample]")
     page.click("#go")
     page.wait(f"{PICTURES} === 12")
-    assert page.run("document.querySelector('#status.bad')") is None
+    assert page.run("!!document.querySelector('#status.bad')") is False
 
 
 def test_a_file_that_is_too_large_is_not_sent(page: Browser, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_file_that_is_too_large_is_not_sent(page: Browser, tmp_path: Path) -> 
     page.click("input[value=reconstruct]")
     page.upload("#upload", tmp_path / "large.png")
     page.click("#go")
-    page.wait("document.querySelector('#status.bad')")
+    page.wait("!!document.querySelector('#status.bad')")
     assert "6,000,001 bytes; at most 6,000,000 are taken" in page.run(STATUS)
     assert not any(asked.endswith("/api/jobs") for asked in page.requested())
 
@@ -224,7 +224,7 @@ def test_a_structure_is_turned_in_three_dimensions(page: Browser) -> None:
     page.wait(f"{PICTURES} === 12")
     page.click("figure button")
     page.click("#bar button")
-    page.wait("document.querySelector('#stage canvas')")
+    page.wait("!!document.querySelector('#stage canvas')")
     page.wait(f"{FOCUS} === 'stage'")
     first = stage(page)
     assert first.std() > 5

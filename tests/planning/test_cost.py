@@ -56,8 +56,17 @@ def count(run: Callable[[], object]) -> float:
     [
         tiny_config(model=ModelConfig(6, 8, 32, 3, 2, 48, 2, 2, 64, 3, 1, 40)),
         tiny_config(model=ModelConfig(4, 8, 32, 2, 2, 32, 1, 2, 64, 0, 0)),
+        tiny_config(
+            modality_config={
+                "height": 24,
+                "width": 20,
+                "channels": 3,
+                "patch_size": 12,
+                "head": "convolutional",
+            }
+        ),
     ],
-    ids=["queries", "no context"],
+    ids=["queries", "no context", "convolutions"],
 )
 def test_closed_form_equals_the_count_of_a_forward_pass(config: RunConfig) -> None:
     """On fake tensors: nothing is computed."""

@@ -58,6 +58,13 @@ def test_what_a_sample_keeps_is_what_a_real_step_keeps() -> None:
     assert max(draws) < first
 
 
+def test_convolutions_of_the_head_are_counted() -> None:
+    config = replace(DEEP, modality_config={**DEEP.modality_config, "head": "convolutional"})
+    first, *_ = saved_per_sample(config)
+    assert memory(config, 1).per_sample == pytest.approx(first, rel=0.1)
+    assert first > 1.1 * saved_per_sample(DEEP)[0]
+
+
 def test_a_draw_keeps_no_second_copy_of_its_activations() -> None:
     """Counted in registers x width of a block; another copy of anything adds 1 or more."""
     _, draw, *_ = saved_per_sample(DEEP)

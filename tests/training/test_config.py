@@ -22,6 +22,7 @@ from openunite.training.config import (
     to_dict,
 )
 from openunite.training.limits import LIMITS
+from openunite.training.pace import Pace
 
 
 @pytest.fixture
@@ -211,7 +212,8 @@ LITERAL = {
     "model.tokenizer": "separate",
     "objective.stage": "autoencoder",
 }
-FIELDS = sorted(set(flatten(to_dict(get_recipe("fashion")()))) - {"modality", "sampling.solver"})
+OTHERS = {"modality", "sampling.solver", "pace"}  # tested on their own
+FIELDS = sorted(set(flatten(to_dict(get_recipe("fashion")()))) - OTHERS)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -224,6 +226,17 @@ def test_each_changed_field_is_reported_unless_it_is_operational(
     new = from_dict(put(to_dict(old), name, after))
     expected = [] if name in OPERATIONAL else [f"{name}: {before!r} -> {after!r}"]
     assert differences(old, new) == expected
+
+
+def test_other_plans_are_reported_and_survive_yaml(tmp_path: Path) -> None:
+    old = get_recipe("fashion")()
+    new = replace(old, pace=Pace(5.0, ((0, 1300), (70, old.steps))))
+    assert differences(old, new) == [
+        "pace.minutes: None -> 5.0",
+        f"pace.plans: None -> [[0, 1300], [70, {old.steps}]]",
+    ]
+    save_config(new, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == new
 
 
 def test_another_solver_is_reported_with_its_options(values: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.tiny import tiny_trainer
+from tests.training.tiny import tiny_config, tiny_trainer
 from torch import nn
 
 from openunite.progress import showing
@@ -45,6 +45,18 @@ def test_seventeen_plus_twenty_three_is_forty(
     one, two = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts")
     assert one.keys() == two.keys()
     assert [n for n in one if not torch.equal(one[n], two[n])] == []
+
+
+def test_a_convolutional_head_is_trained_and_resumed(tmp_path: Path) -> None:
+    images = tiny_config().modality_config | {"head": "convolutional"}
+    whole = tiny_trainer(tmp_path / "whole", modality_config=images, steps=12)
+    whole.fit()
+    assert whole.model["decoder"].head.refinement.pixel_output.weight.abs().max() > 0.0
+    tiny_trainer(tmp_path / "parts", stop, modality_config=images, steps=12, preview_every=5).fit()
+    tiny_trainer(tmp_path / "parts", modality_config=images, steps=12).fit()
+    one, two = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_rows_after_the_checkpoint_are_written_again(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
+from tests.conftest import perturb
 from tests.training.tiny import TinyImages, tiny_color, tiny_config
 from torch import Tensor, nn
 
@@ -43,10 +44,14 @@ def networks(objective: UniteObjective, way: Way) -> dict[str, float]:
     """Both passes of the encoder, and the decoder."""
     encoder, decoder = objective.encoder, objective.decoder
     z, t, image = torch.randn(3, 4, 8), torch.rand(3), torch.rand(3, 1, 28, 28)
+    images = tiny_config().modality_config | {"head": "convolutional"}
+    refined = build_models(tiny_config(modality_config=images))[1]
+    perturb(refined)
     return {
         "tokenize": compare(encoder, lambda f: f(z, t, Evidence(observation=image)), encoder, way),
         **denoiser(objective, way),
         "decode": compare(decoder, lambda f: f(z), decoder, way),
+        "refine": compare(refined, lambda f: f(z), refined, way),
     }
 
 

@@ -318,7 +318,7 @@ def test_reconstruct_and_encode_files_and_folders(
     assert "PSNR" in printed.out
     assert "broken.jpg" in printed.out + printed.err
     latents = np.load(tmp_path / "latents.npz")
-    assert latents["latents"].shape == (6, 4, 16)
+    assert latents["latents"].shape == (6, 4, 32)
     assert len(latents["files"]) == 6
 
 

@@ -11,16 +11,20 @@ import torch
 from tests.training.tiny import TinyImages, tiny_config
 from tests.verbs.asking import settings
 
+from openunite import clock
 from openunite.batch import Batch
+from openunite.modalities.image.fit import sides
 from openunite.modalities.image.task import ImageTask
 from openunite.planning.memory import memory
 from openunite.planning.plan import fit_to_memory
 from openunite.progress import showing
 from openunite.task import Options
 from openunite.training.build import build_models
+from openunite.training.pace import Pace
 from openunite.training.sizes import get_size
-from openunite.verbs import configure as module
-from openunite.verbs.configure import fit_to_minutes, step_seconds, trial_rows
+from openunite.verbs import minutes as module
+from openunite.verbs.configure import configure
+from openunite.verbs.minutes import TimeTaken, fit_to_minutes, step_seconds, trial_rows
 
 
 def test_a_patch_larger_than_the_image_is_refused_before_data_are_read(tmp_path: Path) -> None:
@@ -42,8 +46,18 @@ def test_minutes_become_steps(
         assert fit_to_minutes(config, asked, TinyImages(), None).steps == steps
     model = "model 96 wide, 3 deep (866,445 parameters), batch 32"
     sizes = f"images of 28 x 28 pixels in patches of 7, {model}"
-    expected = f"{sizes}, 32 at a time: {steps} steps, about {about} minutes (0.500 s per step)"
-    assert expected in capsys.readouterr().out
+    expected = f"{sizes}, 32 at a time: {steps} steps, about {about} minutes (0.500 s per step, "
+    assert expected in (printed := capsys.readouterr().out)
+    assert f"every sample is seen {steps * 32 / 300:.0f} times" in printed
+
+
+def test_what_comes_before_and_after_training_is_paid_by_the_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "step_seconds", lambda config, data, processes: 0.5)
+    asked, taken = Options(minutes=2.0), TimeTaken(before=7.0, after=13.0)
+    found = fit_to_minutes(settings("fashion"), asked, TinyImages(), None, taken=taken)
+    assert (found.steps, found.pace) == (200, Pace(2.0, ((0, 200),)))
 
 
 def test_minutes_name_the_size_of_a_model(
@@ -81,9 +95,40 @@ def test_minutes_are_measured_once_per_run(
 
     monkeypatch.setattr(module, "step_seconds", fail)
     with showing():
-        fitted = fit_to_minutes(settings("fashion"), Options(minutes=2.0), TinyImages(), 77)
-    assert fitted.steps == 77
-    assert "this run keeps the 77 steps of its first start" in capsys.readouterr().out
+        known = dataclasses.replace(settings("fashion"), steps=77)
+        fitted = fit_to_minutes(settings("fashion"), Options(minutes=2.0), TinyImages(), known)
+        assert (fitted.steps, fitted.pace) == (77, None)
+        assert "this run keeps the 77 steps of its first start" in capsys.readouterr().out
+        known = dataclasses.replace(known, pace=Pace(1.0, ((0, 90), (30, 77))))
+        fitted = fit_to_minutes(settings("fashion"), Options(minutes=2.0), TinyImages(), known)
+    assert fitted.pace == known.pace
+    assert "this run keeps the 1 minutes (77 steps) of its first" in capsys.readouterr().out
+
+
+def test_another_number_of_steps_drops_the_plans() -> None:
+    known = dataclasses.replace(settings("fashion"), steps=77, pace=Pace(1.0, ((0, 77),)))
+    assert configure(known, Options(fresh=False)).pace == known.pace
+    assert configure(known, Options(steps=5, fresh=False)).pace is None
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "rows", "fixed", "expected"),
+    [
+        (32, None, 4, False, (32, 8)),
+        (28, None, 4, False, (28, 7)),
+        (30, None, 4, True, (30, 6)),
+        (31, None, 4, False, (28, 7)),  # no divisor: the side is lowered
+        (31, None, 4, True, (31, 7)),  # or the patches reach over the border
+        (64, None, 8, False, (64, 8)),
+        (50, 8, 4, False, (48, 8)),
+        (50, 8, 4, True, (50, 8)),
+        (8, None, 4, False, (8, 2)),
+    ],
+)
+def test_patches_divide_the_side_of_own_images(
+    side: int, patch: int | None, rows: int, fixed: bool, expected: tuple[int, int]
+) -> None:
+    assert sides(side, patch, rows, fixed=fixed) == expected
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0])
@@ -124,8 +169,8 @@ class Watched(TinyImages):
 def test_a_process_is_timed_with_its_share_of_a_batch(
     monkeypatch: pytest.MonkeyPatch, processes: int, micro: int | None, rows: int
 ) -> None:
-    clock = itertools.count()  # every attempt takes a second
-    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
+    ticks = itertools.count()  # every attempt takes a second
+    monkeypatch.setattr(clock, "now", lambda: float(next(ticks)))
     data, config = Watched(), tiny_config(micro_batch_size=micro)
     assert step_seconds(config, data, processes) == 16 / processes / rows
     assert [len(asked) for asked in data.asked] == [rows]

@@ -16,7 +16,7 @@ from openunite.catalog import get_recipe
 from openunite.cli import main
 from openunite.commands import Finetune
 from openunite.runs import load_pipeline
-from openunite.training.config import differences, load_config
+from openunite.training.config import differences, load_config, save_config
 from openunite.verbs.finetune import decoder_config, finetune
 
 RUN = Path(__file__).parents[1] / "fixtures" / "format_1" / "run"
@@ -102,3 +102,17 @@ def test_a_folder_without_a_run_is_named(
         main(["finetune-decoder", str(tmp_path / "nothing")])
     assert stop.value.code == 2
     assert "nothing is no run: it has no config.yaml" in capsys.readouterr().err
+
+
+def test_a_convolutional_head_is_trained_further(run: Path, tmp_path: Path) -> None:
+    config = load_config(run / "config.yaml")
+    images = {**config.modality_config, "head": "convolutional"}
+    save_config(replace(config, modality_config=images, steps=2), tmp_path / "own.yaml")
+    own = tmp_path / "own"
+    main(["train", "--config", str(tmp_path / "own.yaml"), "--output", str(own)])
+    main(["finetune-decoder", str(own), "--steps", "2"])
+    before, after = load_pipeline(str(own)), load_pipeline(str(tmp_path / "own-decoder"))
+    for name in ("features", "conv_in", "conv_hidden", "pixel_output"):
+        old, new = (p.decoder.head.refinement.get_submodule(name) for p in (before, after))
+        assert not torch.equal(old.weight, new.weight)
+    assert torch.equal(before.encoder.latent_output.weight, after.encoder.latent_output.weight)

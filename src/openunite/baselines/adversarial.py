@@ -66,7 +66,7 @@ class AdversarialDecoderObjective(BaselineObjective):
         """Further modules to train and to save in checkpoints."""
         return {"discriminator": self.discriminator}
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the decoder's term, then the discriminator's; they share no graph."""
         unite = self.unite
         batch = unite.modality.prepare(batch, random)
@@ -97,11 +97,11 @@ class AdversarialDecoderObjective(BaselineObjective):
         size, wanted = (g.flatten(1).norm(dim=1)[:, None, None, None] for g in (uphill, against))
         return score.detach().mean(), against, uphill * wanted / size.clamp_min(1e-12)
 
-    def weight_at(self, step: int) -> float:
+    def weight_at(self, step: float) -> float:
         """The weight w of the score at a step."""
         return self.adversarial_weight if step >= self.unite.flow_ramp_steps else 0.0
 
-    def weights(self, step: int) -> dict[str, float]:
+    def weights(self, step: float) -> dict[str, float]:
         """The weight w, the only one that changes during a run."""
         return {"adversarial_weight": self.weight_at(step)}
 

@@ -29,10 +29,10 @@ class BaselineObjective(ABC):
     unite: UniteObjective
 
     @abstractmethod
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the terms of the loss; no two of them share a graph."""
 
-    def weights(self, step: int) -> dict[str, float]:
+    def weights(self, step: float) -> dict[str, float]:
         """The loss weights that change during a run, by the names used in the log."""
         return {}
 
@@ -53,7 +53,7 @@ class BaselineObjective(ABC):
 class ThroughLatentsObjective(BaselineObjective):
     """Equation (5) without the stop-gradient: the flow loss also trains the tokenizing pass."""
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield one term, because all draws share the graph of z0."""
         unite = self.unite
         batch = unite.modality.prepare(batch, random)
@@ -66,7 +66,7 @@ class ThroughLatentsObjective(BaselineObjective):
         shown = {"reconstruction": reconstruction, "flow": flow, **parts}
         yield LossTerm("total", total, 1.0, shown, z0.detach())
 
-    def weights(self, step: int) -> dict[str, float]:
+    def weights(self, step: float) -> dict[str, float]:
         """The weights of `UniteObjective`."""
         return self.unite.weights(step)
 
@@ -75,7 +75,7 @@ class ThroughLatentsObjective(BaselineObjective):
 class AutoencoderObjective(BaselineObjective):
     """The first of two stages: reconstruction alone."""
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the reconstruction term of UNITE."""
         yield next(self.unite.terms(batch, step, random))
 
@@ -84,7 +84,7 @@ class AutoencoderObjective(BaselineObjective):
 class DenoiserObjective(BaselineObjective):
     """The second of two stages: the flow loss alone, on latents of a frozen tokenizer."""
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield the flow terms of UNITE with weight 1: no other loss competes with them."""
         unite = replace(self.unite, flow_weight=1.0, flow_ramp_steps=0)
         batch = unite.modality.prepare(batch, random)
@@ -103,7 +103,7 @@ class PosteriorAutoencoderObjective(BaselineObjective):
 
     kl_weight: float = 1e-3
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]:
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]:
         """Yield one term; the posterior sample replaces the reconstruction noise."""
         unite = self.unite
         batch = unite.modality.prepare(batch, random)

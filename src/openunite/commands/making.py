@@ -45,7 +45,7 @@ class Train(Command):
     max_atoms: OptionalInt = None
     """Atoms that a molecule or crystal may have; default 20 for crystals, else any number."""
     minutes: OptionalFloat = None
-    """Choose sizes and steps so that training takes about this long on this machine."""
+    """Choose sizes and steps so that the whole command takes about this long on this machine."""
     size: OptionalStr = None
     """Model size: nano, micro, tiny, S, B, Medium, L or XL."""
     image_size: OptionalInt = None

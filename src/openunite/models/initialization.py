@@ -4,6 +4,7 @@
 |----------------------------------------|----------------------------------|
 | Linear, and Conv2d seen as a matrix    | Xavier uniform, bias 0           |
 | adaLN projections, latent output       | 0: every block starts as identity |
+| output of a head's convolutions        | 0: the head starts without them  |
 | class table, in-context, CLS, queries  | normal, std 0.02                 |
 | register vectors                       | sin-cos, order 1 (see docs/METHOD.md, section 6) |
 | norms                                  | weight 1, bias 0                 |
@@ -11,7 +12,7 @@
 
 from torch import nn
 
-_ZERO = ("modulation", "modulation_out", "latent_output")
+_ZERO = ("modulation", "modulation_out", "latent_output", "pixel_output")
 _SMALL = ("class_embedding.weight", "context_positions", "cls_token", "query_tokens")
 
 

@@ -133,13 +133,15 @@ def _decoder(model: Decoder) -> float:
     """Operations of a forward pass, equation (2)."""
     registers, outputs = model.config.num_registers, model.head.num_tokens
     length = 1 + registers + (0 if model.query_tokens is None else outputs)
-    total = registers * _products(model.widen, model.latent_input) + outputs * _products(model.head)
+    total = registers * _products(model.widen, model.latent_input)
+    total += outputs * _products(model.head, ndims=(2,))
+    total += model.head.num_places * _products(model.head, ndims=(4,))
     for block in model.blocks:
         total += length * _products(block) + 4.0 * length**2 * model.config.width
     return total
 
 
-def _products(*modules: nn.Module) -> float:
+def _products(*modules: nn.Module, ndims: tuple[int, ...] = (2, 4)) -> float:
     """Operations per token of all matrices (and convolutions seen as matrices) in `modules`."""
     parameters = (p for module in modules for p in module.parameters())
-    return 2.0 * sum(p.numel() for p in parameters if p.ndim in (2, 4))
+    return 2.0 * sum(p.numel() for p in parameters if p.ndim in ndims)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openunite.evaluation.images.perceptual import Lpips
-from openunite.modality import get_modality
+from openunite.modality import Head, get_modality
 from openunite.models.decoder import Decoder
 from openunite.nn.block import AdaptiveBlock, PlainBlock
 from openunite.planning.cost import meta_models
@@ -117,7 +117,16 @@ def _decoder_bytes(config: RunConfig, decoder: Decoder) -> int:
     queries = 0 if decoder.query_tokens is None else decoder.head.num_tokens
     shape = size.decoder_width, size.decoder_heads, size.decoder_mlp_width
     length, half = 1 + size.num_registers + queries, config.precision == "bf16"
-    return size.decoder_depth * _plain_block(*shape, length, half)
+    head = _head_bytes(decoder.head, size.decoder_width, half)
+    return size.decoder_depth * _plain_block(*shape, length, half) + head
+
+
+def _head_bytes(head: Head, width: int, half: bool) -> int:
+    """Bytes per sample that convolutions of a head save; a head of one matrix saves few."""
+    if not head.num_places:
+        return 0
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return _per_sample(head.to_empty(device="cpu"), half, (head.num_tokens, width))
 
 
 def _lpips_bytes(config: RunConfig) -> int:

@@ -66,7 +66,7 @@ def build_objective(
         encoder=encoder,
         decoder=decoder,
         modality=modality,
-        flow_ramp_steps=round(settings.flow_ramp * config.steps),
+        flow_ramp_steps=round(settings.flow_ramp * config.planned_steps),
         **{name: getattr(settings, name) for name in alike},
     )
     objective: UniteObjective | BaselineObjective = config.kind.build(unite, settings)

@@ -5,7 +5,7 @@ fields, so the run can be repeated from it. Durations are optimizer steps, never
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from openunite.files import write_text
 from openunite.sampling import Sampling, upgraded
 from openunite.settings import build
 from openunite.training.limits import check_limits
+from openunite.training.pace import Pace
 from openunite.training.strict_yaml import read_yaml
 
 MEMORY = "in memory"  # `source` of data that were passed as Python objects
@@ -129,7 +130,8 @@ class RunConfig:
     """All settings of one training run.
 
     `conditions` holds by name the `kind`, the `column` of the data if it has another name, and the
-    settings of the kind; those that are left out follow from the data.
+    settings of the kind; those that are left out follow from the data. `pace` holds the plans of a
+    run with a deadline, the last of which gives `steps`.
     """
 
     recipe: str
@@ -150,6 +152,7 @@ class RunConfig:
     sampling: Sampling = field(default_factory=Sampling)
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     init_from: str | None = None
+    pace: Pace | None = None
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     preview_every: int = 0
@@ -162,6 +165,11 @@ class RunConfig:
             raise ValueError(f"precision must be 'no' (float32) or 'bf16', got {self.precision!r}")
         if self.sharding not in ("none", "full"):
             raise ValueError(f"sharding must be 'none' or 'full' (FSDP2), got {self.sharding!r}")
+        if self.pace is not None and self.pace.steps != self.steps:
+            raise ValueError(
+                f"steps must be the {self.pace.steps} of the last plan of pace, got {self.steps}; "
+                "set pace to null for another number"
+            )
         self._check_stages()
 
     def _check_stages(self) -> None:
@@ -181,6 +189,20 @@ class RunConfig:
             raise ValueError(
                 f"stage {kind.stage} needs modality {kind.modality}, got {self.modality!r}"
             )
+
+    @property
+    def planned_steps(self) -> int:
+        """The number of steps in which schedules are written, see `Pace`."""
+        return self.steps if self.pace is None else self.pace.planned
+
+    def place(self, step: int) -> float:
+        """Where a step stands in the schedules: at itself, unless the run was planned anew."""
+        return step if self.pace is None else self.pace.place(step)
+
+    def planned_anew(self, step: int, steps: int) -> "RunConfig":
+        """The settings with `steps` in all, planned at `step`; for runs with a pace."""
+        assert self.pace is not None
+        return replace(self, steps=steps, pace=self.pace.anew(step, steps))
 
     @property
     def kind(self) -> ObjectiveKind:

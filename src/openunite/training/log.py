@@ -75,6 +75,10 @@ class ProgressBar:
         )
         self.bar.update(int(row["step"]) - self.bar.n)
 
+    def resize(self, steps: int) -> None:
+        """Show another number of steps as the end."""
+        self.bar.total = steps
+
     def close(self) -> None:
         self.bar.close()
 

@@ -18,7 +18,7 @@ from openunite.flow.random import permutation
 
 
 def learning_rate_factor(
-    step: int, steps: int, warmup: int, final_share: float, constant_share: float = 0.0
+    step: float, steps: int, warmup: int, final_share: float, constant_share: float = 0.0
 ) -> float:
     """Factor of the learning rate: linear warm-up to 1, constant, then cosine to `final_share`.
 

@@ -38,9 +38,9 @@ class Objective(Protocol):
     @property
     def modality(self) -> Modality: ...
 
-    def terms(self, batch: Batch, step: int, random: SlotRandom) -> Iterator[LossTerm]: ...
+    def terms(self, batch: Batch, step: float, random: SlotRandom) -> Iterator[LossTerm]: ...
 
-    def weights(self, step: int) -> dict[str, float]:
+    def weights(self, step: float) -> dict[str, float]:
         """The loss weights that change during a run, by the names used in the log."""
 
 
@@ -122,7 +122,8 @@ class TrainStep:
         """
         settings = self.config.optimizer
         shape = settings.warmup_steps, settings.final_share, settings.constant_share
-        factor = learning_rate_factor(step, self.config.steps, *shape)
+        planned, place = self.config.planned_steps, self.config.place(step)
+        factor = learning_rate_factor(place, planned, *shape)
         for optimizer in self.optimizers.values():
             if verdict.finite:
                 for group in optimizer.param_groups:
@@ -150,7 +151,7 @@ class TrainStep:
         batch = batch.to(device, non_blocking=device.type == "cuda")
         slots = send(slots, device)
         random = SlotRandom(self.config.seed, step, slots, fused=self.config.compile)
-        terms = self.objective.terms(batch, step, random)
+        terms = self.objective.terms(batch, self.config.place(step), random)
         total = torch.zeros((), device=device)
         while (term := self._next(terms)) is not None:
             self.accelerator.backward(term.value * (term.weight / self.order.accumulation))
@@ -182,7 +183,7 @@ class TrainStep:
             sums = self.accelerator.reduce(sums, "sum")
         *found, stops = means
         row: dict[str, Any] = dict(zip(totals.scalars, found, strict=True))
-        row |= self.objective.weights(step)
+        row |= self.objective.weights(self.config.place(step))
         row |= {"latent_spread": collapse.spread_of(sums)}
         if (step + 1) % self.config.log_every == 0:
             everyone = self.accelerator.gather((latents, valid))

@@ -1,5 +1,6 @@
 """The training loop: takes steps (see `step.py`), logs, saves and resumes."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from openunite.training.checkpoint import (
 )
 from openunite.training.collapse import CollapseGuard
 from openunite.training.config import RunConfig, flatten, to_dict
+from openunite.training.deadline import Deadline
 from openunite.training.device import check_compiler, on_cpu
 from openunite.training.ema import EMA
 from openunite.training.loader import TrainingData, make_loader, sample_order
@@ -52,7 +54,8 @@ class TrainResult:
 class Trainer:
     """Trains `objective` on `dataset` in `folder`; another call with the same config resumes.
 
-    `preview(ema, step)` is called every `config.preview_every` steps on the main process.
+    `preview(ema, step)` is called every `config.preview_every` steps on the main process. With a
+    deadline the run is planned anew on the way.
     """
 
     def __init__(
@@ -63,9 +66,10 @@ class Trainer:
         folder: Path,
         preview: Callable[[nn.Module, int], None] | None = None,
         on_row: Callable[[Row], None] | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
-        self.config, self.objective, self.dataset = config, objective, dataset
-        self.folder, self.preview, self.on_row = folder, preview, on_row
+        self.config, self.objective, self.dataset, self.folder = config, objective, dataset, folder
+        self.preview, self.on_row, self.signals, self.agreed = preview, on_row, StopSignals(), False
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=config.precision,
@@ -73,8 +77,8 @@ class Trainer:
             project_dir=folder,
         )
         device, world = self.accelerator.device, self.accelerator.num_processes
-        parts = {"encoder": objective.encoder, "decoder": objective.decoder}
-        self.model = nn.ModuleDict(parts | getattr(objective, "companions", {})).to(device).train()
+        self.deadline, self.threads = deadline, Threads(adapts=device.type == "cpu" and world == 1)
+        self.model = _networks(objective).to(device).train()
         self.ema = EMA(self.model, config.optimizer.ema_decay)
         self.average: nn.Module = self.ema.model  # after `fit`: with full weights
         if sharded := config.sharding == "full" and world > 1:
@@ -94,8 +98,6 @@ class Trainer:
             sharded=sharded,
         )
         self.step, self.seconds, self.bad_steps, self.saved_step = 0, 0.0, 0, 0
-        self.signals, self.agreed = StopSignals(), False
-        self.threads = Threads(adapts=device.type == "cpu" and world == 1)
 
     def _compile(self, *, whole_graphs: bool) -> None:
         """Compile in place, so checkpoint names stay; static shapes if all batches have one."""
@@ -118,7 +120,7 @@ class Trainer:
         self._resume()
         main = self.accelerator.is_main_process
         log = MetricsLog(self.folder / "metrics.jsonl" if main else None, self.step, self._track())
-        guard = CollapseGuard.of_run(self.config.steps, self.config.optimizer.warmup_steps)
+        guard = CollapseGuard.of_run(self.config.planned_steps, self.config.optimizer.warmup_steps)
         bar = ProgressBar(self.step, self.config.steps, shown=main)
         first, before = self.step, self.seconds
         with self.threads, StopSignals() as self.signals:
@@ -138,6 +140,8 @@ class Trainer:
     def run(self, log: MetricsLog, bar: ProgressBar, guard: CollapseGuard) -> None:
         """Take the remaining steps, or stop after a signal."""
         batches, self.agreed = self.threads.reading(iter(self.batches())), False
+        if self.deadline is not None:
+            self.deadline.start(self.step, self.config)
         while self.step < self.config.steps and not self._stops():
             tick = time.perf_counter()
             with self.threads.measured():
@@ -155,6 +159,9 @@ class Trainer:
                 self.save()
             if self.preview and self.config.preview_every and self._due(self.config.preview_every):
                 self._draw(self.preview)
+            if self.deadline is not None:
+                self.config = self.train_step.config = self.deadline.plan(self.step, self.config)
+                bar.resize(self.config.steps)
 
     def advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Take one optimizer step; return its row of the log."""
@@ -190,7 +197,8 @@ class Trainer:
     def batches(self) -> Iterable[Batch]:
         """The micro-batches of this process from the current step to the last."""
         rank, pinned = self.accelerator.process_index, self.accelerator.device.type == "cuda"
-        indices = self.train_step.order.batches(self.step, self.config.steps, rank)
+        last = self.config.steps if self.deadline is None else sys.maxsize
+        indices = self.train_step.order.batches(self.step, last, rank)
         return make_loader(self.dataset, indices, self.config.data.workers, pinned)
 
     def _due(self, every: int) -> bool:
@@ -222,6 +230,7 @@ class Trainer:
                 "bad_steps": self.bad_steps,
                 "threads": self.threads.count,
             }
+            state |= {} if self.deadline is None else {"elapsed": self.deadline.elapsed}
             keep = self.config.keep_checkpoints + (self.bad_steps > 0)  # so a good one remains
             folder = self.folder / "checkpoints"
             path = save_checkpoint(folder, self.step, tensors, state, keep)
@@ -246,6 +255,8 @@ class Trainer:
         self.step, self.seconds, self.bad_steps = (loaded.state[name] for name in names)
         self.saved_step = self.step
         self.threads.set(loaded.state.get("threads", self.threads.most))
+        if self.deadline is not None:
+            self.deadline.spent = loaded.state.get("elapsed", self.seconds)
         self._say(f"resuming {self.folder} at step {self.step}")
 
     def _say(self, text: str) -> None:
@@ -261,6 +272,12 @@ class Trainer:
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
         self.accelerator.init_trackers("tracker", config=plain)
         return [*own, lambda row: self.accelerator.log(row, step=int(row["step"]))]
+
+
+def _networks(objective: Objective) -> nn.ModuleDict:
+    """Everything that is trained and saved."""
+    parts = {"encoder": objective.encoder, "decoder": objective.decoder}
+    return nn.ModuleDict(parts | getattr(objective, "companions", {}))
 
 
 def check_agreement(accelerator: Accelerator, folder: Path, step: int) -> None:

@@ -37,6 +37,7 @@ def decoder_config(config: RunConfig, command: Finetune) -> RunConfig:
     return replace(
         config,
         steps=max(1, config.steps // 5) if steps is None else steps,
+        pace=None,
         init_from=command.source,
         sharding="none",
         objective=replace(config.objective, stage="decoder", adversarial_weight=weight),

@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from openunite.baselines.objectives import BaselineObjective
 from openunite.baselines.staged import standardize
 from openunite.catalog import recipes
+from openunite.clock import counting
 from openunite.commands import Train
 from openunite.files import read_json, write_json
 from openunite.flow.random import SlotRandom
@@ -26,6 +27,7 @@ from openunite.training.build import build_models, build_objective, transfer
 from openunite.training.checkpoint import is_sound, list_checkpoints
 from openunite.training.collapse import CollapseError
 from openunite.training.config import RunConfig, differences, load_config, save_config
+from openunite.training.deadline import Deadline
 from openunite.training.device import on_cpu
 from openunite.training.lock import run_lock
 from openunite.training.trainer import Trainer
@@ -37,9 +39,10 @@ from openunite.verbs.conditions import (
     say_effects,
     with_conditions,
 )
-from openunite.verbs.configure import base_config, configure, fit_to_minutes
+from openunite.verbs.configure import base_config, configure
 from openunite.verbs.finish import finish, summarize
 from openunite.verbs.info import describe_config
+from openunite.verbs.minutes import timed
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def train(
     CollapseError or FloatingPointError if the training fails.
     """
     check_options(options, Options)
-    with showing(progress or is_shown()):
+    with showing(progress or is_shown()), counting():
         base, fresh = base_config(config)
         asked = Options(fresh=fresh, **{k: _listed(k, v) for k, v in options.items()})
         folder = Path(output or f"runs/{base.recipe if fresh else 'again'}")
@@ -123,27 +126,14 @@ def start(
         opened: Data = task.open(config, source, progress=state.is_main_process)
     columns = Columns(task, opened.train)
     config = resolve_conditions(task.resolve(config, opened), columns)
-    config = _timed(config, options, folder, opened, state)
+    config, deadline = timed(config, options, folder, task, opened, state)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder) if state.is_main_process else nullcontext():
-        _Job(config, folder, task, opened, columns, heard, state).run()
+        _Job(config, folder, task, opened, columns, heard, state, deadline).run()
     found = Run(folder)
     if heard.on_end is not None and state.is_main_process:
         heard.on_end(found)
     return found
-
-
-def _timed(
-    config: RunConfig, options: Options, folder: Path, data: Data, state: PartialState
-) -> RunConfig:
-    """The settings with the number of steps for --minutes, which is measured only once per run."""
-    result = [config]
-    if state.is_main_process:
-        saved = folder / "config.yaml"
-        known = load_config(saved).steps if saved.is_file() else None
-        result[0] = fit_to_minutes(config, options, data.train, known, state.num_processes)
-    broadcast_object_list(result)
-    return result[0]
 
 
 @dataclass(frozen=True)
@@ -157,6 +147,7 @@ class _Job:
     columns: Columns
     heard: Callbacks
     state: PartialState
+    deadline: Deadline | None
 
     def run(self) -> None:
         """Begin or resume the run, train, and finish it if no signal stopped the training."""
@@ -183,7 +174,7 @@ class _Job:
         elif main:
             with trainer.threads:
                 say_effects(trainer.average.encoder, trainer.dataset)
-                finish(self.config, folder, task, self.data, trainer.average, result)
+                finish(trainer.config, folder, task, self.data, trainer.average, result)
 
     def claim(self) -> None:
         """Begin a run in a new folder, or check that an old one holds this run.
@@ -244,7 +235,8 @@ class _Job:
             assert isinstance(objective, BaselineObjective)
             _standardize(objective, config, self.data)
         data = with_conditions(self.data.train, config, self.columns)
-        return Trainer(objective, data, config, self.folder, self.preview, self.heard.on_step)
+        heard, deadline = self.heard, self.deadline
+        return Trainer(objective, data, config, self.folder, self.preview, heard.on_step, deadline)
 
     def preview(self, ema: Any, step: int) -> None:
         """Write a picture of samples of the averaged weights after some steps."""

@@ -149,10 +149,30 @@ def test_empty_list_and_empty_arrays(tmp_path):
 
 
 CSV = (
-    "Index,SMILES,N_atoms,Elements,XYZ_Ang\n"
-    "1,\"C\",3,\"['C','H','Cl']\",\"[[-0.5,0.,1.E-3],[2,-3.,4],[0.,0.,0.]]\"\n"
-    '7,"N",2,"[\'N\',\'H\']","[[0.,0.,0.],[0.,0.,1.]]"\n'
+    "Index,SMILES,N_atoms,Elements,XYZ_Ang,Dipole_debye\n"
+    "1,\"C\",3,\"['C','H','Cl']\",\"[[-0.5,0.,1.E-3],[2,-3.,4],[0.,0.,0.]]\",1.625\n"
+    '7,"N",2,"[\'N\',\'H\']","[[0.,0.,0.],[0.,0.,1.]]",0.\n'
 )
+
+
+def test_arrays_with_a_value_for_each_molecule_are_columns(tmp_path):
+    pack([make("H", [[0, 0, 0]]), make("C", [[1, 0, 0]])]).save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as plain:
+        arrays = dict(plain)
+    more = {
+        "gap": np.array([0.1, np.nan], dtype=np.float32),
+        "kind": np.array(["acid", ""]),
+        "year": np.array([1998, 2001]),
+        "props": np.array([[1.5, 2.0], [2.5, 3.0]]),
+        "prop_names": np.array(["mu", "alpha"]),
+        "other": np.zeros(3),
+    }
+    np.savez(tmp_path / "b.npz", **arrays, **more)
+    first, second = read_molecules(tmp_path / "b.npz").structures
+    assert first.info == {
+        "gap": "0.1", "kind": "acid", "year": "1998", "mu": "1.5", "alpha": "2.0"
+    }  # fmt: skip
+    assert second.info == {"year": "2001", "mu": "2.5", "alpha": "3.0"}
 
 
 def test_the_csv_files_of_qm9pack(tmp_path):
@@ -161,6 +181,11 @@ def test_the_csv_files_of_qm9pack(tmp_path):
     assert list(found.names) == ["qm9 1", "qm9 7"] * 2
     same(found[2], make("C H Cl", [[-0.5, 0, 1e-3], [2, -3, 4], [0, 0, 0]]))
     assert found.sizes.tolist() == [3, 2, 3, 2]
+    assert found[2].info == {"Dipole_debye": "1.625"}
+    assert found[3].info == {"Dipole_debye": "0.0"}
+    found.save(tmp_path / "again.npz")
+    again = read_molecules(tmp_path / "again.npz").structures
+    assert [item.info for item in again] == [item.info for item in found]
     write(tmp_path / "a.csv", CSV.replace("[2,-3.,4]", "[2,-3.]"))
     with pytest.raises(ValueError, match=r"a\.csv, line 2: 3 elements but 8 coordinates"):
         parse_qm9(files, progress=False)

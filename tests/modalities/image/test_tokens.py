@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from tests.conftest import perturb
 from tests.modalities.contract import ModalityContract, Settings
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from openunite.batch import CLASS, Batch, Conditions, Given
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modalities.image.tokens import ImageShape
 from openunite.modality import get_modality
+from openunite.models.decoder import Decoder
 from openunite.nn.embeddings import sincos_grid
 
 
@@ -39,6 +41,7 @@ class TestContract(ModalityContract):
         "odd sizes, two channels": settings_of(7, 5, 2, 3, flip=True),
         "tall, four channels": settings_of(9, 4, 4, 2),
         "one patch": settings_of(5, 5, 3, 5),
+        "convolutional head, odd sizes": settings_of(7, 5, 3, 3, head="convolutional"),
     }
 
     # With one patch there is no K < N.
@@ -70,6 +73,33 @@ def test_patches_are_read_row_by_row_by_one_linear_map() -> None:
             patch = image[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].flatten(1)
             tokens.append(patch @ weight.T + bias + sincos_grid(2, 3, 16)[3 * row + column])
     torch.testing.assert_close(embedder(image), torch.stack(tokens, dim=1))
+
+
+def test_the_convolutional_head_starts_as_the_linear_one() -> None:
+    sizes = {"num_registers": 6, "latent_channels": 5, "width": 32, "depth": 1, "num_heads": 2}
+    settings = settings_of(7, 11, 3, 4)
+    plain, refined = (
+        Decoder("image", {**settings, "head": head}, **sizes, mlp_width=48)
+        for head in ("linear", "convolutional")
+    )
+    missing, unexpected = refined.load_state_dict(plain.state_dict(), strict=False)
+    assert unexpected == []
+    assert all(name.startswith("head.refinement.") for name in missing)
+    latents = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(refined(latents), plain(latents))
+
+
+def test_the_convolutional_head_sees_across_the_borders_of_patches() -> None:
+    """Another state changes its own patch, and three pixels beyond it once there are weights."""
+    head = get_modality("image", settings_of(12, 12, 1, 4, head="convolutional")).head(16)
+    perturb(head)
+    states = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0))
+    changed = states.clone()
+    changed[:, 4] += 1.0
+    moved = (head(changed) - head(states)).detach()[0, 0] != 0.0
+    expected = torch.zeros(12, 12, dtype=torch.bool)
+    expected[1:11, 1:11] = True
+    assert torch.equal(moved, expected)
 
 
 def test_a_patch_vector_runs_row_column_channel() -> None:

@@ -13,6 +13,29 @@ from openunite.data.holdout import Skipped
 from openunite.files import atomic_file, read_npz
 
 TRAIN, VAL, TEST = 0, 1, 2
+_ATOMS = ("n_atoms", "z", "pos", "cell", "frac", "lattice", "names", "ids", "prop_names")
+
+
+@dataclass(frozen=True, eq=False)
+class Columns(Sequence[Mapping[str, str]]):
+    """What is known of S structures, by name: arrays (S,) of numbers or text; NaN is missing."""
+
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values()), ()))
+
+    @overload
+    def __getitem__(self, i: int) -> Mapping[str, str]: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> list[Mapping[str, str]]: ...
+
+    def __getitem__(self, i: int | slice) -> Mapping[str, str] | list[Mapping[str, str]]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        texts = {name: str(array[i]) for name, array in self.arrays.items()}
+        return {name: text for name, text in texts.items() if text not in ("", "nan")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +91,8 @@ class StructureArrays(Sequence[Structure]):
         }
         if self.cells is not None:
             arrays["cell"] = self.cells
+        if isinstance(self.infos, Columns):
+            arrays |= {k: v for k, v in self.infos.arrays.items() if k not in arrays}
         with atomic_file(Path(path)) as file:
             np.savez(file, **arrays)
 
@@ -113,7 +138,8 @@ def offsets_of(sizes: Sequence[int] | NDArray[Any]) -> Ints:
 def load_arrays(path: str | Path) -> StructureArrays:
     """Read an .npz with `n_atoms`, `z`, `pos` and perhaps `cell`, as `save` writes it.
 
-    Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit.
+    Shapes are (S,), (A,), (A, 3) and (S, 3, 3). ValueError names the array that does not fit. What
+    else there is for each structure are its columns: see `stored_columns`.
     """
     found = read_npz(Path(path))
     sizes, numbers = atom_counts(found, path)
@@ -122,7 +148,18 @@ def load_arrays(path: str | Path) -> StructureArrays:
     if "cell" in found:
         cells = rows_of(found, "cell", (len(sizes), 3, 3), path).astype(np.float64)
     names = stored_names(found, len(sizes), path)
-    return StructureArrays(numbers, positions, offsets_of(sizes), names, cells)
+    columns = stored_columns(found, len(sizes))
+    return StructureArrays(numbers, positions, offsets_of(sizes), names, cells, columns)
+
+
+def stored_columns(found: Mapping[str, NDArray[Any]], count: int) -> Sequence[Mapping[str, str]]:
+    """All other arrays of shape (S,), and the columns of `props` (S, P) named by `prop_names`."""
+    columns = {k: v for k, v in found.items() if v.shape == (count,) and k not in _ATOMS}
+    table, names = found.get("props"), found.get("prop_names")
+    if table is not None and names is not None and table.shape == (count, *names.shape):
+        columns |= zip(names.tolist(), table.T, strict=True)
+    columns = {str(k): v for k, v in columns.items() if v.dtype.kind in "iufU"}
+    return Columns(columns) if columns and count else ()
 
 
 def atom_counts(

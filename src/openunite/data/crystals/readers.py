@@ -18,6 +18,7 @@ from openunite.data.atoms.arrays import (
     offsets_of,
     pack,
     rows_of,
+    stored_columns,
 )
 from openunite.data.atoms.cif import read_cif
 from openunite.data.atoms.convert import from_dict
@@ -200,4 +201,5 @@ def _from_parameters(found: dict[str, NDArray[Any]], path: Path) -> StructureArr
     names = [f"{path.name}, record {i}" for i in range(1, len(sizes) + 1)]
     if "ids" in found and found["ids"].shape == (len(sizes),):
         names = [f"{name} ({label})" for name, label in zip(names, found["ids"], strict=True)]
-    return StructureArrays(numbers, positions, offsets_of(sizes), tuple(names), cells)
+    columns = stored_columns(found, len(sizes))
+    return StructureArrays(numbers, positions, offsets_of(sizes), tuple(names), cells, columns)

@@ -9,12 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from openunite.data.atoms.arrays import StructureArrays, load_arrays, offsets_of
+from openunite.data.atoms.arrays import Columns, StructureArrays, load_arrays, offsets_of
 from openunite.data.atoms.elements import atomic_number
 from openunite.optional import file_of
 from openunite.progress import bar
 
 NUM_MOLECULES = 130_831
+# Text, lists, and what is already in the atoms; everything else is a number of each molecule.
+_NO_NUMBERS = frozenset(
+    [
+        "XYZ_file",
+        "Index",
+        "SMILES",
+        "InChi",
+        "N_atoms",
+        "Stoichiometry",
+        "Elements",
+        "XYZ_Ang",
+        "Mulliken_pop",
+        "Harmonic_Freq_cmi",
+    ]
+)
 _FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 
 
@@ -26,7 +41,7 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
     # Found without an import: the package needs pkg_resources, gone from setuptools.
     files = [file_of("qm9pack", f"data/{name}", "molecules", "qm9pack") for name in _FILES]
     size = sum(path.stat().st_size for path in files)
-    cached = cache_dir / f"qm9pack-{size}.npz"
+    cached = cache_dir / f"qm9pack-columns-{size}.npz"
     if cached.is_file():
         try:
             return load_arrays(cached)
@@ -47,8 +62,12 @@ def read_qm9(cache_dir: Path, progress: bool = True) -> StructureArrays:
 
 
 def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
-    """Molecules from the columns Index, Elements and XYZ_Ang (Angstrom) of the package's files."""
+    """Molecules from the columns Index, Elements and XYZ_Ang (Angstrom) of the package's files.
+
+    Their properties, such as HOMO_LUMO_gap_au, are the columns of the result.
+    """
     names, sizes = [], []
+    columns: dict[str, array[float]] = {}
     numbers, coordinates = array("B"), array("f")  # lists of floats would take ten times more
     rows = bar(_rows(files), "qm9", NUM_MOLECULES, disable=None if progress else True)
     for where, row in rows:
@@ -60,6 +79,8 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
                 f"{where}: {len(symbols)} elements but {len(values)} coordinates; install qm9pack "
                 "again"
             )
+        for name in row.keys() - _NO_NUMBERS:
+            columns.setdefault(name, array("d")).append(float(row[name]))
         names.append(f"qm9 {row['Index']}")
         sizes.append(len(symbols))
         numbers.extend(map(atomic_number, symbols))
@@ -69,6 +90,7 @@ def parse_qm9(files: list[Path], progress: bool) -> StructureArrays:
         np.array(coordinates, dtype=np.float32).reshape(-1, 3),
         offsets_of(sizes),
         tuple(names),
+        infos=Columns({name: np.array(values) for name, values in sorted(columns.items())}),
     )
 
 

@@ -85,18 +85,25 @@ def images() -> RunConfig:
     """Your own images: `openunite train images --data FOLDER`.
 
     Image size, patch, model size, batch and steps are chosen from the data and the machine by
-    `--size` or `--minutes` (see `openunite.verbs.configure`); each can be set by hand.
+    `--size` or `--minutes` (see `modalities/image/fit.py`); each can be set by hand. Images are
+    mirrored only with `--set modality_config.flip=true`.
     """
     return RunConfig(
         recipe="images",
         modality="image",
-        modality_config=_image(32, 32, 3, 4, flip=True, l1_weight=0.5, l2_weight=6.0),
+        modality_config=_image(32, 32, 3, 8, l1_weight=0.5, l2_weight=6.0, head="convolutional"),
         num_classes=None,
         data=DataConfig(""),
-        model=get_size("nano").model(64, 16),
+        model=get_size("nano").model(16, 32),
         steps=5000,
         batch_size=32,
-        objective=ObjectiveConfig(flow_weight=0.4, time_shift=0.6, recon_noise_start=0.77),
+        objective=ObjectiveConfig(
+            flow_draws=2,
+            draws_per_pass=2,
+            flow_weight=0.4,
+            time_shift=0.6,
+            recon_noise_start=0.77,
+        ),
         optimizer=_short_run(),
         preview_every=500,
     )

@@ -1,6 +1,6 @@
 """Image runs: data, previews, pictures and metrics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from openunite import clock
 from openunite.analysis.base import Analyses
 from openunite.batch import Batch
 from openunite.data.images.dataset import ImageData, open_images
@@ -24,18 +25,26 @@ from openunite.evaluation.images.features import is_embedded, load_extractor
 from openunite.evaluation.images.features.base import Extractor
 from openunite.evaluation.images.protocol import ImageEvaluation, evaluate_images
 from openunite.evaluation.images.table import flat_metrics
+from openunite.flow.guidance import NO_GUIDANCE
 from openunite.modalities.card import guidance_scale
 from openunite.modalities.image.card import run_card
 from openunite.modalities.image.fit import fit_to_images, num_patches
 from openunite.modalities.image.outputs import ImageFiles
 from openunite.modalities.image.pipeline import ImagePipeline
+from openunite.modalities.image.score import MOST_SCORED, in_words, score, score_extractor
 from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
-from openunite.progress import bar
+from openunite.progress import bar, say
+from openunite.runs import make_pipeline
 from openunite.task import Analyzed, Options, Tell, sized
+from openunite.training.build import build_models
 from openunite.training.config import RunConfig
 
 _BATCH = 64
+_JUDGED = 1000  # samples for the classifier of the embedded images
+_TRIED = 16  # images on which the time for all of this is measured
+_AROUND = 5.0  # seconds for files, curves and pictures
+_DRAWN = MOST_SHOWN**2  # samples of one's own images: enough for the picture and a score
 _TESTED = 1000  # test images for the metrics of a run; also the number of training images
 
 
@@ -140,20 +149,47 @@ class ImageTask(ImageFiles):
         once. `openunite evaluate` uses all of them.
         """
         test = data.test.batch(choose(len(data.test), _TESTED))
+        train = data.train.batch(_spread(len(data.train))).data
         extractor = load_extractor("fashion") if is_embedded(config.data.source) else None
-        found = _evaluate(config, data, pipeline, test, extractor)
+        found = _evaluate(config, pipeline, data, test, train, extractor)
         inputs, outputs = test.data[:20].float() / 255.0, found.reconstructions[:20]
         pair_grid(inputs, outputs).save(folder / "reconstructions.png")
         best = found.samples.get("guided", found.samples["unguided"])
         sample_grid(best, data.class_names).save(folder / "samples.png")
         card = run_card(pipeline, data, folder.name, found, data.test.labels[test.index], extractor)
         card.save(folder / "card.json")
+        judge = _judge(config)
+        scored = {} if judge is None else score(best, test.data, train, judge)
+        if scored:
+            say(in_words(scored))
         return {
             **flat_metrics(card.metrics),
+            **scored,
             "num_test_images": card.reference.count,
             "num_samples": card.samples.count,
             "guidance_scale": guidance_scale(pipeline),
         }
+
+    def finish_seconds(self, config: RunConfig, data: ImageData) -> float:
+        """Try out what `finish` does, with a new model and a few images."""
+        pipeline = make_pipeline(*build_models(config), config, self.record(data))
+        few = data.test.batch(list(range(min(_TRIED, len(data.test))))).data / 255.0
+        labels = [0] * _TRIED if config.num_classes else None
+        scales = {NO_GUIDANCE, guidance_scale(pipeline)}
+
+        def draw() -> None:
+            for scale in scales:
+                pipeline.generate(labels, seeds=range(_TRIED), guidance_scale=scale)
+
+        drawn = _seconds(draw) / _TRIED
+        rebuilt = _seconds(lambda: pipeline.decode_tensor(pipeline.encode(few))) / len(few)
+        embedded = is_embedded(config.data.source)
+        extractor = load_extractor("fashion") if embedded else _judge(config)
+        seen = 0.0 if extractor is None else _seconds(lambda: extractor(few)) / len(few)
+        count = _JUDGED if embedded else _DRAWN
+        tested = min(_TESTED, len(data.test))
+        features = (len(scales) + 4) * _JUDGED if embedded else 4 * MOST_SCORED
+        return _AROUND + count * drawn + tested * rebuilt + features * seen
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -201,11 +237,31 @@ class ImageTask(ImageFiles):
         return {"latents": pipeline.encode(list(items)).float().cpu().numpy()}
 
 
+def _judge(config: RunConfig) -> Extractor | None:
+    """What scores samples of one's own images, in runs whose deadline has time for it."""
+    own = config.pace is not None and not is_embedded(config.data.source)
+    return score_extractor(config.data.source) if own else None
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Seconds of the second of two calls: the first allocates."""
+    run()
+    began = clock.now()
+    run()
+    return clock.now() - began
+
+
+def _spread(count: int) -> list[int]:
+    """At most _TESTED positions, evenly spaced."""
+    return list(range(0, count, max(1, count // _TESTED))[:_TESTED])
+
+
 def _evaluate(
     config: RunConfig,
-    data: ImageData,
     pipeline: ImagePipeline,
+    data: ImageData,
     test: Batch,
+    train_images: Tensor,
     extractor: Extractor | None,
 ) -> ImageEvaluation:
     def reconstruct(images: Tensor) -> Tensor:
@@ -218,15 +274,14 @@ def _evaluate(
             guidance_scale=guidance_scale,
         ).cpu()
 
-    spread = range(0, len(data.train), max(1, len(data.train) // _TESTED))[:_TESTED]
     return evaluate_images(
         reconstruct=reconstruct,
         sample=sample,
         test_images=test.data,
         test_labels=data.test.labels[test.index],
-        train_images=data.train.batch(spread).data,
+        train_images=train_images,
         num_classes=min(MOST_SHOWN, len(data.class_names)),
-        num_samples=MOST_SHOWN**2 if extractor is None else 1000,  # 100 suffice for the picture
+        num_samples=_DRAWN if extractor is None else _JUDGED,
         guidance_scale=config.sampling.guidance_scale,
         extractor=extractor,
         patch_size=pipeline.modality.settings.patch_size,

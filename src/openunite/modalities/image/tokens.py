@@ -47,6 +47,13 @@ class ImageShape:
     def num_patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    def join(self, patches: Float[Tensor, "b n v"]) -> Float[Tensor, "b c h w"]:
+        """Maps whose patches have these values: row by row, column by column, channel fastest."""
+        tiles = patches.unflatten(1, self.grid)
+        tiles = tiles.unflatten(-1, (self.patch_size, self.patch_size, -1))
+        maps = tiles.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+        return maps[:, :, : self.height, : self.width]
+
 
 class PatchEmbedder(Embedder):
     """Images (B, channels, H, W) in [0, 1] -> tokens (B, N, D), row-major, plus fixed positions."""
@@ -80,20 +87,46 @@ class PatchEmbedder(Embedder):
 
 
 class PixelHead(Head):
-    """States (B, N, D) -> images (B, channels, H, W); patch values go by row, column, channel."""
+    """States (B, N, D) -> images (B, channels, H, W); patch values go by row, column, channel.
 
-    def __init__(self, shape: ImageShape, width: int) -> None:
+    Every patch is a linear map of its own state. With `refine`, convolutions look across the
+    borders of the patches afterwards.
+    """
+
+    def __init__(self, shape: ImageShape, width: int, *, refine: bool = False) -> None:
         super().__init__()
         self.shape, self.num_tokens = shape, shape.num_patches
+        self.num_places = shape.height * shape.width if refine else 0
         self.projection = nn.Linear(width, shape.patch_size**2 * shape.channels)
+        self.refinement = Refinement(shape, width) if refine else None
         self.register_buffer("positions", sincos_grid(*shape.grid, width), persistent=False)
 
     def forward(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
-        (rows, columns), size = self.shape.grid, self.shape.patch_size
-        patches = self.projection(states).unflatten(1, (rows, columns))
-        patches = patches.unflatten(-1, (size, size, self.shape.channels))
-        image = patches.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
-        return image[:, :, : self.shape.height, : self.shape.width]
+        image = self.shape.join(self.projection(states))
+        return image if self.refinement is None else self.refinement(image, states)
+
+
+class Refinement(nn.Module):
+    """An image with a correction from three 3 x 3 convolutions; at the start the correction is 0.
+
+    The convolutions see the pixels and `features` maps of the same size made from the states.
+    """
+
+    def __init__(self, shape: ImageShape, width: int, features: int = 8, hidden: int = 16) -> None:
+        super().__init__()
+        self.shape = shape
+        self.features = nn.Linear(width, shape.patch_size**2 * features)
+        self.conv_in = nn.Conv2d(shape.channels + features, hidden, 3, padding=1)
+        self.conv_hidden = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.pixel_output = nn.Conv2d(hidden, shape.channels, 3, padding=1)
+
+    def forward(
+        self, image: Float[Tensor, "b c h w"], states: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b c h w"]:
+        x = torch.cat([image, self.shape.join(self.features(states))], dim=1)
+        x = nn.functional.silu(self.conv_in(x))
+        x = nn.functional.silu(self.conv_hidden(x))
+        return image + self.pixel_output(x)
 
 
 @dataclass(frozen=True)
@@ -101,9 +134,11 @@ class ImageSettings:
     """Settings of images.
 
     `flip` mirrors half of the training images; `patch_positions` is "sincos" or, as in the release,
-    "zero". The loss is `l1_weight` times the mean absolute error and `l2_weight` times the mean
-    squared one. `perceptual` adds a distance of `perceptual.py`, times `perceptual_weight`;
-    `perceptual_path` is where LPIPS finds VGG16, if not in the caches.
+    "zero". `head` is "linear", where every patch of the output is made from its own token, or
+    "convolutional", where convolutions remove the seams between patches. The loss is `l1_weight`
+    times the mean absolute error and `l2_weight` times the mean squared one. `perceptual` adds a
+    distance of `perceptual.py`, times `perceptual_weight`; `perceptual_path` is where LPIPS finds
+    VGG16, if not in the caches.
     """
 
     height: int
@@ -112,6 +147,7 @@ class ImageSettings:
     patch_size: int
     flip: bool = False
     patch_positions: Literal["sincos", "zero"] = "sincos"
+    head: Literal["linear", "convolutional"] = "linear"
     l1_weight: float = 1.0
     l2_weight: float = 0.0
     perceptual: Literal["none", "lpips", "gradients"] = "none"
@@ -145,7 +181,7 @@ class ImageModality(Modality):
         return PatchEmbedder(self.shape, width, self.settings.patch_positions)
 
     def head(self, width: int) -> PixelHead:
-        return PixelHead(self.shape, width)
+        return PixelHead(self.shape, width, refine=self.settings.head == "convolutional")
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         error = output.float() - batch.data
