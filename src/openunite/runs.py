@@ -23,6 +23,7 @@ from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import MEMORY, RunConfig, load_config
 from openunite.training.log import read_rows
+from openunite.weights import packaged_names
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Run:
 
 
 def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
-    """Load the pipeline of a run, a pipeline folder or a hub id.
+    """Load the pipeline of a run, a pipeline folder, a packaged name or a hub id.
 
     An unfinished run gives the EMA weights of its newest checkpoint. `weights` "raw" gives the
     weights of a run's newest checkpoint without averaging. Raises FileNotFoundError if there is no
@@ -173,7 +174,8 @@ def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
         folder = find_folder(name)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"{source} is no run, no pipeline folder, and could not be had from the hub "
+            f"{source} is no run, no pipeline folder, no packaged model "
+            f"({', '.join(packaged_names()) or 'none'}), and could not be had from the hub "
             f"({type(error).__name__})"
         ) from error
     return _open(folder)

@@ -60,7 +60,7 @@ class Composition(Condition):
         self.mlp_out = nn.Linear(width, width)
 
     @classmethod
-    def fit(cls, column: Sequence[Any]) -> CompositionSettings:
+    def fit(cls, column: Sequence[Any], source: str = "") -> CompositionSettings:
         """The elements that occur, and the most of them in one formula."""
         found = [counts_of(value) for value in column]
         numbers = sorted(set().union(*found))

@@ -18,6 +18,7 @@ from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.joint import JointDataset
+from openunite.drawing.lists import Structures as StructureList
 from openunite.flow.random import seeded_normal
 from openunite.modalities.atoms.formula import (
     allowed_sizes,
@@ -100,7 +101,7 @@ class AtomPipeline(UnitePipeline):
                 if formula := formulas.get(start + row):
                     set_elements(output[row], int(sizes[start + row]), formula, self.elements)
             structures += self._structures(output, mask)
-        return structures
+        return StructureList(structures)
 
     def generate(
         self,
@@ -150,7 +151,7 @@ class AtomPipeline(UnitePipeline):
         parts = [self.decode(self.encode(found[i : i + batch_size])) for i in starts]
         return [structure for part in parts for structure in part]
 
-    def interpolate(self, first: Any, second: Any, num: int) -> list[Structure]:
+    def interpolate(self, first: Any, second: Any, num: int = 8) -> list[Structure]:
         """Decode `num` points on the line between two latents, ends included.
 
         ValueError if the numbers of atoms differ, because there is one latent per atom.
