@@ -253,9 +253,9 @@ def test_assigned_intervals_outlast_those_of_minutes(monkeypatch: pytest.MonkeyP
 
 
 def test_a_condition_joins_those_of_the_recipe() -> None:
-    own = settings("qm9").conditions
-    assert list(own) == ["formula"]
-    joined = settings("qm9", condition=("gap=number",)).conditions
+    own = {"formula": {"kind": "composition"}}
+    recipe = dataclasses.replace(settings("qm9"), conditions=own)
+    joined = configure(recipe, Options(condition=("gap=number",)), None).conditions
     assert joined == {**own, "gap": {"kind": "number"}}
-    replaced = settings("qm9", condition=("formula=composition:other",)).conditions
-    assert replaced == {"formula": {"kind": "composition", "column": "other"}}
+    replaced = configure(recipe, Options(condition=("formula=composition:other",)), None)
+    assert replaced.conditions == {"formula": {"kind": "composition", "column": "other"}}

@@ -31,11 +31,7 @@ def qm9() -> RunConfig:
     and 0.012 A, 94 % of them stable (real 95 %); 66 and 65 % of the samples' atoms stable (real
     99 %), 97 and 96 % of the hydrogens, no stable molecule yet.
     """
-    recipe = _small("qm9", "molecule", {**_QM9, "added": True, "states": True}, "qm9")
-    objective = replace(recipe.objective, time_density="uniform")
-    known = {"elements": ["H", "C", "N", "O", "F"], "most": 5}
-    formula = {"kind": "composition", "counts": True, **known}
-    return replace(recipe, objective=objective, conditions={"formula": formula})
+    return _small("qm9", "molecule", _QM9, "qm9")
 
 
 def molecules() -> RunConfig:
