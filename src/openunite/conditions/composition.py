@@ -25,11 +25,13 @@ class CompositionSettings:
     """`elements` are the symbols that training saw; `most` is the most of them in a formula.
 
     With `counts`, tokens also tell how many atoms there are, which decides valences in molecules.
+    With `drawn`, a molecule of which nothing is asked gets a formula from the training data.
     """
 
     elements: tuple[str, ...]
     most: int
     counts: bool = False
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         for symbol in self.elements:

@@ -28,10 +28,10 @@ from openunite.models.generative_encoder import GenerativeEncoder
 FORMULAS = ["CO2", "C2H6O", "CH4", "H2O", "C3H8"]
 
 
-def pipeline_of(kind: str) -> AtomPipeline:
+def pipeline_of(kind: str, **options: bool) -> AtomPipeline:
     """Random weights; H, C and O; up to 12 atoms, most often 4 to 9."""
     settings = {"elements": [1, 6, 8], "max_atoms": 12}
-    plain = {"formula": fit("formula", "composition", FORMULAS)}
+    plain = {"formula": {**fit("formula", "composition", FORMULAS), **options}}
     encoder = GenerativeEncoder(
         kind, settings, 12, 8, 32, 2, 2, num_context_tokens=0, conditions=plain
     )
@@ -111,7 +111,7 @@ HISTOGRAM = {"H4C": 6, "H2O": 3, "CO2": 1}
 
 def drawing_pipeline() -> AtomPipeline:
     """Molecules of which a formula is drawn where nothing is asked."""
-    known = pipeline_of("molecule")
+    known = pipeline_of("molecule", drawn=True, counts=True)
     sizes = [0, 0, 0, 4, 0, 6]
     return MoleculePipeline(
         known.encoder, known.decoder, size_histogram=sizes, formula_histogram=HISTOGRAM
@@ -147,6 +147,9 @@ def test_nothing_is_drawn_where_conditions_are_given_or_the_model_has_none(tmp_p
     pipeline = drawing_pipeline()
     options = {"num_inference_steps": 2, "solver": "euler", "seeds": range(6)}
     plain = MoleculePipeline(pipeline.encoder, pipeline.decoder)
+    other = pipeline_of("molecule")
+    shy = MoleculePipeline(other.encoder, other.decoder, formula_histogram=HISTOGRAM)
+    assert not shy.draws_formulas  # its composition is not `drawn`
     free = pipeline(6, num_atoms=3, conditions={}, **options)
     for sample, other in zip(free, plain(6, num_atoms=3, **options), strict=True):
         np.testing.assert_array_equal(sample.positions, other.positions)

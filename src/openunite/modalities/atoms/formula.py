@@ -59,10 +59,11 @@ def check_formulas(histogram: Any) -> dict[str, int]:
     return dict(histogram)
 
 
-def composition_of(known: Mapping[str, Mapping[str, Any]] | None) -> str | None:
-    """The name of the first condition that is a composition, None without any."""
-    known = known or {}
-    return next((name for name in sorted(known) if known[name]["kind"] == "composition"), None)
+def drawn_composition(known: Mapping[str, Mapping[str, Any]] | None) -> str | None:
+    """The name of the first composition that is `drawn` where nothing is asked, None without any."""
+    given = sorted((known or {}).items())
+    drawn = (name for name, c in given if c["kind"] == "composition" and c.get("drawn"))
+    return next(drawn, None)
 
 
 def allowed_sizes(

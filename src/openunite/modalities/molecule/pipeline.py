@@ -11,7 +11,7 @@ from openunite.data.atoms.arrays import pack
 from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.structure import Structure
 from openunite.data.molecules.dataset import molecule_dataset
-from openunite.modalities.atoms.formula import check_formulas, composition_of, draw_formulas
+from openunite.modalities.atoms.formula import check_formulas, draw_formulas, drawn_composition
 from openunite.modalities.atoms.pipeline import AtomPipeline, Sizes, numbers_of, uniform_of
 from openunite.modalities.molecule.tokens import MoleculeModality
 from openunite.models.decoder import Decoder
@@ -23,9 +23,9 @@ from openunite.sampling import Sampling
 class MoleculePipeline(AtomPipeline):
     """Molecules: elements and positions in Angstrom, explicit hydrogens, centered.
 
-    `formula_histogram` says how many training molecules had each formula. A model that has a
-    condition of kind composition then gets the formula of a sample from there, by the seed, where
-    nothing is asked; with `conditions={}` it gets none.
+    `formula_histogram` says how many training molecules had each formula. If a composition of the
+    model is `drawn`, a sample of which nothing is asked gets its formula from there, by its seed;
+    with `conditions={}` it gets none.
     """
 
     periodic = False
@@ -43,7 +43,7 @@ class MoleculePipeline(AtomPipeline):
     ) -> None:
         super().__init__(encoder, decoder, sampling, class_names, size_histogram, format_version)
         found = check_formulas(formula_histogram or {})
-        if found and composition_of(encoder.config.conditions):
+        if found and drawn_composition(encoder.config.conditions):
             self.register_to_config(formula_histogram=found)
 
     @property
@@ -53,7 +53,7 @@ class MoleculePipeline(AtomPipeline):
 
     def _drawn(self, num_atoms: Sizes | None, seeds: Tensor) -> Evidence:
         """The formulas of samples of which nothing is asked."""
-        name, count = composition_of(self.encoder.config.conditions), len(seeds)
+        name, count = drawn_composition(self.encoder.config.conditions), len(seeds)
         if name is None or not self.draws_formulas:
             return NOTHING
         sizes = None if num_atoms is None else self._asked_sizes(num_atoms, count)
