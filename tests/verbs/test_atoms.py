@@ -90,12 +90,10 @@ def test_a_molecule_run_leaves_everything(molecule_run: Path) -> None:
 def test_a_run_with_formulas_draws_them_and_shows_samples_without_one(tmp_path: Path) -> None:
     write_xyz(tmp_path / "all.xyz", molecules())
     formula_drawn = {"formula": {"kind": "composition", "drawn": True}}
-    config = replace(settings("molecules", steps=12, batch_size=8), conditions=formula_drawn)
+    data = str(tmp_path / "all.xyz")
+    config = replace(settings("molecules", data), conditions=formula_drawn)
     save_config(config, tmp_path / "config.yaml")
-    files = ["--data", str(tmp_path / "all.xyz"), "--output", str(tmp_path / "run")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atom_jobs, "NUM_SAMPLES", 30)
-        main(["train", "--config", str(tmp_path / "config.yaml"), *files])
+    train(["--config", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "run")])
     run = Run(tmp_path / "run")
     samples = read_molecules(tmp_path / "run" / "samples.xyz").structures
     assert {formula(sample) for sample in samples} <= {"H2O", "H2"}

@@ -60,7 +60,7 @@ def check_formulas(histogram: Any) -> dict[str, int]:
 
 
 def drawn_composition(known: Mapping[str, Mapping[str, Any]] | None) -> str | None:
-    """The name of the first composition that is `drawn` where nothing is asked, None without any."""
+    """The name of the first composition that is `drawn` where nothing is asked; None if none is."""
     given = sorted((known or {}).items())
     drawn = (name for name, c in given if c["kind"] == "composition" and c.get("drawn"))
     return next(drawn, None)
