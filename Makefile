@@ -3,6 +3,7 @@
 # make quickstart-crystals   train on crystals from two packages; the same
 # make test                  lint, types, import layers, tests
 # make lint                  only the first three
+# make test-browser          the demo's page in a headless Chromium of this machine, if there is one
 # make docs                  the site in site/, with its links checked; opens from the disk
 # make test-lowest           a part of the tests with the lowest versions that pyproject.toml admits;
 #                            TORCH=2.13.0 takes that torch instead of the lowest
@@ -20,7 +21,7 @@ RUN = runs/$@$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart quickstart-molecules quickstart-crystals test test-lowest docs lint format clean
+.PHONY: quickstart quickstart-molecules quickstart-crystals test test-browser test-lowest docs lint format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/openunite train fashion --output $(RUN) --seed $(SEED)
@@ -33,6 +34,9 @@ quickstart-crystals: $(VENV)/.installed-atoms
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+test-browser: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/browser
 
 test-lowest:
 	OMP_NUM_THREADS=1 TORCH="$(TORCH)" PIP_OPTIONS="$(PIP_OPTIONS)" $(PYTHON) tools/test_lowest.py $(VENV)-lowest

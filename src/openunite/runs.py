@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from openunite.training.build import build_models
 from openunite.training.checkpoint import checkpoint_name, list_checkpoints, load_newest
 from openunite.training.config import MEMORY, RunConfig, load_config
 from openunite.training.log import read_rows
+from openunite.weights import packaged_names
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Run:
 
 
 def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
-    """Load the pipeline of a run, a pipeline folder or a hub id.
+    """Load the pipeline of a run, a pipeline folder, a packaged name or a hub id.
 
     An unfinished run gives the EMA weights of its newest checkpoint. `weights` "raw" gives the
     weights of a run's newest checkpoint without averaging. Raises FileNotFoundError if there is no
@@ -172,7 +174,8 @@ def load_pipeline(source: str | Path, weights: str = "ema") -> UnitePipeline:
         folder = find_folder(name)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"{source} is no run, no pipeline folder, and could not be had from the hub "
+            f"{source} is no run, no pipeline folder, no packaged model "
+            f"({', '.join(packaged_names()) or 'none'}), and could not be had from the hub "
             f"({type(error).__name__})"
         ) from error
     return _open(folder)
@@ -195,12 +198,12 @@ def make_pipeline(
     sampling = config.sampling
     if not config.num_classes and not config.conditions:
         sampling = sampling.change(guidance_scale=NO_GUIDANCE)
-    pipeline = pipeline_class(config.modality)(
+    kind = pipeline_class(config.modality)
+    pipeline = kind(
         encoder.eval(),
         decoder.eval(),
         sampling,
-        class_names=list(record.get("class_names", ())),
-        size_histogram=list(record.get("size_histogram", ())),
+        **{name: record[name] for name in signature(kind).parameters if name in record},
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

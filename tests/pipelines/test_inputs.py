@@ -177,7 +177,7 @@ def test_numbers_of_other_packages_are_settings(pipeline: ImagePipeline) -> None
     [
         ("num_image", "num_images"),
         ("guidance", "guidance_scale"),
-        ("callback_on_step_end", "callback"),
+        ("callback_on_step", "callback_on_step_end"),
         ("num_steps", "num_inference_steps"),
     ],
 )

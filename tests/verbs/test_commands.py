@@ -42,6 +42,7 @@ OPTIONS = {
     "study": "kind grid variants output data seeds steps processes",
     "prepare": "source output size channels jpeg_quality max_bad_share",
     "info": "source recipe gpus gpu size batch_size flow_draws mfu",
+    "demo": "sources host port",
     "evaluate images": "samples reference train image_size patch_size extractor extractor_weights "
     "output",
     "evaluate molecules": "kind samples reference train pairs protocols output",

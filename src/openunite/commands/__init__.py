@@ -17,6 +17,7 @@ from openunite.commands.measuring import Analyze, Evaluate, Report, Study, Sweep
 from openunite.commands.measuring import Score as Score
 from openunite.commands.measuring import ScoreImages as ScoreImages
 from openunite.commands.options import Command as Command
+from openunite.commands.showing import Demo
 
 # Options that `train` once had, and the fields of the settings that hold what they set.
 MOVED = {
@@ -49,4 +50,5 @@ COMMANDS: dict[str, type[Command]] = {
     "study": Study,
     "prepare": Prepare,
     "info": Info,
+    "demo": Demo,
 }

@@ -88,7 +88,7 @@ class Sample(Command):
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     classes: tuple[str, ...] = ()
     """Class names or numbers, used in turn; default all classes in turn."""
     condition: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")]] = ()
@@ -131,7 +131,7 @@ class Reconstruct(Command):
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     files: Positional[tuple[str, ...]]
     """Files or folders: images, SDF or xyz, CIF."""
     num_samples: Annotated[int, arg(aliases=("--num-images",))] = 32
@@ -152,7 +152,7 @@ class Encode(Command):
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     files: Positional[tuple[str, ...]]
     """Files or folders: images, SDF or xyz, CIF."""
     output: str = "latents.npz"
@@ -246,7 +246,7 @@ class Info(Command):
     """
 
     source: Annotated[Positional[str], arg(metavar="[SOURCE]", help_behavior_hint="")] = ""
-    """A run, a pipeline folder, a hub id, or the name of a recipe."""
+    """A run, a pipeline folder, a packaged name, a hub id, or the name of a recipe."""
     recipe: OptionalStr = None
     """The name of a recipe; the same as giving it as SOURCE."""
     gpus: OptionalInt = None

@@ -81,7 +81,7 @@ class Sweep(Command):
     """
 
     source: Positional[str]
-    """A run, a pipeline folder or a hub id."""
+    """A run, a pipeline folder, a packaged name or a hub id."""
     scales: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
     """Guidance scales; 1 is no guidance."""
     data: OptionalStr = None

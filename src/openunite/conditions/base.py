@@ -138,7 +138,8 @@ def fit(name: str, kind_name: str, column: Sequence[Any], source: str = "") -> d
         if kind.source and not source:
             raise ValueError(f"kind {kind_name} needs its {kind.source}: {name}={kind_name}:PATH")
         plain = asdict(kind.fit(known, source) if kind.source else kind.fit(known)).items()
-        return {"kind": kind_name} | {k: [*v] if isinstance(v, tuple) else v for k, v in plain}
+        on = ((k, v) for k, v in plain if v is not False)  # files leave out what is off
+        return {"kind": kind_name} | {k: [*v] if isinstance(v, tuple) else v for k, v in on}
     except ValueError as error:
         raise ValueError(f"condition {name}: {error}") from error
 

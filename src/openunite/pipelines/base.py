@@ -17,6 +17,7 @@ from openunite.modality import Modality, get_modality
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import Encoder
 from openunite.pipelines.asked import Asked, check_scales, conditions_of
+from openunite.pipelines.habits import StepEnd, watched, without_cast_warning
 from openunite.pipelines.inputs import (
     Generators,
     Labels,
@@ -85,7 +86,8 @@ class UnitePipeline(SavedPipeline):
         bfloat16 has no room for the angle of position 300."""
         modules = [m for part in (self.encoder, self.decoder) for m in part.modules()]
         tables = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
-        super().to(*args, **kwargs)
+        with without_cast_warning():
+            super().to(*args, **kwargs)
         for module, name, table in tables:
             setattr(module, name, table.to(getattr(module, name).device))
         self._keep_norms_exact()
@@ -95,6 +97,11 @@ class UnitePipeline(SavedPipeline):
     def sampling(self) -> Sampling:
         """The settings of sampling that calls start from."""
         return Sampling.from_dict(self.config.sampling)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, empty if they have none."""
+        return list(self.config.class_names)
 
     @cached_property
     def modality(self) -> Modality:
@@ -116,6 +123,7 @@ class UnitePipeline(SavedPipeline):
         mask: Bool[Tensor, "b k"] | None = None,
         *,
         callback: Callback | None = None,
+        callback_on_step_end: StepEnd | None = None,
         guidance_scale: Scale | None = None,
         **options: Any,
     ) -> Float[Tensor, "b k c"]:
@@ -142,7 +150,7 @@ class UnitePipeline(SavedPipeline):
             noise(seeds, 0),
             sampling,
             noise_sampler=lambda step: noise(there, step),
-            callback=callback,
+            callback=watched(self, callback, callback_on_step_end),
         )
 
     def denoiser(
@@ -262,7 +270,8 @@ class UnitePipeline(SavedPipeline):
         """ValueError for an option that neither sampling nor this function has, nor `others`."""
         solver = SOLVERS.get(options.get("solver") or self.sampling.solver)
         settings = [f.name for f in fields(Sampling) if f.name != "options"]
-        refuse_unknown(options, call, [*settings, *solver.options, "callback", *others])
+        watching = ("callback", "callback_on_step_end")
+        refuse_unknown(options, call, [*settings, *solver.options, *watching, *others])
 
     def _evidence(self, labels: Labels, count: int, asked: Asked = None) -> Evidence:
         """The classes and conditions that a user asks for, of `count` samples.

@@ -16,6 +16,7 @@ from openunite.files import read_json, sha256_of, write_json
 from openunite.hub import hub_or_cache
 from openunite.models.decoder import Decoder
 from openunite.models.generative_encoder import GenerativeEncoder
+from openunite.weights import packaged_folder
 
 Part = type[GenerativeEncoder] | type[Decoder]
 INDEX, MANIFEST, CONFIG = "model_index.json", "manifest.json", "config.json"
@@ -32,15 +33,29 @@ _LONGEST = 2**24  # bytes of a JSON file; lists of class names are the longest
 
 
 def find_folder(source: str | Path, **download: Any) -> Path:
-    """The folder `source`, or a folder with the files of a pipeline downloaded from the hub.
+    """The folder of a pipeline: `source` or inside the run `source`, packaged, or downloaded.
 
     `download`: revision, token, cache_dir, local_files_only, force_download, as for
     `huggingface_hub.snapshot_download`. Raises OSError or ValueError if both fail.
     """
-    if Path(source).is_dir():
-        return Path(source)
+    path = Path(source)
+    if path.is_dir():
+        return _in_run(path) if (path / "config.yaml").is_file() else path
+    if (packaged := packaged_folder(source)) is not None:
+        return packaged
     with hub_or_cache():
         return Path(snapshot_download(str(source), allow_patterns=_WANTED, **download))
+
+
+def _in_run(folder: Path) -> Path:
+    """The pipeline folder of a run. FileNotFoundError if it has only checkpoints."""
+    found = next((f for f in (folder, folder / "pipeline") if (f / INDEX).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder} is not finished; openunite.Run({str(folder)!r}).pipeline loads the weights "
+            "of its newest checkpoint"
+        )
+    return found
 
 
 def read_object(path: Path) -> dict[str, Any]:

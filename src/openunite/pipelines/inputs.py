@@ -16,6 +16,8 @@ Labels = Sequence[int | str] | Tensor | np.ndarray | int | str | None
 Seeds = Sequence[int] | Tensor | np.ndarray | int
 Generators = torch.Generator | Sequence[torch.Generator]
 _SEEDS = (-(2**63), 2**63 - 1)
+# Names of arguments elsewhere, of which the most similar name here is another.
+_MEANT = {"prompt": "class_labels", "steps": "num_inference_steps", "cfg": "guidance_scale"}
 
 
 def whole_number(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
@@ -40,17 +42,18 @@ def refuse_unknown(given: Iterable[str], call: Callable, others: Iterable[str]) 
     for name in given:
         if name not in known:
             called = call.__qualname__.removesuffix(".__call__")
-            raise ValueError(f"{called} takes no argument {name!r}, {expected(name, known)}")
+            meant = _MEANT.get(name, name)
+            raise ValueError(f"{called} takes no argument {name!r}, {expected(meant, known)}")
 
 
-def count_of(name: str, number: Any, *given: Any) -> int:
-    """The number of samples: `number` if there is one, else what the first list decides, else 1.
+def count_of(name: str, number: Any, *given: Any, default: int = 1) -> int:
+    """The number of samples: `number`, else what the first list decides, else `default`.
 
     `given` holds labels, seeds and generators. ValueError for a list that is empty.
     """
     if number is not None:
         return whole_number(name, number)
-    count = next((len(each) for each in given if _is_list(each)), 1)
+    count = next((len(each) for each in given if _is_list(each)), default)
     if count == 0:
         raise ValueError(f"an empty list asks for no sample; leave it out, or give {name}")
     return count

@@ -31,6 +31,7 @@ _SMALL = 2**20  # sizes and tables up to this number are always allowed
 def load_part(folder: Path, kind: Part) -> GenerativeEncoder | Decoder:
     """Load the model in a folder, in evaluation mode and with the saved dtypes.
 
+    Weights in float16 are a compact form for packages and become float32.
     Raises ValueError or FileNotFoundError if settings or weights are missing or damaged, or if they
     do not match.
     """
@@ -47,6 +48,8 @@ def load_part(folder: Path, kind: Part) -> GenerativeEncoder | Decoder:
         raise ValueError(
             f"the weights in {folder} are damaged ({error}); copy them again"
         ) from error
+    half = torch.float16
+    tensors = {k: v.float() if v.dtype == half else v for k, v in tensors.items()}
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 

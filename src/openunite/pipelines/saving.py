@@ -40,7 +40,9 @@ class SavedPipeline(DiffusionPipeline):
         torch_dtype: torch.dtype | None = None,
         **options: Any,
     ) -> Self:
-        """Load the pipeline in a folder or of a hub id, with parameters in `dtype` if given.
+        """Load the pipeline of a folder, a run, a packaged name or a hub id.
+
+        `dtype` is the type of the parameters; by default they keep the saved one.
 
         `options`: revision, token, cache_dir, local_files_only and force_download for the hub;
         settings of the pipeline and of its sampling (`guidance_scale=2.0`) replace the saved ones.

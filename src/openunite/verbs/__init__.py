@@ -27,6 +27,7 @@ _FUNCTIONS = {
     "Prepare": "openunite.verbs.prepare:prepare",
     "Finetune": "openunite.verbs.finetune:finetune",
     "Study": "openunite.study.run:study",
+    "Demo": "openunite.verbs.demo:run",
 }
 
 

@@ -20,6 +20,7 @@ from openunite.training.checkpoint import CheckpointError, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
 from openunite.verbs.conditions import describe_columns, describe_conditions, unsettled
+from openunite.weights import packaged_folder
 
 _MOST_SHOWN = 20  # entries of a list, and tens of characters of a text
 
@@ -38,16 +39,14 @@ def info(command: Info) -> None:
         recipe = get_recipe(source)
         say(f"{(recipe.__doc__ or '').strip()}\n")
         describe_config(recipe())
+        if source == command.source and packaged_folder(source) is not None:
+            say("\nThe package also holds a trained pipeline of this name:\n")
+            _describe_pipeline(source)
     elif (path / "config.yaml").is_file():
         describe_config(Run(path).config)
         _describe_run(Run(path))
     else:
-        pipeline = load_pipeline(source)
-        for name in ("encoder", "decoder"):
-            model = getattr(pipeline, name)
-            _print_table(name, {k: v for k, v in model.config.items() if not k.startswith("_")})
-            say(f"  parameters                 {_count(model):,}\n")
-        _print_table("sampling", {k: v for k, v in pipeline.config.items() if k[0] != "_"})
+        _describe_pipeline(source)
 
 
 def _plan_config(source: str, command: Info) -> RunConfig:
@@ -121,6 +120,16 @@ def _describe_run(run: Run) -> None:
             say(f"checkpoint {path.name}: {error}")
     if metrics := run.metrics:
         _print_table("metrics", metrics)
+
+
+def _describe_pipeline(source: str) -> None:
+    """Print the settings and sizes of a pipeline."""
+    pipeline = load_pipeline(source)
+    for name in ("encoder", "decoder"):
+        model = getattr(pipeline, name)
+        _print_table(name, {k: v for k, v in model.config.items() if not k.startswith("_")})
+        say(f"  parameters                 {_count(model):,}\n")
+    _print_table("sampling", {k: v for k, v in pipeline.config.items() if k[0] != "_"})
 
 
 def _print_table(title: str, values: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, overload
 from torch import Tensor
 
 from openunite.commands import Sample
+from openunite.drawing.lists import shown
 from openunite.evaluation.images.features.base import tensor_checksum
 from openunite.pipelines.asked import Asked, check_lengths, part_of
 from openunite.pipelines.base import UnitePipeline
@@ -79,7 +80,7 @@ def sample(
         options,
     )
     if path is None:
-        return drawing.all(count, batch_size)
+        return shown(drawing.all(count, batch_size))
     if suffix == ".png" and count > SHOWN:
         say(f"a .png shows the first {SHOWN} samples; {_more(task)}", err=True)
         count = SHOWN

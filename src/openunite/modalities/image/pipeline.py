@@ -13,7 +13,9 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from openunite.batch import Evidence
 from openunite.data.images.pixels import BadImage, PixelSpec, image_to_array, open_image
+from openunite.drawing.lists import Images as Pictures
 from openunite.modalities.image.visible import read_mask, whole_patches
 from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
@@ -22,6 +24,7 @@ from openunite.pipelines.inputs import (
     Labels,
     Seeds,
     count_of,
+    one_each,
     seeds_of,
     whole_number,
 )
@@ -41,6 +44,8 @@ class ImagePipeline(UnitePipeline):
         class_labels: Labels = None,
         *,
         num_images: int | None = None,
+        num_images_per_prompt: int | None = None,
+        batch_size: int | None = None,
         generator: Generators | None = None,
         seeds: Seeds | None = None,
         output_type: OutputType = "pil",
@@ -48,19 +53,31 @@ class ImagePipeline(UnitePipeline):
     ) -> Output:
         """Generate `num_images` images, or as many as there are class labels or seeds.
 
-        Labels are class indices or names, one per image, or one that is not in a list for all.
+        Labels are class indices or names, one per image, or one that is not in a list for all;
+        `num_images_per_prompt` images are made of each. `batch_size` is the number of images at a
+        time, and of all images if nothing else says that.
         Image i is a function of its own seed (`seeds[i]`, or drawn from `generator`, or from the
         i-th of a list of generators), never of the batch. `options` are those of `generate`:
         conditions, observed, mask, paste, callback, and changes of `self.sampling`, see
-        `sample_latents`. Returns PIL images, a float tensor (B, channels, H, W) in [0, 1] ("pt") or
-        an array (B, H, W, channels) ("np"). Raises ValueError for a label or a setting out of
-        range, and for an unknown argument.
+        `sample_latents`. Returns a list of PIL images with the attribute `images`, a float tensor
+        (B, channels, H, W) in [0, 1] ("pt") or an array (B, H, W, channels) ("np"). Raises
+        ValueError for a label or a setting out of range, and for an unknown argument.
         """
         self.refuse_unknown(options, type(self).__call__, *_GENERATE)
         _check_output(output_type)
-        count = count_of("num_images", num_images, class_labels, seeds, generator)
+        many = None if batch_size is None else whole_number("batch_size", batch_size)
+        others = (seeds, generator) if num_images_per_prompt is None else ()
+        count = count_of("num_images", num_images, class_labels, *others, default=many or 1)
+        if num_images_per_prompt is not None:
+            each = whole_number("num_images_per_prompt", num_images_per_prompt)
+            labels = (
+                class_labels if class_labels is None else one_each("class", class_labels, count)
+            )
+            class_labels = labels and [label for label in labels for _ in range(each)]
+            count *= each
         chosen = seeds_of(count, generator, seeds)
-        return _as_output(self.generate(class_labels, seeds=chosen, **options), output_type)
+        images = self.generate(class_labels, seeds=chosen, batch_size=many, **options)
+        return _as_output(images, output_type)
 
     def generate(
         self,
@@ -71,6 +88,7 @@ class ImagePipeline(UnitePipeline):
         observed: Images | None = None,
         mask: Any = None,
         paste: bool = False,
+        batch_size: int | None = None,
         **options: Any,
     ) -> Float[Tensor, "b c h w"]:
         """What `__call__` does, from one seed per image to a tensor (B, channels, H, W).
@@ -85,8 +103,9 @@ class ImagePipeline(UnitePipeline):
         count = count_of("seeds", None, seeds)
         evidence = self._evidence(class_labels, count, conditions)
         given = seeds_of(count, None, seeds)
+        many = count if batch_size is None else whole_number("batch_size", batch_size)
         if observed is None and mask is None and not paste:
-            return self.decode_tensor(self.sample_latents(evidence, given, **options))
+            return self._drawn(evidence, given, many, options)
         pixels, known = self.known(observed, mask, count)
         pixels, known = pixels.expand(count, -1, -1, -1), known.expand(count, -1, -1)
         patch = self.modality.settings.patch_size
@@ -98,8 +117,16 @@ class ImagePipeline(UnitePipeline):
                 stacklevel=2,
             )
         evidence = replace(evidence, observation=pixels, visible=visible)
-        images = self.decode_tensor(self.sample_latents(evidence, given, **options))
+        images = self._drawn(evidence, given, many, options)
         return torch.where(known[:, None], pixels, images) if paste else images
+
+    def _drawn(
+        self, evidence: Evidence, seeds: Tensor, batch_size: int, options: dict[str, Any]
+    ) -> Float[Tensor, "b c h w"]:
+        """Images of these seeds, `batch_size` at a time."""
+        parts = [slice(i, i + batch_size) for i in range(0, len(seeds), batch_size)]
+        latents = (self.sample_latents(evidence.rows(p), seeds[p], **options) for p in parts)
+        return torch.cat([self.decode_tensor(part) for part in latents])
 
     # ---- tokenizing -----------------------------------------------------------------------
 
@@ -124,7 +151,7 @@ class ImagePipeline(UnitePipeline):
         return self.decode(self.encode(images), output_type=output_type)
 
     def interpolate(
-        self, first: Images, second: Images, num_images: int, output_type: OutputType = "pil"
+        self, first: Images, second: Images, num_images: int = 8, output_type: OutputType = "pil"
     ) -> Output:
         """Decode `num_images` points on the line between two images' latents, ends included."""
         whole_number("num_images", num_images)
@@ -240,4 +267,4 @@ def _as_output(images: Float[Tensor, "b c h w"], output_type: OutputType) -> Out
     if output_type == "np":
         return array
     pixels = (array * 255.0).round().astype(np.uint8)
-    return [Image.fromarray(p[:, :, 0] if p.shape[2] == 1 else p) for p in pixels]
+    return Pictures(Image.fromarray(p[:, :, 0] if p.shape[2] == 1 else p) for p in pixels)

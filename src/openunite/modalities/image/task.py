@@ -57,6 +57,10 @@ class ImageTask(ImageFiles):
     train_options = ("image_size", "patch_size")
     sample_options = ("observed", "mask", "paste")
     names_key = "files"
+    expectation = (  # docs/LOG.md: the quickstart's short form, the small grid and the quickstart
+        "for comparison: on the embedded pictures of clothing (28 x 28, gray) a classifier "
+        "recognizes 57, 80 and 95 % of the samples after 250, 600 and 1,400 steps"
+    )
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> ImageData:
         image = config.modality_config
@@ -250,11 +254,11 @@ def _judge(config: RunConfig) -> Extractor | None:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Seconds of the second of two calls: the first allocates."""
+    """Processor time of the second of two calls: the first allocates."""
     run()
-    began = clock.now()
+    began = clock.processor()
     run()
-    return clock.now() - began
+    return clock.processor() - began
 
 
 def _spread(count: int) -> list[int]:
