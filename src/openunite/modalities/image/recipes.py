@@ -78,7 +78,7 @@ def composed() -> RunConfig:
             num_context_tokens=0,
             context_start=0,
         ),
-        steps=1800,
+        steps=1200,
         batch_size=32,
         objective=ObjectiveConfig(
             flow_draws=2,
