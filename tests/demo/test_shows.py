@@ -327,5 +327,12 @@ def test_noise_and_states_are_float32_on_the_way(images: ImageShow) -> None:
     states = images.follow(
         lambda callback: images.pipeline.generate(0, seeds=[1], callback=callback), 1
     )
-    assert {state.dtype for state in states} == {torch.float32}
-    assert len({tuple(state.shape) for state in states}) == 1
+    assert {state.dtype for state in states.values()} == {torch.float32}
+    assert len({tuple(state.shape) for state in states.values()}) == 1
+
+
+def test_of_many_steps_some_are_shown(images: ImageShow) -> None:
+    found = images.answer("steps", FORM | {"steps": MOST_STEPS})["shown"]
+    assert len(found) == 61
+    assert found[0]["label"] == f"step 0 of {MOST_STEPS}"
+    assert found[-1]["label"] == f"step {MOST_STEPS} of {MOST_STEPS}"
