@@ -139,7 +139,7 @@ class Show(ABC):
     def follow(self, draw: Callable[[Callable[..., None]], Any], seed: int) -> dict[str, Tensor]:
         """States (1, K, C) by label, from noise to the sample that `draw(callback)` makes.
 
-        `seed` is the seed of the sample, whose noise is the first state. Of many, only some are kept.
+        `seed` is the seed of the sample, whose noise is the first state. Of many, some are kept.
         """
         states: list[Tensor] = []
         draw(lambda _, t, z: states.append(z.clone()))
