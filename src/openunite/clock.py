@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 now: Callable[[], float] = time.perf_counter  # seconds; replaced where processor time shall count
+processor: Callable[[], float] = time.process_time  # seconds of all threads
 _BEGAN: ContextVar[float | None] = ContextVar("began", default=None)
 
 

@@ -22,11 +22,18 @@ class Embedder(nn.Module, ABC):
     """Data (B, ...) -> observation tokens (B, num_tokens, width); fewer tokens for shorter batches.
 
     `tied` means that token j and register j describe the same part of the data, such as an atom;
-    both then get the same rotary position.
+    both then get the same rotary position. If they are also `added`, token j is not set beside
+    register j but added to it, and the sequence is half as long.
     """
 
     num_tokens: int
     tied: bool = False
+    added: bool = False
+
+    @property
+    def tokens_beside(self) -> int:
+        """The tokens that stand beside the registers."""
+        return 0 if self.added else self.num_tokens
 
 
 class Head(nn.Module, ABC):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from openunite.batch import Batch, Evidence
 from openunite.conditions.drawing import Dropout, draw_evidence, partial_draws, passes_of
-from openunite.flow.path import gap, interpolate, logit_normal_time
+from openunite.flow.path import flow_time, gap, interpolate
 from openunite.flow.random import SlotRandom, Stream
 from openunite.modality import Modality
 from openunite.models.decoder import Decoder
@@ -51,6 +51,7 @@ class UniteObjective:
     flow_weight: float = 0.3
     flow_ramp_steps: int = 0
     time_shift: float = 0.5
+    time_density: str = "logit_normal"
     tokenize_time: float = 0.01
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5
@@ -101,7 +102,7 @@ class UniteObjective:
         """Equations (3) to (5), the mean over some draws of t, eps and dropped conditions."""
         normal = torch.cat([random.normal(Stream.FLOW_TIME, draw=draw) for draw in draws])
         noise = torch.cat([self.noise(Stream.FLOW_NOISE, random, batch, draw) for draw in draws])
-        times, t = len(draws), logit_normal_time(normal, self.time_shift)
+        times, t = len(draws), flow_time(normal, self.time_shift, self.time_density)
         mask = None if batch.mask is None else batch.mask.repeat(times, 1)
         evidence = self.shown(batch, random, draws)
         return self.flow_error(target.repeat(times, 1, 1), evidence, t, noise, mask).mean()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,12 +198,12 @@ def make_pipeline(
     sampling = config.sampling
     if not config.num_classes and not config.conditions:
         sampling = sampling.change(guidance_scale=NO_GUIDANCE)
-    pipeline = pipeline_class(config.modality)(
+    kind = pipeline_class(config.modality)
+    pipeline = kind(
         encoder.eval(),
         decoder.eval(),
         sampling,
-        class_names=list(record.get("class_names", ())),
-        size_histogram=list(record.get("size_histogram", ())),
+        **{name: record[name] for name in signature(kind).parameters if name in record},
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

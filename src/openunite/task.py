@@ -88,9 +88,8 @@ class Task(ABC):
     `things` is the plural word for the data points, and the key of their file readers; `sources`
     describes what `train` can read. `outputs` are the suffixes that `sample` can write ("" is a
     folder of files with the suffix `file_suffix`), `pair_outputs` those of `reconstruct`; the first
-    is the default. `train_options` and `sample_options` name the options of these commands that
-    only some modalities have. `parts` are subfolders of a run with a part of its evaluation each;
-    their names are prefixes of its metrics.
+    is the default. `train_options` and `sample_options` name the options that not all modalities
+    have. `parts` are subfolders of a run with parts of its evaluation, and prefixes of its metrics.
     """
 
     things: ClassVar[str]
@@ -101,6 +100,7 @@ class Task(ABC):
     pair_outputs: ClassVar[tuple[str, ...]] = (".npz",)
     train_options: ClassVar[tuple[str, ...]] = ()
     sample_options: ClassVar[tuple[str, ...]] = ()
+    expectation: ClassVar[str] = ""  # what runs of some lengths have given, for `train --minutes`
     names_key: ClassVar[str] = "names"  # name of the array with names that `encode` writes
 
     # ---- a run --------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Task(ABC):
         """Write pictures into the run folder; return metrics of held-out data and of samples."""
 
     def finish_seconds(self, config: RunConfig, data: Any) -> float:
-        """About how long `finish` will take, for a run with a deadline; 0 if nobody knows."""
+        """Processor time of `finish`, about, for a run with a deadline; 0 if nobody knows."""
         return 0.0
 
     def next_commands(self, folder: Path) -> list[str]:

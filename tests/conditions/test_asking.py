@@ -46,7 +46,7 @@ def test_conditions_go_beside_classes() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"gpa": 1.0}, "unknown condition 'gpa', expected one of gap, formula, tag; .* gap"),
+        ({"gpa": 1.0}, "unknown condition 'gpa', expected some of formula, gap, tag; .* gap"),
         ({"gap": [1.0]}, "condition gap: expected one value for all, or .* 3 samples, got 1"),
         ({"formula": "UO2"}, "condition formula: U does not occur"),
     ],

@@ -116,6 +116,7 @@ def test_rows_of_formulas_are_padded_pairs_of_element_and_count() -> None:
 
 def test_names_come_alone_or_several_at_once() -> None:
     plain = settings_of("color", "category", TAGS)
+    assert parse("color", plain, "blue, red") == parse("color", plain, ("red", "blue"))
     assert plain == {"kind": "category", "names": ["blue", "green", "red"], "most": 2}
     assert parse("color", plain, "green") == [1.0, -1.0]
     assert parse("color", plain, ("red", "blue")) == [0.0, 2.0]
@@ -135,14 +136,16 @@ def test_kinds_are_guessed(column: list[Any], kind: str) -> None:
     assert guess("it", column) == kind
 
 
-def test_free_text_is_no_kind() -> None:
-    with pytest.raises(ValueError, match=r"such as 'one text',.*name one of number, composition"):
-        guess("caption", ["one text", "another text"])
+def test_what_is_no_value_is_no_kind() -> None:
+    with pytest.raises(
+        ValueError, match=r"such as \{'a': \[\]\},.*name one of number, composition"
+    ):
+        guess("caption", [{"a": []}, {"a": [1]}])
 
 
 def test_empty_cells_are_missing() -> None:
-    assert all(is_missing(value) for value in ("", "NaN", None, math.nan, " n/a "))
-    assert not any(is_missing(value) for value in (0, "0", False, "no", 0.0, ()))
+    assert all(is_missing(value) for value in ("", "NaN", None, math.nan, " n/a ", (), []))
+    assert not any(is_missing(value) for value in (0, "0", False, "no", 0.0, (0,)))
 
 
 @pytest.mark.parametrize("name", ["class", "type", "keys", "a.b", "", "1st", "with space"])

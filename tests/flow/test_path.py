@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openunite.flow.path import MIN_GAP, gap, interpolate, logit_normal_time, shift_time
+from openunite.flow.path import MIN_GAP, flow_time, gap, interpolate, shift_time
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -37,7 +37,15 @@ def test_flow_times_are_a_shifted_sigmoid() -> None:
     normal = torch.tensor([-2.0, 0.0, 0.7])
     unshifted = 1.0 / (1.0 + torch.exp(-normal))
     expected = 0.5 * unshifted / (1.0 - 0.5 * unshifted)
-    torch.testing.assert_close(logit_normal_time(normal, 0.5), expected)
+    torch.testing.assert_close(flow_time(normal, 0.5, "logit_normal"), expected)
+
+
+def test_uniform_times_are_spread_evenly_before_the_shift() -> None:
+    normal = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    t = flow_time(normal, 1.0, "uniform")
+    shares = torch.histc(t, bins=10, min=0.0, max=1.0) / len(t)
+    assert float((shares - 0.1).abs().max()) < 0.01
+    torch.testing.assert_close(flow_time(normal, 0.5, "uniform"), shift_time(t, 0.5))
 
 
 def test_the_path_starts_at_noise_and_ends_at_data() -> None:

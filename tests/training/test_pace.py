@@ -71,6 +71,7 @@ class Hands:
 def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
     found = Hands()
     monkeypatch.setattr(clock, "now", found)
+    monkeypatch.setattr(clock, "processor", found)
     return found
 
 
@@ -89,6 +90,20 @@ def test_a_run_ends_in_time_whatever_was_measured(hands: Hands, true: float, slo
     assert hands.time + 60.0 == pytest.approx(600.0, rel=0.05)
     assert config.pace is not None
     assert len(config.pace.plans) < 20
+
+
+def test_what_follows_is_as_slow_as_training_was(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 steps of a second; then the process gets a third of a core."""
+    deadline = Deadline(600.0, reserve=60.0, began=0.0)
+    config = tiny_config(steps=540, pace=Pace(10.0, ((0, 540),)))
+    deadline.start(0, config)
+    hands.time = 100.0
+    assert deadline.fitting(100, 540) == 540
+    monkeypatch.setattr(clock, "processor", lambda: 100.0 + (hands.time - 100.0) / 3)
+    hands.time = 130.0
+    assert deadline.fitting(110, 540) == 110 + (600 - 180 - 130) // 3
 
 
 def test_an_early_end_still_takes_a_hundred_steps(hands: Hands) -> None:

@@ -46,7 +46,10 @@ def whole_graph(part: str, backend: str, precision: str = "no") -> dict[str, flo
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize(
     ("part", "names"),
-    [("networks", ["tokenize", "denoise", "decode"]), ("terms", ["reconstruction", "flow"])],
+    [
+        ("networks", ["tokenize", "denoise", "decode", "refine"]),
+        ("terms", ["reconstruction", "flow"]),
+    ],
 )
 def test_each_part_of_a_step_is_one_graph(part: str, names: list[str], precision: str) -> None:
     differences = whole_graph(part, "aot_eager", precision)

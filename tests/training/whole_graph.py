@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
-from tests.conftest import perturb
 from tests.training.tiny import TinyImages, tiny_color, tiny_config
 from torch import Tensor, nn
 
@@ -46,7 +45,7 @@ def networks(objective: UniteObjective, way: Way) -> dict[str, float]:
     z, t, image = torch.randn(3, 4, 8), torch.rand(3), torch.rand(3, 1, 28, 28)
     images = tiny_config().modality_config | {"head": "convolutional"}
     refined = build_models(tiny_config(modality_config=images))[1]
-    perturb(refined)
+    nn.init.normal_(refined.head.refinement.pixel_output.weight, std=0.1)
     return {
         "tokenize": compare(encoder, lambda f: f(z, t, Evidence(observation=image)), encoder, way),
         **denoiser(objective, way),

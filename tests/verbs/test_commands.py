@@ -27,8 +27,8 @@ TINY = ["--steps", "12", "--batch-size", "8", "--set", "objective.flow_draws=1",
 OPTIONS = {
     "train": "recipe config output data max_bad_share max_atoms minutes size image_size patch_size "
     "steps batch_size sharding compile seed init_from condition set dry_run",
-    "sample": "source classes condition num_samples num_atoms output seed guidance_scale "
-    "num_inference_steps solver batch_size",
+    "sample": "source classes condition num_samples num_atoms observed mask output seed "
+    "guidance_scale num_inference_steps solver batch_size",
     "reconstruct": "source files num_samples output",
     "encode": "source files output batch_size",
     "evaluate": "source data split extractor extractor_weights vgg16 num_samples labels "

@@ -18,7 +18,9 @@ from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
     Columns,
     check_conditions,
+    describe_columns,
     describe_conditions,
+    fingerprint_with,
     read_condition,
     resolve_conditions,
     say_effects,
@@ -72,6 +74,9 @@ def test_a_column_is_computed_once_and_only_if_a_condition_needs_it() -> None:
         ("gap=number", ("gap", {"kind": "number"})),
         ("gap:band gap", ("gap", {"column": "band gap"})),
         ("gap=number:band_gap", ("gap", {"kind": "number", "column": "band_gap"})),
+        ("it=static:v.txt", ("it", {"kind": "static", "table": "v.txt"})),
+        ("it=hf:a/b:text", ("it", {"kind": "hf", "encoder": "a/b", "column": "text"})),
+        ("it=hf", ("it", {"kind": "hf"})),
     ],
 )
 def test_names_kinds_and_columns_are_read(text: str, expected: tuple[str, Any]) -> None:
@@ -80,7 +85,7 @@ def test_names_kinds_and_columns_are_read(text: str, expected: tuple[str, Any]) 
 
 def test_values_are_read() -> None:
     assert read_asked("gap = 4..5") == ("gap", "4..5")
-    assert read_asked("tag=red,blue") == ("tag", ("red", "blue"))
+    assert read_asked("caption=red, blue = 3") == ("caption", "red, blue = 3")
     for text in ("gap", "gap=", "=4"):
         with pytest.raises(ValueError, match="expected NAME=VALUE"):
             read_asked(text)
@@ -103,6 +108,41 @@ def test_kinds_and_settings_follow_from_the_data(tmp_path: Path) -> None:
     assert "follow from the data" in describe_conditions(tiny_config(conditions={"a": {}}))[0]
 
 
+def test_columns_are_listed_with_kind_counts_and_missing_cells() -> None:
+    found = {
+        "gap": lambda: [None, 1.0, 2.5, 2.5],
+        "tag": lambda: ["a", "", "a", ("a", "b")],
+        "made": lambda: [{"a": []}, None, None, None],
+    }
+    own: Any = SimpleNamespace(columns=lambda data: found, things="images")
+    listed = Columns(own, TinyImages()).listed()
+    assert listed["gap"] == {"kind": "number", "known": 3, "missing": 1, "example": "1.0"}
+    assert (listed["tag"]["kind"], listed["tag"]["missing"]) == ("category", 1)
+    assert describe_columns(listed) == [
+        "column gap: number, 3 values, 1 missing, such as 1.0",
+        "column tag: category, 3 values, 1 missing, such as a",
+        "column made: of no kind that could be guessed, 1 values, 3 missing, such as {'a': []}",
+    ]
+
+
+def test_the_fingerprint_of_a_run_covers_the_columns_that_it_uses() -> None:
+    columns = Columns(task(), TinyImages())
+    used = resolved(light={})
+    assert fingerprint_with("abc", tiny_config(), columns) == "abc"
+    first = fingerprint_with("abc", used, columns)
+    assert first == fingerprint_with("abc", used, columns) != "abc"
+    other: Any = SimpleNamespace(columns=lambda data: {"light": lambda: [1.0] * 32}, things="")
+    assert fingerprint_with("abc", used, Columns(other, TinyImages())) != first
+
+
+def test_a_condition_can_build_on_a_file(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").write_text("dark 1 2\nbright 2 3\n")
+    given = {"kind": "static", "table": str(tmp_path / "vectors.txt")}
+    assert resolved(shade=given).conditions["shade"]["dim"] == 2
+    with pytest.raises(ValueError, match="condition shade: kind hf needs its encoder: shade=hf:P"):
+        resolved(shade={"kind": "hf"})
+
+
 def test_settings_that_are_given_are_kept() -> None:
     config = resolved(dark={"kind": "number", "column": "light", "low": -5.0})
     assert config.conditions["dark"]["low"] == -5.0
@@ -112,7 +152,7 @@ def test_settings_that_are_given_are_kept() -> None:
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        ({"lihgt": {}}, "no column 'lihgt', expected one of light, shade, fixed; .* is light"),
+        ({"lihgt": {}}, "no column 'lihgt', expected some of fixed, light, shade; .* is light"),
         ({"fixed": {}}, "condition fixed: all its values are 1"),
         ({"light": {"kind": "numbr"}}, "expected one of the conditions number"),
         ({"shade": {"kind": "number"}}, "condition shade: expected a finite number"),

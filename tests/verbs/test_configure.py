@@ -49,6 +49,7 @@ def test_minutes_become_steps(
     expected = f"{sizes}, 32 at a time: {steps} steps, about {about} minutes (0.500 s per step, "
     assert expected in (printed := capsys.readouterr().out)
     assert f"every sample is seen {steps * 32 / 300:.0f} times" in printed
+    assert "recognizes 57, 80 and 95 % of the samples after 250, 600 and 1,400 steps" in printed
 
 
 def test_what_comes_before_and_after_training_is_paid_by_the_minutes(

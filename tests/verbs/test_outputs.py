@@ -364,3 +364,73 @@ def test_numbers_of_other_packages_are_taken(pipeline: ImagePipeline) -> None:
     found = sample(pipeline, np.int64(2), classes=np.array(["bee", "2"]), seed=np.int32(3))
     assert torch.equal(torch.stack(plain), torch.stack(found))
     assert len(sample(pipeline, 3, classes="cat", batch_size=np.int64(2))) == 3
+
+
+def test_images_are_completed_from_files_and_keep_what_is_known(
+    pipeline: ImagePipeline, tmp_path: Path
+) -> None:
+    """A mask is white where pixels are known; both files have another size than the model."""
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(
+        tmp_path / "a.png"
+    )
+    white = np.zeros((16, 24), dtype=np.uint8)
+    white[:8] = 255
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    files = {"observed": str(tmp_path / "a.png"), "mask": str(tmp_path / "mask.png")}
+    seen = pipeline.preprocess(files["observed"])[0]
+    found = sample(pipeline, 3, batch_size=2, paste=True, **files, **FAST)
+    assert all(torch.equal(image[:, :4], seen[:, :4]) for image in found)
+    assert all((image[:, 4:] - seen[:, 4:]).abs().max() > 0.01 for image in found)
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[:4] = True
+    alike = pipeline.generate(None, seeds=range(3), observed=seen[None], mask=mask, **FAST)
+    own = sample(pipeline, 3, batch_size=2, **files, **FAST)
+    torch.testing.assert_close(torch.stack(own), alike, rtol=0, atol=1e-5)
+
+
+def test_each_image_can_have_its_own_mask(pipeline: ImagePipeline) -> None:
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(3, 8, 8, dtype=torch.bool)
+    for i in range(3):
+        masks[i, :, : 4 * (i % 2) + 4] = True
+    found = sample(pipeline, 3, batch_size=2, observed=images, mask=masks, paste=True, **FAST)
+    for image, seen, mask in zip(found, images, masks, strict=True):
+        assert torch.equal(image[:, mask], seen[:, mask])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"observed": torch.rand(1, 3, 8, 8)}, "observed and mask belong together"),
+        ({"paste": True}, "observed and mask belong together"),
+        ({"observed": torch.rand(2, 3, 8, 8), "mask": torch.ones(8, 8) > 0}, "or 3, got 2"),
+        ({"observed": torch.rand(1, 3, 8, 8), "mask": torch.ones(4, 8) > 0}, "got .4, 8. of"),
+    ],
+)
+def test_what_cannot_be_completed_is_one_sentence(
+    pipeline: ImagePipeline, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        sample(pipeline, 3, **given, **FAST)
+
+
+def test_a_mask_that_shows_no_whole_patch_is_a_warning(pipeline: ImagePipeline) -> None:
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[1:3, 1:3] = True
+    with pytest.warns(UserWarning, match="no patch of 4 x 4 pixels is known whole"):
+        sample(pipeline, 1, observed=torch.rand(1, 3, 8, 8), mask=mask, **FAST)
+
+
+def test_another_image_to_complete_is_another_folder_of_samples(
+    pipeline: ImagePipeline, tmp_path: Path
+) -> None:
+    mask = torch.ones(8, 8, dtype=torch.bool)
+
+    def complete(seed: int) -> Any:
+        image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        return sample(pipeline, 2, output=tmp_path / "it", observed=image, mask=mask, **FAST)
+
+    assert complete(0) == complete(0)
+    with pytest.raises(ValueError, match="holds 2 files, which are no samples of these settings"):
+        complete(1)

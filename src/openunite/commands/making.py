@@ -29,9 +29,9 @@ class Train(Command):
     """
 
     recipe: Annotated[Positional[str], arg(metavar="[RECIPE]", help_behavior_hint="")] = ""
-    """One of: fashion, digits, images, cifar10, tiny_imagenet, imagenet256_b, imagenet256_l,
-    imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s; or a recipe of another
-    package, by its name or as package.module:function."""
+    """One of: fashion, composed, digits, images, cifar10, tiny_imagenet, imagenet256_b,
+    imagenet256_l, imagenet256_xl; qm9, molecules, qm9_s; crystals, mp20_s; joint, joint_s; or a
+    recipe of another package, by its name or as package.module:function."""
     config: OptionalStr = None
     """A config.yaml to run instead of a recipe."""
     output: OptionalStr = None
@@ -84,6 +84,7 @@ class Sample(Command):
       openunite sample runs/quickstart --classes Bag Sneaker --output bags.png
       openunite sample runs/photos --num-samples 64 --seed 7 --guidance-scale 1.5
       openunite sample runs/quickstart-molecules --num-atoms 18 --output molecules.sdf
+      openunite sample runs/photos --observed torn.png --mask known.png
     """
 
     source: Positional[str]
@@ -91,11 +92,15 @@ class Sample(Command):
     classes: tuple[str, ...] = ()
     """Class names or numbers, used in turn; default all classes in turn."""
     condition: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")]] = ()
-    """What samples are to be like, repeatable: gap=4.2, gap=4..5, formula=LiFePO4."""
+    """What samples are to be like, repeatable: gap=4.2, gap=4..5, formula=LiFePO4, caption=bag."""
     num_samples: Annotated[int, arg(aliases=("--num-images",))] = 16
     """Number of samples."""
     num_atoms: OptionalInt = None
     """Atoms of each molecule or crystal; default as often as in the training data."""
+    observed: OptionalStr = None
+    """An image to complete, by a model trained with --set objective.partial_share=0.34."""
+    mask: OptionalStr = None
+    """An image of that size, white where pixels of the observed one are known; these stay."""
     output: OptionalStr = None
     """A .png (a grid of 256 at most; default samples.png); for images an .npz (arrays `images` and
     `labels`) or a folder for one file per image; for molecules .sdf or .xyz, for crystals .cif or

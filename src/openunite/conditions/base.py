@@ -25,7 +25,10 @@ CONDITIONS = Registry(
     {
         "number": "openunite.conditions.number:Number",
         "composition": "openunite.conditions.composition:Composition",
+        "text": "openunite.conditions.text.scratch:ScratchText",
         "category": "openunite.conditions.category:Category",
+        "static": "openunite.conditions.text.static:StaticText",
+        "hf": "openunite.conditions.text.transformer:TransformerText",
     },
 )
 MISSING = ("", "nan", "na", "n/a", "none", "null", "?")
@@ -39,10 +42,13 @@ class Condition(nn.Module, ABC):
 
     `Settings` is a frozen dataclass of plain values, saved with the model. A value is a row of
     numbers (F,). `uniforms` is the number of random numbers that `blur` takes for each sample.
+    `source` is the setting that names a file or a model which the kind builds on, if it needs one:
+    `fit` takes it as its second argument.
     """
 
     Settings: ClassVar[type]
-    uniforms: ClassVar[int] = 0
+    source: ClassVar[str] = ""
+    uniforms: int = 0
 
     def __init__(self, settings: Any, width: int) -> None:
         super().__init__()
@@ -60,7 +66,7 @@ class Condition(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, column: Sequence[Any]) -> Any:
+    def fit(cls, column: Sequence[Any], source: str = "") -> Any:
         """Settings that suit the values of a column, none of them missing. ValueError if none."""
 
     @classmethod
@@ -118,15 +124,22 @@ def read(name: str, plain: Mapping[str, Any]) -> tuple[type[Condition], Any]:
         raise ValueError(f"condition {name}: {error}") from error
 
 
-def fit(name: str, kind_name: str, column: Sequence[Any]) -> dict[str, Any]:
-    """Plain settings of a condition that suit a column; what is missing there does not count."""
+def fit(name: str, kind_name: str, column: Sequence[Any], source: str = "") -> dict[str, Any]:
+    """Plain settings of a condition that suit a column; what is missing there does not count.
+
+    `source` is for kinds that build on a file or a model.
+    """
     check_name(name)
     known = [value for value in column if not is_missing(value)]
     try:
         if len(known) < 2:
             raise ValueError(f"expected at least 2 known values, got {len(known)}")
-        plain = asdict(get_kind(kind_name).fit(known)).items()
-        return {"kind": kind_name} | {k: [*v] if isinstance(v, tuple) else v for k, v in plain}
+        kind = get_kind(kind_name)
+        if kind.source and not source:
+            raise ValueError(f"kind {kind_name} needs its {kind.source}: {name}={kind_name}:PATH")
+        plain = asdict(kind.fit(known, source) if kind.source else kind.fit(known)).items()
+        on = ((k, v) for k, v in plain if v is not False)  # files leave out what is off
+        return {"kind": kind_name} | {k: [*v] if isinstance(v, tuple) else v for k, v in on}
     except ValueError as error:
         raise ValueError(f"condition {name}: {error}") from error
 
@@ -154,9 +167,11 @@ def parse(name: str, plain: Mapping[str, Any], value: Any) -> list[float]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is no value: None, NaN, or a cell that says so."""
+    """Whether there is no value: None, NaN, an empty list, or a cell that says so."""
     if isinstance(value, str):
         return value.strip().lower() in MISSING
+    if isinstance(value, tuple | list | set | frozenset | dict):
+        return not value
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

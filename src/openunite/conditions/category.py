@@ -40,7 +40,7 @@ class Category(Condition):
         self.mlp_out = nn.Linear(width, NUM_TOKENS * width)
 
     @classmethod
-    def fit(cls, column: Sequence[Any]) -> CategorySettings:
+    def fit(cls, column: Sequence[Any], source: str = "") -> CategorySettings:
         """The names that occur: numbers in their order, then text in its."""
         rows = [_members(value) for value in column]
         names = {name for row in rows for name in row}
@@ -60,8 +60,10 @@ class Category(Condition):
 
     @classmethod
     def parse(cls, value: Any, settings: CategorySettings) -> list[float]:
-        """A name, an index, or a tuple or set of them."""
+        """A name, an index, or a tuple or set of them, or names parted by commas."""
         chosen: list[float] = []
+        if isinstance(value, str) and value.strip() not in settings.names and "," in value:
+            value = tuple(value.split(","))
         for member in _members(value):
             if member in settings.names:
                 chosen.append(settings.names.index(member))

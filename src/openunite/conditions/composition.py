@@ -15,16 +15,21 @@ from openunite.data.atoms.elements import BY_ELECTRONEGATIVITY, MAX_NUMBER, atom
 from openunite.nn.embeddings import fourier_features
 
 _FREQUENCIES = 8
+_PERIOD = 16  # of counts: the shortest wave then tells odd from even, the longest has 256 atoms
 _PART = re.compile(r"([A-Z][a-z]?|\(|\))(\d*)")
 Counts = dict[int, int]  # atomic number -> how many
 
 
 @dataclass(frozen=True)
 class CompositionSettings:
-    """`elements` are the symbols that training saw; `most` is the most of them in a formula."""
+    """`elements` are the symbols that training saw; `most` is the most of them in a formula.
+
+    With `counts`, tokens also tell how many atoms there are, which decides valences in molecules.
+    """
 
     elements: tuple[str, ...]
     most: int
+    counts: bool = False
 
     def __post_init__(self) -> None:
         for symbol in self.elements:
@@ -36,8 +41,8 @@ class CompositionSettings:
 class Composition(Condition):
     """Rows of `most` pairs (atomic number, count), zeros behind them; one token per element.
 
-    Tokens tell an element and its fraction: LiFePO4 and Li4Fe4P4O16 are alike here, for the number
-    of atoms is known anyway.
+    Tokens tell an element and its fraction: LiFePO4 and Li4Fe4P4O16 are alike here, unless `counts`
+    is set.
     """
 
     Settings = CompositionSettings
@@ -50,11 +55,12 @@ class Composition(Condition):
         places[[atomic_number(s) for s in settings.elements]] = torch.arange(len(settings.elements))
         self.register_buffer("places", places, persistent=False)
         self.embedding = nn.Embedding(len(settings.elements), width)
-        self.mlp_in = nn.Linear(width + 1 + 2 * _FREQUENCIES, width)
+        features = 1 + 2 * _FREQUENCIES * (2 if settings.counts else 1)
+        self.mlp_in = nn.Linear(width + features, width)
         self.mlp_out = nn.Linear(width, width)
 
     @classmethod
-    def fit(cls, column: Sequence[Any]) -> CompositionSettings:
+    def fit(cls, column: Sequence[Any], source: str = "") -> CompositionSettings:
         """The elements that occur, and the most of them in one formula."""
         found = [counts_of(value) for value in column]
         numbers = sorted(set().union(*found))
@@ -104,6 +110,9 @@ class Composition(Condition):
         numbers, counts = values.unflatten(1, (-1, 2)).unbind(dim=2)
         share = (counts / counts.sum(dim=1, keepdim=True).clamp_min(1.0))[:, :, None].float()
         features = torch.cat([share, fourier_features(share, _FREQUENCIES)], dim=2)
+        if self.settings.counts:
+            atoms = fourier_features(counts[:, :, None].float() / _PERIOD, _FREQUENCIES)
+            features = torch.cat([features, atoms], dim=2)
         vectors = self.embedding(self.places[numbers.long()])
         joined = torch.cat([vectors, features.to(vectors.dtype)], dim=2)
         return self.mlp_out(nn.functional.silu(self.mlp_in(joined))), numbers > 0

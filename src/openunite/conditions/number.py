@@ -46,7 +46,7 @@ class Number(Condition):
         self.mlp_out = nn.Linear(width, NUM_TOKENS * width)
 
     @classmethod
-    def fit(cls, column: Sequence[Any]) -> NumberSettings:
+    def fit(cls, column: Sequence[Any], source: str = "") -> NumberSettings:
         """Mean, standard deviation and range."""
         values = torch.tensor([_finite(value) for value in column], dtype=torch.float64)
         std = float(values.std())

@@ -10,7 +10,7 @@ from openunite.evaluation.pairs import check_pairs
 
 @dataclass(frozen=True)
 class Report:
-    """Columns "samples", "real" and perhaps "reconstructions"; `counts` are the sizes of sets.
+    """Columns "samples", "real" and perhaps others; `counts` are the sizes of sets.
 
     `kind` ("molecules", "crystals") names the table of metrics.
     """

@@ -20,9 +20,10 @@ def shift_time(t: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
     return shift * t / (shift * t + (1.0 - t))  # exactly 0 and 1 at the ends
 
 
-def logit_normal_time(normal: Float[Tensor, " b"], shift: float) -> Float[Tensor, " b"]:
-    """Flow times of training: sigmoid(n) for n ~ N(0, 1), then `shift_time`."""
-    return shift_time(torch.sigmoid(normal), shift)
+def flow_time(normal: Float[Tensor, " b"], shift: float, density: str) -> Float[Tensor, " b"]:
+    """Times of training from n ~ N(0, 1): "logit_normal" or "uniform", then `shift_time`."""
+    times = torch.special.ndtr(normal) if density == "uniform" else torch.sigmoid(normal)
+    return shift_time(times, shift)
 
 
 def gap(t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:

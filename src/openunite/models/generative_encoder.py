@@ -116,8 +116,9 @@ class GenerativeEncoder(Encoder):
 
         x = self.register_input(z_t) + self.register_positions[:, :registers]
         if evidence.observation is not None:
-            x = torch.cat([x, self.embedder(evidence.observation)], dim=1)
-            mask = seen_mask(mask, evidence, registers)
+            tokens = self.embedder(evidence.observation)
+            x = x + tokens if self.embedder.added else torch.cat([x, tokens], dim=1)
+            mask = mask if self.embedder.added else seen_mask(mask, evidence, registers)
         sequence = Tokens(x, mask, self._angles(registers, x.shape[1] - registers))
         x, mask, angles, first = self.condition_tokens(evidence.conditions, sequence)
         context, place = self.config.num_context_tokens, slice(first, first + registers)
@@ -135,10 +136,8 @@ class GenerativeEncoder(Encoder):
 
     def _angles(self, registers: int, tokens: int) -> Tensor:
         """Of the first registers and observation tokens; the table begins with the in-context."""
-        config = self.config
-        start, first = config.num_context_tokens, config.num_context_tokens + config.num_registers
-        chosen = self.angles[start : start + registers], self.angles[first : first + tokens]
-        return torch.cat(chosen)
+        own, first = self.angles[self.config.num_context_tokens :], self.config.num_registers
+        return torch.cat([own[:registers], own[first : first + tokens]])
 
     def _latents(self, x: Tensor, c: Tensor, intermediates: dict[str, Tensor] | None) -> Tensor:
         shift, scale = self.modulation_out(c)[:, None, :].chunk(2, dim=-1)

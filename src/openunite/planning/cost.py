@@ -117,11 +117,12 @@ def _encoder(model: GenerativeEncoder, tokens: int, as_released: bool) -> float:
     per_token = _products(model.register_input, model.latent_output)
     total = registers * per_token + (tokens * _products(model.embedder) if tokens else 0.0)
     total += _products(model.time_embedding, model.modulation_out)
+    beside = model.embedder.tokens_beside if tokens else 0
     shown = 0 if tokens else sum(c.num_tokens for c in model.condition_tokens.kinds())
     block: Any
     for i, block in enumerate(model.blocks):
         entered = config.num_context_tokens if i >= config.context_start else 0
-        keys = registers + tokens + entered + shown
+        keys = registers + beside + entered + shown
         queries = keys if as_released or i < len(model.blocks) - 1 else registers
         total += _products(block.modulation) + queries * _products(block.attention.out, block.mlp)
         total += (queries + 2 * keys) / 3 * _products(block.attention.qkv)

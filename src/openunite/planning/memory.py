@@ -63,7 +63,7 @@ def memory(config: RunConfig, samples: int, world: int = 1) -> Memory:
     states = share * _FLOAT * (3 * (muon + adamw) + muon + 2 * adamw)
     message = _FLOAT * (muon + adamw) if world > 1 and config.sharding == "none" else 0.0
     update = max(message, share * 2 * _FLOAT * muon)  # updates and their orthogonalized stack
-    tokenize = _encoder_bytes(config, encoder.networks()[0].embedder.num_tokens)
+    tokenize = _encoder_bytes(config, encoder.networks()[0].embedder.tokens_beside)
     draw, decode = _encoder_bytes(config, 0), _decoder_bytes(config, decoder)
     copied = 2.0 * muon if config.precision == "bf16" else 0.0
     if message:  # the decoder's gradients are sent while flow draws are computed

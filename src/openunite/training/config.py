@@ -93,6 +93,7 @@ class ObjectiveConfig:
     flow_weight: float = 0.3
     flow_ramp: float = 0.3
     time_shift: float = 0.5
+    time_density: Literal["logit_normal", "uniform"] = "logit_normal"
     tokenize_time: float = 0.01
     recon_noise_start: float = 0.7
     recon_noise_share: float = 0.5

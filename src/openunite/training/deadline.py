@@ -15,10 +15,10 @@ MIN_STEPS = 100  # fewer steps teach nothing
 class Deadline:
     """The end of a command, and when its run is looked at next.
 
-    `reserve` seconds are kept for what follows training. `began` is the time of `clock.now` when
-    the command began, and `spent` the seconds of earlier commands on this run. `record` is called
-    with the settings after each new plan. Speed is measured between two looks: with previews,
-    checkpoints and what else the machine has to do.
+    `reserve` is the processor time of what follows training. `began` is the time of `clock.now`
+    when the command began, and `spent` the seconds of earlier commands on this run. `record` is
+    called with the settings after each new plan. Speed is measured between two looks: with
+    previews, checkpoints and what else the machine has to do.
     """
 
     seconds: float
@@ -27,7 +27,7 @@ class Deadline:
     record: Callable[[RunConfig], None] = lambda config: None
     spent: float = 0.0
     look: int = 0  # the step after which the run is looked at next
-    _since: tuple[int, float] = (0, 0.0)
+    _since: tuple[int, float, float] = (0, 0.0, 0.0)
 
     @property
     def elapsed(self) -> float:
@@ -39,7 +39,7 @@ class Deadline:
 
         It comes after the last plan, which a run that was stopped before it keeps.
         """
-        self._since = step, self.elapsed
+        self._since = step, self.elapsed, clock.processor()
         last = config.pace.plans[-1][0] if config.pace else 0
         self.look = max(step + max(10, (config.steps - step) // 20), last + 1)
 
@@ -57,9 +57,10 @@ class Deadline:
 
     def fitting(self, step: int, steps: int) -> int:
         """How many steps in all fit into the time that is left; `steps`, if those nearly do."""
-        begun, then = self._since
-        each = max(1e-9, (self.elapsed - then) / (step - begun))
-        self._since = step, self.elapsed
-        left = self.seconds - self.reserve - self.elapsed
-        found = max(MIN_STEPS, step + 1, step + int(left / each))
+        begun, then, worked = self._since
+        self._since = step, self.elapsed, clock.processor()
+        taken = max(1e-9, self.elapsed - then)
+        reserve = self.reserve * taken / max(1e-9, clock.processor() - worked)
+        left = self.seconds - reserve - self.elapsed
+        found = max(MIN_STEPS, step + 1, step + int(left * (step - begun) / taken))
         return steps if abs(found - steps) <= 0.01 * steps else found

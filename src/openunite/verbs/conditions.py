@@ -2,13 +2,14 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from openunite.analysis.condition_effect import effects
-from openunite.conditions.base import fit, get_kind, guess, is_missing, read
+from openunite.conditions.base import CONDITIONS, fit, get_kind, guess, is_missing, read
 from openunite.data.conditions import ConditionedDataset, table
 from openunite.progress import say
 from openunite.settings import expected, missing_fields
@@ -20,11 +21,17 @@ _FORM = re.compile(r"(\w+)(?:=([\w-]+))?(?::(.+))?")
 
 
 def read_condition(text: str) -> tuple[str, dict[str, Any]]:
-    """ "gap=number:band_gap" -> its name and what was said of it. ValueError for another form."""
+    """ "gap=number:band_gap" -> its name and what was said of it. ValueError for another form.
+
+    Kinds that build on a file or a model name it first: "caption=static:PATH:COLUMN".
+    """
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"expected NAME, NAME=KIND or NAME=KIND:COLUMN, got {text!r:.80}")
     given = {"kind": match[2], "column": match[3]}
+    if (match[2] or "") in CONDITIONS.names() and (source := get_kind(match[2]).source):
+        where, _, column = (match[3] or "").partition(":")
+        given |= {source: where or None, "column": column or None}
     return match[1], {key: value for key, value in given.items() if value is not None}
 
 
@@ -45,6 +52,10 @@ class Columns:
             raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
         return self._values(wanted)
 
+    def listed(self) -> dict[str, dict[str, Any]]:
+        """The kind of each column ("" if none suits), how many values it has, and one of them."""
+        return {name: _about(name, self._values(name)) for name in self._make()}
+
 
 def resolve_conditions(config: RunConfig, columns: Columns) -> RunConfig:
     """The settings with kinds and their settings, as far as they were left to the data.
@@ -58,7 +69,9 @@ def resolve_conditions(config: RunConfig, columns: Columns) -> RunConfig:
         if kind is None or missing_fields(get_kind(kind).Settings, given):
             column = columns.of(name, plain)
             kind = kind or guess(name, column)
-            given = fit(name, kind, column) | given
+            source = get_kind(kind).source
+            fitted = fit(name, kind, column, str(given.get(source, "")))
+            given = fitted | {key: value for key, value in given.items() if key != source}
         read(name, given)
         found[name] = {"kind": kind, "column": plain.get("column", name)} | given
     return replace(config, conditions=found)
@@ -104,6 +117,27 @@ def check_conditions(config: RunConfig, known: Mapping[str, Any], origin: str) -
             )
 
 
+def fingerprint_with(fingerprint: str, config: RunConfig, columns: Columns) -> str:
+    """The fingerprint of the data of a run, which covers the columns of its conditions."""
+    if not config.conditions:
+        return fingerprint
+    total = sha256(fingerprint.encode())
+    for name, plain in config.conditions.items():
+        total.update(repr((name, columns.of(name, plain))).encode())
+    return total.hexdigest()
+
+
+def describe_columns(listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each column that `Columns` listed, as data.json holds it."""
+    lines = []
+    for name, about in listed.items():
+        kind = about["kind"] or "of no kind that could be guessed"
+        missing = f", {about['missing']} missing" if about["missing"] else ""
+        example = f", such as {about['example']}" if about["example"] else ""
+        lines.append(f"column {name}: {kind}, {about['known']} values{missing}{example}")
+    return lines
+
+
 def say_effects(encoder: Any, data: TrainingData) -> None:
     """Print what each condition does to the predictions, by a look at some training samples."""
     if not isinstance(data, ConditionedDataset):
@@ -113,3 +147,14 @@ def say_effects(encoder: Any, data: TrainingData) -> None:
     batch = replace(batch, conditions={name: batch.conditions[name] for name in data.conditions})
     for effect in effects(encoder, batch, next(encoder.parameters()).device):
         say(str(effect))
+
+
+def _about(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """A column in a few words."""
+    known = [value for value in values if not is_missing(value)]
+    try:
+        kind = guess(name, known)
+    except ValueError:
+        kind = ""
+    counts = {"known": len(known), "missing": len(values) - len(known)}
+    return {"kind": kind, **counts, "example": str(known[0])[:60] if known else ""}

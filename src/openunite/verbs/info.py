@@ -19,8 +19,10 @@ from openunite.texts import printable
 from openunite.training.checkpoint import CheckpointError, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
-from openunite.verbs.conditions import describe_conditions
+from openunite.verbs.conditions import describe_columns, describe_conditions
 from openunite.weights import packaged_folder
+
+_MOST_SHOWN = 20  # entries of a list, and tens of characters of a text
 
 
 def info(command: Info) -> None:
@@ -76,7 +78,7 @@ def _missing(config: RunConfig) -> list[str]:
 
 def describe_config(config: RunConfig) -> None:
     """Print settings and parameter counts, without allocating the models."""
-    say(yaml.safe_dump(to_dict(config), sort_keys=False))
+    say(yaml.safe_dump(_shortened(to_dict(config)), sort_keys=False))
     if missing := _missing(config):
         say(f"{', '.join(missing)} and with them the parameters follow from the data")
         return
@@ -88,6 +90,17 @@ def describe_config(config: RunConfig) -> None:
         say(printable(line))
 
 
+def _shortened(value: Any) -> Any:
+    """The same settings without the rest of long texts and lists."""
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list) and len(value) > _MOST_SHOWN:
+        return [*value[:_MOST_SHOWN], f"... {len(value) - _MOST_SHOWN} more"]
+    if isinstance(value, str) and len(value) > 10 * _MOST_SHOWN:
+        return f"{value[: 10 * _MOST_SHOWN]} ... ({len(value)} characters)"
+    return value
+
+
 def _describe_run(run: Run) -> None:
     """Print the data, the state of each checkpoint, and the metrics of a run."""
     if record := run.record:
@@ -95,6 +108,8 @@ def _describe_run(run: Run) -> None:
             f"data: {record.get('name')}, {record.get('train_size')} to train on, "
             f"{record.get('test_size')} held out, {len(record.get('skipped', ()))} skipped"
         )
+    for line in describe_columns(record.get("columns", {})):
+        say(printable(f"  {line}"))
     for note in record.get("notes", ()):
         say(printable(f"  note: {note}"))
     for path in run.checkpoints:

@@ -100,6 +100,8 @@ def fit_to_minutes(
             f"{taken.before:.0f} s before and {taken.after:.0f} s after training), planned anew on "
             f"the way; every sample is seen {steps * config.batch_size / len(data):.0f} times"
         )
+        if expectation := get_task(config.modality).expectation:
+            say(expectation)
     else:
         steps, pace = known.steps, known.pace
         kept = f"{steps} steps" if pace is None else f"{pace.minutes:g} minutes ({steps} steps)"

@@ -34,7 +34,9 @@ from openunite.training.trainer import Trainer
 from openunite.verbs.conditions import (
     Columns,
     check_conditions,
+    describe_columns,
     describe_conditions,
+    fingerprint_with,
     resolve_conditions,
     say_effects,
     with_conditions,
@@ -190,11 +192,16 @@ class _Job:
                 f"{folder} holds a run with other settings ({'; '.join(changed)}); choose another "
                 "--output, or repeat the settings of that run"
             )
-        if _fingerprint(folder / "data.json") != self.data.fingerprint:
+        if _fingerprint(folder / "data.json") != self.fingerprint:
             raise ValueError(
                 f"the data behind {self.config.data.source} changed since {folder} was started; "
                 "choose another --output, or restore the data"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the data with the columns that are used."""
+        return fingerprint_with(self.data.fingerprint, self.config, self.columns)
 
     def begin(self) -> None:
         """Write data record and settings of a new run, and print what the data are."""
@@ -205,10 +212,11 @@ class _Job:
             say(printable(line), err=True)
         sizes = {"train_size": len(data.train), "test_size": len(data.test)}
         about = {"name": data.name, **sizes, **self.task.record(data)}
-        about |= {"skipped": skipped, "notes": notes, "fingerprint": data.fingerprint}
+        about |= {"skipped": skipped, "notes": notes, "columns": self.columns.listed()}
+        about["fingerprint"] = self.fingerprint
         write_json(folder / "data.json", about)
         save_config(config, folder / "config.yaml")
-        for line in describe_conditions(config):
+        for line in [*describe_columns(about["columns"]), *describe_conditions(config)]:
             say(printable(line))
         classes = f"{config.num_classes} classes" if config.num_classes else "no classes"
         say(

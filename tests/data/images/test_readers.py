@@ -167,11 +167,12 @@ def test_files_that_are_no_images_are_counted(tmp_path):
     folder = fill(tmp_path / "phone", 4)
     for i in range(5):
         (folder / f"IMG_{i}.HEIC").write_bytes(b"x")
-    for name in ("metadata.csv", "noun", "old.zip"):
+    for name in ("names.csv", "noun", "old.zip"):
         (folder / name).write_bytes(b"x")
     data = open_images(folder, **SMALL)
     assert data.notes == (
-        "1 .csv file left out (metadata.csv): classes are read from folders, one per class",
+        "1 .csv file left out (names.csv): classes are read from folders, columns from "
+        "metadata.csv or metadata.jsonl",
         "5 .heic files left out (IMG_0.HEIC, IMG_1.HEIC, IMG_2.HEIC, ...): convert to PNG or JPEG",
         "1 .zip file left out (old.zip): unpack before use",
         "1 suffixless file left out (noun)",

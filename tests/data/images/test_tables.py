@@ -200,7 +200,7 @@ def test_the_first_reason_is_said_where_nothing_can_be_read(tmp_path):
 def test_columns_that_are_no_labels_are_told(tmp_path):
     path = table(tmp_path / "a.parquet", 4, category=[0, 1, 0, 1], caption=list("abcd"))
     assert open_images(path, **SMALL).notes == (
-        "2 columns left out (category, caption): "
+        "category, caption can become conditions; "
         "classes are read from a column label, labels, fine_label, class",
     )
 

@@ -137,18 +137,18 @@ def test_a_label_is_no_count(tmp_path):
 
 
 def test_members_that_are_not_read_are_counted(tmp_path):
-    path = tar(tmp_path / "t" / "a.tar", images(3) | {f"{i}.json": b"{}" for i in range(5)})
+    path = tar(tmp_path / "t" / "a.tar", images(3) | {f"{i}.log": b"{}" for i in range(5)})
     with tarfile.open(path, "a") as file:
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.LNKTYPE, "0.png"
         file.addfile(link)
     data = open_images(tmp_path / "t", **SMALL)
     assert [(item.kind, item.count) for item in data.left_out] == [
-        (".json member", 5),
+        (".log member", 5),
         ("linked or sparse member", 1),
     ]
     assert data.notes[0] == (
-        "5 .json members left out (a.tar/0.json, a.tar/1.json, a.tar/2.json, ...): "
+        "5 .log members left out (a.tar/0.log, a.tar/1.log, a.tar/2.log, ...): "
         "classes are read from .cls members"
     )
 

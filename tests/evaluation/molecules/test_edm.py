@@ -18,7 +18,12 @@ from tests.evaluation.molecules.examples import (
 )
 
 from openunite.data.atoms.structure import Structure
-from openunite.evaluation.molecules.edm import bond_orders, edm_stability, stable_atoms
+from openunite.evaluation.molecules.edm import (
+    bond_orders,
+    edm_stability,
+    is_connected,
+    stable_atoms,
+)
 from openunite.evaluation.rates import rate
 
 
@@ -69,6 +74,16 @@ def test_a_broken_molecule_hydrogens_and_heavy_atoms_apart() -> None:
     heavy = stability["heavy_atom_stability"]
     assert (heavy.value, heavy.total) == (1 / 3, 3)
     assert stability["molecule_stability"] == rate(1, 3)
+
+
+def test_molecules_in_one_piece_and_in_two() -> None:
+    chain = molecule("C C C C", (0, 0, 0), (3.0, 0, 0), (4.5, 0, 0), (1.5, 0, 0))  # 0-3-1-2
+    apart = molecule("C C C C", (0, 0, 0), (3.2, 0, 0), (4.7, 0, 0), (1.5, 0, 0))
+    assert is_connected(chain)
+    assert not is_connected(apart)
+    assert all(map(is_connected, SOUND.values()))
+    empty = Structure(np.array([], int), np.zeros((0, 3)))
+    assert edm_stability([chain, apart, METHANE, empty])["connected"] == rate(2, 4)
 
 
 def test_elements_outside_the_tables_are_unstable_and_counted() -> None:

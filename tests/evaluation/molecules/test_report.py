@@ -24,8 +24,18 @@ def test_stability_alone_by_hand() -> None:
     assert metrics["sample_molecule_stability"] == pytest.approx(3 / 4)
     assert metrics["sample_hydrogen_stability"] == pytest.approx(13 / 14)
     assert metrics["sample_heavy_atom_stability"] == pytest.approx(3 / 4)
+    assert metrics["sample_connected"] == pytest.approx(3 / 4)
+    assert metrics["real_connected"] == 1.0
     assert metrics["sample_molecule_stability_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
     assert metrics["real_atom_stability"] == metrics["real_molecule_stability"] == 1.0
+
+
+def test_samples_without_a_formula_stand_apart() -> None:
+    report = molecule_report(SAMPLES, REAL, free=[BROKEN, WATER], protocols=("stability",))
+    assert report.metrics["free_molecule_stability"] == 0.5
+    assert report.metrics["sample_molecule_stability"] == 0.75
+    assert "no formula" in report.table()
+    assert "no formula" not in molecule_report(SAMPLES, REAL, protocols=("stability",)).table()
 
 
 def test_every_metric_has_its_twin_and_lies_between_0_and_1() -> None:

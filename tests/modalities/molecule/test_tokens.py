@@ -40,6 +40,7 @@ class TestMoleculeContract(ModalityContract):
     cases: ClassVar[dict[str, Settings]] = {
         "organic": ORGANIC,
         "two elements": {"elements": [1, 14], "max_atoms": 4, "rotate": False},
+        "added, with classes": {**ORGANIC, "added": True, "states": True},
     }
 
     def stored(self, settings: Settings, count: int) -> Batch:

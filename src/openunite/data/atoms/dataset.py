@@ -67,6 +67,13 @@ class AtomDataset:
         sizes: Ints = self._sizes[self._rows]
         return sizes
 
+    def compositions(self) -> tuple[Ints, Ints]:
+        """The atomic numbers (E,) that occur, and how many atoms (len, E) each structure has."""
+        numbers, kinds = np.unique(self._structures.numbers, return_inverse=True)
+        at = np.repeat(np.arange(len(self._sizes)), self._sizes) * len(numbers) + kinds
+        counts = np.bincount(at, minlength=len(self._sizes) * len(numbers))
+        return numbers.astype(np.int64), counts.reshape(-1, len(numbers))[self._rows]
+
     def batch(self, indices: Sequence[int] | Tensor) -> Batch:
         """Structures in the order of `indices`, padded with zeros to the largest of them.
 

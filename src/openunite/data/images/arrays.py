@@ -5,6 +5,7 @@ Three layouts, told apart by their keys:
   (0 train, 1 test), `class_names`;
 - `images` (N, H, W) or (N, H, W, C), perhaps `labels`, `split`, `class_names`;
 - `x_train`, perhaps `x_test`, `y_train`, `y_test`, `class_names`.
+An array of another name with one value for each image is a column, which can become a condition.
 Pixels are uint8, or floats in [0, 1]. Files are read with allow_pickle=False.
 """
 
@@ -112,15 +113,18 @@ def _read_splits(found: Arrays, where: str, version: str) -> Source:
 def _source(
     where: str, items: Items, classes: Classes, held_out: NDArray[np.bool_] | None, found: Arrays
 ) -> Source:
-    """A source that counts arrays which belong to no layout as left out."""
-    ledger = Ledger()
+    """A source whose further arrays are columns if they have a value per item, else left out."""
+    ledger, columns = Ledger(), {}
     for key in found:
-        if key not in _KEYS:
+        if key not in _KEYS and found[key].shape == (len(items),):
+            columns[key] = found[key].tolist
+        elif key not in _KEYS:
             ledger.add("array", key)
     return Source(
         *(where, items, classes.labels, classes.names, held_out),
         left_out=ledger.result(),
         notes=classes.notes,
+        columns=columns,
     )
 
 

@@ -1,7 +1,7 @@
 """Image data: open any source, hold some of it out, serve uint8 images by position.
 
 A source is one of
-- `fashion-mnist-mini` (embedded) or `digits` (needs scikit-learn);
+- `fashion-mnist-mini` (embedded), `composed` (made of it) or `digits` (needs scikit-learn);
 - a folder with one folder per class, a flat folder of images, or a folder that holds `train` and
   `test` (or `val`, `valid`, `validation`) folders of either kind;
 - a .parquet file, a folder of them, or the id of a data set on the Hugging Face hub;
@@ -35,6 +35,7 @@ from openunite.data.holdout import (
     positions,
     refuse_many,
 )
+from openunite.data.images.columns import Columns, select
 from openunite.data.images.look import depth_notes, overlap_notes
 from openunite.data.images.pixels import BadImage, PixelSpec, decode
 from openunite.data.images.readers import read_source
@@ -67,7 +68,8 @@ class _OnDemand:
 class ImageDataset:
     """Images by position, 0 to len - 1; picklable.
 
-    `labels` int64 (N,) are zeros where the data have no classes (`has_classes` False).
+    `labels` int64 (N,) are zeros where the data have no classes (`has_classes` False). `columns`
+    are functions by name that give a value for each image.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class ImageDataset:
         labels: Ints,
         shape: tuple[int, ...],
         has_classes: bool = True,
+        columns: Columns | None = None,
     ) -> None:
         self._store, self._rows, self._shape = store, rows, shape
+        self.columns = columns or {}
         self.labels, self.has_classes = torch.from_numpy(labels), has_classes
 
     @property
@@ -238,7 +242,8 @@ class _Opened:
 
     def images(self, rows: Ints) -> ImageDataset:
         labels, has_classes = self.source.labels[rows], bool(self.source.class_names)
-        return ImageDataset(self.store, rows, labels, self.spec.shape, has_classes)
+        columns = select(self.source.columns, rows)
+        return ImageDataset(self.store, rows, labels, self.spec.shape, has_classes, columns)
 
 
 def _open(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openunite.data.images.columns import TABLES, is_beside, read_beside
 from openunite.data.images.formats import converted, is_image, suffixes
 from openunite.data.images.labels import Classes, in_order
 from openunite.data.images.sources import (
@@ -70,7 +71,7 @@ def read_folder(root: Path) -> Source:
         train, test = found[:2]
         for name in found[2:]:
             ledger.add("folder", name, f"{test} is the test split")
-        count_files(root, ledger)
+        count_files(root, ledger, _tables(root))
         first, classes = _read_split(root / train, ledger)
         second, others = _read_split(root / test, ledger, fewest=1)
         if bool(classes.names) != bool(others.names) or not set(others.names) <= set(classes.names):
@@ -82,10 +83,12 @@ def read_folder(root: Path) -> Source:
         labels = np.concatenate([classes.labels, ranks[others.labels]])
         names = [f"{train}/{name}" for name in first] + [f"{test}/{name}" for name in second]
         held_out = np.arange(len(names)) >= len(first)
+    beside = read_beside(root, names)
     return Source(
         *(root.name, FileItems(root, tuple(names)), labels, classes.names, held_out, str(root)),
         left_out=ledger.result(),
-        notes=classes.notes,
+        notes=(*classes.notes, *beside.notes),
+        columns=beside.columns,
     )
 
 
@@ -121,7 +124,7 @@ def _read_split(root: Path, ledger: Ledger, fewest: int = 2) -> tuple[list[str],
     """Names of the images below `root` and their classes. ValueError below `fewest` classes."""
     entries = _entries(root)
     loose = [entry.name for entry in entries if _is_image(entry)]
-    count_files(root, ledger)
+    count_files(root, ledger, _tables(root))
     found, empty = dict[str, list[str]](), list[str]()
     for name in (entry.name for entry in entries if _is_folder(entry)):
         own = ledger.count(_OUR_FOLDER)
@@ -190,21 +193,36 @@ def _images_below(folder: Path, name: str, ledger: Ledger) -> Iterator[str]:
     """Images in and below a folder in sorted order; `name` is the folder's own."""
     if folder.is_symlink():
         raise ValueError(f"{folder} is a link to a folder; move the folder here or link its files")
-    for entry in _entries(folder):
+    entries = _entries(folder)
+    stems = _stems(entries)
+    for entry in entries:
         inside = f"{name}/{entry.name}"
         if _is_folder(entry):
             yield from _child(folder / entry.name, inside, ledger)
         elif _is_image(entry):
             yield inside
-        else:
+        elif entry.name not in TABLES and not is_beside(entry.name, stems):
             ledger.add_file(inside)
 
 
 def count_files(folder: Path, ledger: Ledger, used: Collection[Path] = ()) -> None:
-    """Enter the files in a folder that are neither images nor `used` as left out."""
-    for entry in _entries(folder):
-        if not (_is_folder(entry) or _is_image(entry) or Path(entry) in used):
+    """Enter the files in a folder that are neither images, beside one, nor `used` as left out."""
+    entries = _entries(folder)
+    stems = _stems(entries)
+    for entry in entries:
+        known = _is_folder(entry) or _is_image(entry) or is_beside(entry.name, stems)
+        if not known and Path(entry) not in used:
             ledger.add_file(entry.name)
+
+
+def _tables(folder: Path) -> list[Path]:
+    """The tables that may be in a folder."""
+    return [folder / name for name in TABLES]
+
+
+def _stems(entries: "Sequence[os.DirEntry[str]]") -> set[str]:
+    """The names of images without their suffixes."""
+    return {os.path.splitext(entry.name)[0] for entry in entries if _is_image(entry)}
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:

@@ -1,7 +1,7 @@
 """Images that a Python program has in memory: lists, arrays and data sets, as a `Source`.
 
 Items are read once, in order. An item is a PIL image or an array (H, W) or (H, W, C), alone or with
-a label: as a pair, or as a row of a table with a column of images.
+a label: as a pair, or as a row of a table with a column of images, whose other columns are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from openunite.data.images.arrays import as_pixels, read_arrays
+from openunite.data.images.columns import gather
 from openunite.data.images.formats import encoded
 from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import MemoryItems, Pixels, Source
@@ -28,7 +29,7 @@ def from_memory(data: Any) -> Source:
     images and labels. ValueError for anything else, and for a data set whose items are random.
     """
     if isinstance(data, Mapping):
-        return read_arrays({name: np.asarray(value) for name, value in data.items()}, NAME, "")
+        return read_arrays({name: _array(value) for name, value in data.items()}, NAME, "")
     images, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     if isinstance(images, np.ndarray) or hasattr(images, "permute"):
         found = {"images": _channels_last(images)}
@@ -46,11 +47,12 @@ def from_memory(data: Any) -> Source:
 def _from_items(items: Any, labels: Any) -> Source:
     if len(items) == 0:
         raise ValueError("expected images, got an empty list; give at least 2")
-    contents, found = [], []
+    contents, found, rows = [], [], []
     for number in range(len(items)):
-        image, label = _parts(items[number], number)
+        image, label, others = _parts(items[number], number)
         contents.append(content_of(image, number))
         found.append(label)
+        rows.append(others)
     again = content_of(_parts(items[0], 0)[0], 0)
     if _bytes(again) != _bytes(contents[0]):
         raise ValueError(
@@ -68,23 +70,25 @@ def _from_items(items: Any, labels: Any) -> Source:
     if all(known):
         values = np.asarray([label if isinstance(label, str) else int(label) for label in given])
         classes = check_labels(values, len(contents), _names(items), NAME)
-    read = MemoryItems(contents, "item {}")
-    return Source(NAME, read, classes.labels, classes.names, notes=classes.notes)
+    read, columns = MemoryItems(contents, "item {}"), gather(rows)
+    return Source(NAME, read, classes.labels, classes.names, notes=classes.notes, columns=columns)
 
 
-def _parts(item: Any, number: int) -> tuple[Any, Any]:
-    """The image and the label of an item, None if it has no label."""
+def _parts(item: Any, number: int) -> tuple[Any, Any, dict[str, Any]]:
+    """The image of an item, its label, None if it has none, and its other columns."""
     if isinstance(item, Mapping):
-        image = next((item[name] for name in _IMAGE_COLUMNS if name in item), None)
-        if image is None:
+        image = next((name for name in _IMAGE_COLUMNS if name in item), None)
+        if image is None or item[image] is None:
             raise ValueError(
                 f"item {number} has the columns {', '.join(map(str, item))}; call the one with "
                 f"images {_IMAGE_COLUMNS[0]!r}"
             )
-        return image, next((item[name] for name in _LABEL_COLUMNS if name in item), None)
+        label = next((name for name in _LABEL_COLUMNS if name in item), None)
+        others = {str(name): item[name] for name in item if name not in (image, label)}
+        return item[image], None if label is None else item[label], others
     if isinstance(item, tuple | list) and len(item) == 2:
-        return item[0], item[1]
-    return item, None
+        return item[0], item[1], {}
+    return item, None, {}
 
 
 def content_of(image: Any, number: int) -> bytes | Pixels:
@@ -101,6 +105,16 @@ def content_of(image: Any, number: int) -> bytes | Pixels:
         f"item {number} is a {type(image).__name__}; expected a PIL image, an array (H, W, C) or a "
         "tensor (C, H, W)"
     )
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array; of lists of different lengths it is one of objects."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        rows = np.empty(len(values), dtype=object)
+        rows[:] = values
+        return rows
 
 
 def _channels_last(images: Any) -> np.ndarray:

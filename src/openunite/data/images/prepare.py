@@ -9,10 +9,11 @@ After an interruption a second call verifies and keeps the finished shards and w
 import json
 import os
 import tarfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -65,7 +66,7 @@ def prepare_images(
     It accepts every source that training accepts. `channels` None chooses what the images need.
     ValueError if `folder` holds anything else, or more than `max_bad_share` of the images is bad.
     """
-    found = read_source(source, cache_folder(cache_dir))
+    found = _with_cells(read_source(source, cache_folder(cache_dir)))
     channels = channels or inspect_images(source, cache_dir=cache_dir).channels
     where = found.location or found.name
     target = Target(where, len(found.items), size, channels, jpeg_quality, shard_size)
@@ -129,10 +130,27 @@ def _claim(folder: Path, target: Target) -> None:
     write_json(folder / INDEX, asdict(Index(FORMAT_VERSION, False, target)))
 
 
+def _with_cells(source: Source) -> Source:
+    """The same source, the columns of which are read only once."""
+    cells = {name: column() for name, column in source.columns.items()}
+    return replace(source, columns={name: partial(_same, values) for name, values in cells.items()})
+
+
+def _same(values: list[Any]) -> list[Any]:
+    return values
+
+
 def _key(source: Source, rows: range, target: Target) -> str:
-    """Hash of all that a shard depends on: the settings, and the names and stamps of its items."""
+    """Hash of all that a shard depends on: settings, names and stamps of its items, columns."""
     items = [(source.items.name(i), source.items.stamp(i)) for i in rows]
-    return sha256(json.dumps([asdict(target), items]).encode()).hexdigest()
+    beside = [_columns(source, rows)] if source.columns else []
+    return sha256(json.dumps([asdict(target), items, *beside]).encode()).hexdigest()
+
+
+def _columns(source: Source, at: Iterable[int]) -> str:
+    """The columns of some items as JSON."""
+    rows, columns = list(at), source.columns
+    return json.dumps({name: [column()[i] for i in rows] for name, column in columns.items()})
 
 
 def _is_sound(path: Path, key: str) -> bool:
@@ -177,6 +195,7 @@ def _write(
         "digests": np.array([list(bytes.fromhex(d)) for *_, d in kept], "u1").reshape(-1, 32),
         "bad_names": np.array([name for name, _ in bad], dtype=str),
         "bad_reasons": np.array([reason for _, reason in bad], dtype=str),
+        "columns": np.array(_columns(source, at.tolist())),
     }
     os.replace(temporary, path)
     with atomic_file(path.with_suffix(".npz")) as file:

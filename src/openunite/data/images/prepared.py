@@ -4,6 +4,7 @@ Neither the index nor the arrays beside a shard are trusted: names must stay in 
 every offset must lie in its shard.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.images.columns import Fields, gather
 from openunite.data.images.sources import Ints, LeftOut, Source, describe_copy
 from openunite.data.images.tars import TarItems
 from openunite.files import read_json
@@ -89,8 +91,8 @@ def read_prepared(folder: Path) -> Source:
     parts = [_arrays(file, shard, len(index.class_names)) for file, shard in pairs]
     if not parts:
         raise ValueError(f"{folder} holds no images; prepare the data again")
-    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    ranks: Ints = np.repeat(np.arange(len(files)), [len(part["offsets"]) for part in parts])
+    joined = {key: np.concatenate([part[key] for part, _ in parts]) for key in parts[0][0]}
+    ranks: Ints = np.repeat(np.arange(len(files)), [len(part["offsets"]) for part, _ in parts])
     stamps = tuple(shard.sha256 for shard in index.shards)
     places = (joined["offsets"], joined["lengths"], joined["names"])
     target, bad = index.target, [name for name, _ in index.skipped]
@@ -106,11 +108,14 @@ def read_prepared(folder: Path) -> Source:
         copies=(*index.copies, copy),
         left_out=(LeftOut("image", len(bad), tuple(bad[:3]), reason),) if bad else (),
         notes=index.notes,
+        columns=gather([row for _, rows in parts for row in rows]),
     )
 
 
-def _arrays(file: Path, shard: Shard, num_classes: int) -> dict[str, NDArray[Any]]:
-    """The arrays beside one shard. ValueError if they or the shard are damaged."""
+def _arrays(
+    file: Path, shard: Shard, num_classes: int
+) -> tuple[dict[str, NDArray[Any]], list[Fields]]:
+    """The arrays beside one shard, and the columns. ValueError if they or it are damaged."""
     if not file.is_file() or file.stat().st_size != shard.bytes:
         raise ValueError(
             f"{file} is missing or has another size than {shard.bytes} bytes; run the same "
@@ -120,6 +125,7 @@ def _arrays(file: Path, shard: Shard, num_classes: int) -> dict[str, NDArray[Any
     try:
         with np.load(beside, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in (*_COLUMNS, "digests")}
+            rows = _rows(arrays.get("columns", "{}"), count)
     except Exception as error:  # a damaged file makes numpy raise many kinds
         raise _damaged(beside) from error
     kinds = all(found[key].dtype.kind == kind for key, kind in _COLUMNS.items())
@@ -131,7 +137,13 @@ def _arrays(file: Path, shard: Shard, num_classes: int) -> dict[str, NDArray[Any
     inside = (starts >= 0) & (lengths > 0) & (lengths <= shard.bytes - starts)
     if not (inside & (labels >= 0) & (labels < max(1, num_classes))).all():
         raise _damaged(beside)
-    return found
+    return found, rows
+
+
+def _rows(columns: Any, count: int) -> list[Fields]:
+    """The columns of a shard, one row for each image; copies of older versions have none."""
+    found = json.loads(str(columns))
+    return [{name: values[i] for name, values in found.items()} for i in range(count)]
 
 
 def _damaged(file: Path) -> ValueError:

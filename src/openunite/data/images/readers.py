@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from openunite.data.images import arrays, folders, memory, prepared, tables, tars
+from openunite.data.images import arrays, composed, folders, memory, prepared, tables, tars
 from openunite.data.images.sources import ARCHIVES, Ledger, Source
 
-_BUILT_IN = {"fashion-mnist-mini": arrays.fashion_mnist_mini, "digits": arrays.digits}
+_BUILT_IN = {
+    "fashion-mnist-mini": arrays.fashion_mnist_mini,
+    "digits": arrays.digits,
+    composed.NAME: composed.composed,
+}
 
 
 def read_source(source: Any, cache_dir: Path) -> Source:

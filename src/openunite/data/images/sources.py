@@ -2,10 +2,10 @@
 
 import re
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ class Ledger:
         elif suffix in ARCHIVES:
             advice = "unpack before use"
         elif suffix in (".csv", ".json", ".jsonl") and not advice:
-            advice = "classes are read from folders, one per class"
+            advice = "classes are read from folders, columns from metadata.csv or metadata.jsonl"
         self.add(f"{suffix or 'suffixless'} {what}", name, advice)
 
     def count(self, kind: str) -> int:
@@ -141,6 +141,7 @@ class Source:
     copies: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, Callable[[], list[Any]]] = field(default_factory=dict)
 
 
 def describe_copy(height: int, width: int, channels: int, jpeg_quality: int | None = None) -> str:

@@ -4,13 +4,15 @@ The package `datasets` comes with the extra `hub`.
 
 The image column is the first of image, img, pixel_values that exists, else the only column of
 type `Image`; the label column is the first of label, labels, fine_label, class. Text labels are
-ranked by name. A parquet file belongs to the split its name or its folder's starts with (test, val,
-...), every other file to train. A cell may name a file in or below the folder of the table; no
-file elsewhere is opened.
+ranked by name. Other columns of text, numbers or lists of text can become conditions. A parquet
+file belongs to the split its name or its folder's starts with (test, val, ...), every other file to
+train. A cell may name a file in or below the folder of the table; no file elsewhere is opened.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 _IMAGE_COLUMNS = ("image", "img", "pixel_values")
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+_TEXT = ("string", "large_string")
+_NUMBER = re.compile("u?int|float|bool")
 
 
 @dataclass(frozen=True)
@@ -176,10 +180,11 @@ def _read_table(
     image = _image_column(train.features, where)
     label = next((key for key in _LABEL_COLUMNS if key in train.features), None)
     ledger = Ledger()
-    advice = "" if label else f"classes are read from a column {', '.join(_LABEL_COLUMNS)}"
-    for key in train.features:
-        if key not in (image, label):
-            ledger.add("column", key, advice)
+    others = [key for key in train.features if key not in (image, label)]
+    plain = [key for key in others if _is_plain(train.features[key])]
+    for key in others:
+        if key not in plain:
+            ledger.add("column", key, "it holds neither text nor numbers nor lists of them")
     order = TEST_NAMES if location.startswith("hub:") else HELD_OUT
     tests = [key for key in order if key in opened and opened[key] is not train]
     # Benchmarks that hide the labels of their test split publish -1 instead.
@@ -191,11 +196,47 @@ def _read_table(
     columns = [_items(part, image, key, roots) for part, key in zip(parts, names, strict=True)]
     classes = _labels(parts, label, where)
     items, held_out = (columns[0], None) if len(columns) == 1 else join(*columns)
+    beside = {key: partial(_cells, parts, key) for key in plain}
     return Source(
         *(name, items, classes.labels, classes.names, held_out, location),
         left_out=ledger.result(),
-        notes=classes.notes,
+        notes=classes.notes if label or not plain else (*classes.notes, _no_label(plain)),
+        columns=beside,
     )
+
+
+def _no_label(columns: Sequence[str]) -> str:
+    known = ", ".join(_LABEL_COLUMNS)
+    return f"{', '.join(columns)} can become conditions; classes are read from a column {known}"
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a column holds one text or number for each image, or a list of text."""
+    datasets = _datasets()
+    inner = getattr(kind, "feature", None)
+    scalar = inner if inner is not None else kind
+    if isinstance(scalar, datasets.ClassLabel):
+        return True
+    if not isinstance(scalar, datasets.Value):
+        return False
+    return scalar.dtype in _TEXT or (inner is None and bool(_NUMBER.match(scalar.dtype)))
+
+
+def _cells(parts: "Sequence[Dataset]", key: str) -> list[Any]:
+    """The values of a column, those of a column of classes by name."""
+    kind = parts[0].features[key]
+    names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
+    cells = [cell for part in parts for cell in part[key][:]]
+    if names is None:
+        return cells
+    return [_named(cell, names) for cell in cells]
+
+
+def _named(cell: Any, names: Sequence[str]) -> Any:
+    """A class, or a list of them, by name; -1 stands for none."""
+    if isinstance(cell, list):
+        return tuple(_named(each, names) for each in cell)
+    return None if cell is None or cell < 0 else names[cell]
 
 
 def _image_column(features: Any, where: str) -> str:

@@ -1,11 +1,12 @@
 """Read images by position from tar shards in webdataset's layout, without unpacking them.
 
 A sample consists of the members whose names agree up to the first dot: one image and optionally a
-`.cls` with its class as a number or text. If dots in names would put several images into one
-sample, each image is a sample of its own, named by everything before the suffix. Shards belong to
-the test split by the first word of their name or folder (test, val, ...). The headers of all
-members are read once per start; `openunite prepare` writes shards with an index instead. Position i
-is a fixed offset in a fixed shard, so a run resumes exactly.
+`.cls` with its class as a number or text, a `.txt` with its caption and a `.json` with further
+columns. If dots in names would put several images into one sample, each image is a sample of its
+own, named by everything before the suffix. Shards belong to the test split by the first word of
+their name or folder (test, val, ...). The headers of all members are read once per start;
+`openunite prepare` writes shards with an index instead. Position i is a fixed offset in a fixed
+shard, so a run resumes exactly.
 """
 
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openunite.data.images.columns import BESIDE, LONGEST, Fields, fields_of, gather, pair
 from openunite.data.images.labels import Classes, check_labels
 from openunite.data.images.sources import (
     HELD_OUT,
@@ -32,7 +34,10 @@ from openunite.data.images.sources import (
 )
 
 _LONGEST_LABEL = 256
+_ADVICE = "classes are read from .cls members"
 _LOOK_BEHIND = 2**20  # bytes after the end mark that must be zero
+
+Key = Callable[[str], str]  # the name of a member -> its sample
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,12 @@ class TarItems:
 
 @dataclass
 class _Shard:
-    """Contents of a tar file: name, offset and length of each image, name and text of each .cls."""
+    """Images (name, offset, length), classes (name, text) and other small members of a tar file."""
 
     file: Path
     images: list[tuple[str, int, int]] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
+    fields: list[tuple[str, Fields]] = field(default_factory=list)
 
 
 def tar_files(folder: Path) -> list[Path]:
@@ -102,7 +108,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
     if not found:
         held = "; ".join(map(str, ledger.result()))
         raise ValueError(f"the tar files in {source} hold no images{f' ({held})' if held else ''}")
-    labels, notes = _labels(shards, ledger)
+    labels, notes, key = _labels(shards, ledger)
     ends = np.repeat(np.arange(len(files)), [len(shard.images) for shard in shards])
     names, offsets, lengths = zip(*found, strict=True)
     items = TarItems(
@@ -114,7 +120,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
         np.array(lengths, dtype=np.int64),
         np.array([name.encode(errors="surrogateescape") for name in names]),
     )
-    classes = _classes(labels, names, source)
+    classes, columns = _classes(labels, names, source), gather(_fields(shards, key, ledger))
     test = np.array([split_of(file, root) in HELD_OUT for file in files])[ends]
     held_out = test if test.any() and not test.all() else None
     where = source.resolve()
@@ -123,6 +129,7 @@ def read_tars(source: Path, files: Sequence[Path]) -> Source:
         *(name, items, classes.labels, classes.names, held_out, str(where)),
         left_out=ledger.result(),
         notes=(*notes, *classes.notes),
+        columns=columns,
     )
 
 
@@ -163,8 +170,10 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
                 shard.images.append((member.name, member.offset_data, member.size))
             elif suffix == ".cls":
                 shard.labels.append((member.name, _label(file, member)))
+            elif (fields := _beside(file, member)) is not None:
+                shard.fields.append((member.name, fields))
             else:
-                ledger.add_file(name, "member", "classes are read from .cls members")
+                ledger.add_file(name, "member", _ADVICE)
     except (tarfile.TarError, ValueError, OSError, OverflowError) as error:
         raise ValueError(f"{file} is no plain tar file of images and .cls ({error})") from error
     return shard
@@ -173,43 +182,78 @@ def _read(file: Path, ledger: Ledger) -> _Shard:
 def _label(file: Path, member: tarfile.TarInfo) -> str:
     if member.size > _LONGEST_LABEL:
         raise ValueError(f"{member.name} has {member.size} bytes, expected a class")
+    return _content(file, member).decode(errors="surrogateescape").strip()
+
+
+def _beside(file: Path, member: tarfile.TarInfo) -> Fields | None:
+    """The columns in a small member; None for any other member."""
+    suffix = Path(member.name).suffix
+    small = suffix.lower() in BESIDE and member.size <= LONGEST
+    return fields_of(suffix, _content(file, member)) if small else None
+
+
+def _content(file: Path, member: tarfile.TarInfo) -> bytes:
     with file.open("rb") as content:
         content.seek(member.offset_data)
-        return content.read(member.size).decode(errors="surrogateescape").strip()
+        return content.read(member.size)
 
 
-def _labels(shards: Sequence[_Shard], ledger: Ledger) -> tuple[list[str | None], tuple[str, ...]]:
-    """The label of each image, and notes. ValueError for two images, or classes, of one sample."""
+def _labels(
+    shards: Sequence[_Shard], ledger: Ledger
+) -> tuple[list[str | None], tuple[str, ...], Key]:
+    """The label of each image, notes, and what tells samples apart.
+
+    ValueError for two images, or classes, of one sample.
+    """
     lonely = Ledger()
     try:
-        return _pair(shards, lambda base: base.partition(".")[0], ledger), ()
+        return _pair(shards, _sample, ledger), (), _sample
     except ValueError:
-        labels = _pair(shards, lambda base: base.rpartition(".")[0], lonely)
+        labels = _pair(shards, _each_alone, lonely)
         if lonely.result():  # several images would share a class
             raise
-        return labels, ("names hold dots: each image is a sample of its own",)
+        return labels, ("names hold dots: each image is a sample of its own",), _each_alone
 
 
-def _pair(
-    shards: Sequence[_Shard], sample_of: Callable[[str], str], ledger: Ledger
-) -> list[str | None]:
+def _sample(name: str) -> str:
+    """The sample that a member belongs to."""
+    folder, _, base = _clean(name).rpartition("/")
+    return f"{folder}/{base.partition('.')[0]}"
+
+
+def _each_alone(name: str) -> str:
+    """The name without its suffix: each image is a sample."""
+    return _clean(name).rpartition(".")[0]
+
+
+def _fields(shards: Sequence[_Shard], key: Key, ledger: Ledger) -> list[Fields]:
+    """The columns of each image; small members without an image are left out."""
+    rows: list[Fields] = []
+    for shard in shards:
+        own, lonely = pair([name for name, *_ in shard.images], shard.fields, key)
+        rows += own
+        for name in lonely:
+            ledger.add_file(f"{shard.file.name}/{name}", "member", _ADVICE)
+    return rows
+
+
+def _pair(shards: Sequence[_Shard], key: Key, ledger: Ledger) -> list[str | None]:
     labels: list[str | None] = []
     for shard in shards:
         texts = dict(shard.labels)
-        images = _by_sample([name for name, *_ in shard.images], sample_of, shard.file)
-        named = _by_sample([name for name, _ in shard.labels], sample_of, shard.file)
+        images = _by_sample([name for name, *_ in shard.images], key, shard.file)
+        named = _by_sample([name for name, _ in shard.labels], key, shard.file)
         labels += [texts[named[sample]] if sample in named else None for sample in images]
         for sample in named.keys() - images.keys():
             ledger.add("lonely .cls member", f"{shard.file.name}/{named[sample]}")
     return labels
 
 
-def _by_sample(names: Sequence[str], sample_of: Callable[[str], str], file: Path) -> dict[str, str]:
+def _by_sample(names: Sequence[str], key: Key, file: Path) -> dict[str, str]:
     """Names of the members by sample, in order. ValueError for two members of one sample."""
     found: dict[str, str] = {}
     for name in names:
-        folder, _, base = _clean(name).rpartition("/")
-        sample = f"{folder}/{sample_of(base)}"
+        sample = key(name)
         if sample in found:
             raise ValueError(
                 f"{file} has two members of one sample, {found[sample]} and {name}; give each "

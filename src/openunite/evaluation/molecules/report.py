@@ -32,6 +32,7 @@ def molecule_report(
     protocols: Collection[str] = ("edm",),
     num_posebusters: int = 500,
     reconstructions: Sequence[Structure] | None = None,
+    free: Sequence[Structure] = (),
 ) -> Report:
     """Score generated molecules and real, held-out ones in the same way.
 
@@ -43,6 +44,9 @@ def molecule_report(
     With `reconstructions`, one per reference molecule and in the same order: accuracies of elements
     and RMSDs in Angstrom, atom i against atom i, stability, and by `adit` the match rate; the
     column "real" then has what a perfect output would get.
+
+    `free` are samples without a formula of a model whose `samples` get one. Their stability, in the
+    column "no formula", compares with models that choose the elements themselves.
 
     Raises ValueError for an unknown protocol or an empty set, and ImportError, which names the
     extra, if a protocol's package is missing.
@@ -68,6 +72,8 @@ def molecule_report(
             columns[name] |= {x: stability[x] for x in ("atom_stability", "molecule_stability")}
             if "adit" in protocols:
                 columns[name] |= adit_match(outputs, reference)
+    if free:
+        columns["no formula"] = edm_stability(free)
     return Report("molecules", columns, counts)
 
 

@@ -32,6 +32,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("molecule_stability", "stable molecules", "higher", "All atoms are stable", _RATE),
     Metric("hydrogen_stability", "stable hydrogens", "higher", form=_RATE),
     Metric("heavy_atom_stability", "stable heavy atoms", "higher", form=_RATE),
+    Metric("connected", "molecules in one piece", "higher", "EDM's bonds join all atoms", _RATE),
     *_scores("", ""),
     *_scores("adit_", " (ADiT)"),
     *_scores("adit_no_h_", " (ADiT, no hydrogens)"),
@@ -46,12 +47,17 @@ METRICS: tuple[Metric, ...] = (
     Metric("posebusters", "pass PoseBusters", "higher", "All of its checks of geometry", _RATE),
     Metric("unknown_atoms", "atoms without a rule of bonds", "lower", "EDM knows H, C, N, O, F"),
 )
-_PREFIXES = {"samples": "sample_", "real": "real_", "reconstructions": "recon_"}
+_PREFIXES = {
+    "samples": "sample_",
+    "real": "real_",
+    "reconstructions": "recon_",
+    "no formula": "free_",
+}
 _PLAIN = ("atom_type_accuracy", "molecule_type_accuracy", "identity_rmsd")
 
 
 def flat_metrics(columns: Columns) -> Flat:
-    """Values under their names in metrics.json: `sample_NAME`, `real_NAME` and `recon_NAME`."""
+    """Values as in metrics.json: `sample_NAME`, `real_NAME`, `recon_NAME` and `free_NAME`."""
     return flatten(columns, _PREFIXES, _PLAIN)
 
 

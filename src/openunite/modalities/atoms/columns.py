@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from openunite.conditions.composition import formula_of
+from openunite.data.atoms.dataset import AtomDataset
 from openunite.data.atoms.structure import Structure
 from openunite.evaluation.crystals.distribution import densities, element_counts
 
@@ -34,6 +35,15 @@ def formula(structure: Structure) -> str:
     """The formula of all atoms: "Li2O"."""
     numbers, counts = np.unique(structure.numbers, return_counts=True)
     return formula_of(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+
+
+def formula_histogram(data: AtomDataset) -> dict[str, int]:
+    """How many structures have each formula."""
+    numbers, counts = data.compositions()
+    rows, times = np.unique(counts, axis=0, return_counts=True)
+    pairs = [zip(numbers.tolist(), row, strict=True) for row in rows.tolist()]
+    formulas = [formula_of({number: n for number, n in pair if n}) for pair in pairs]
+    return dict(zip(formulas, times.tolist(), strict=True))
 
 
 def volume_per_atom(structure: Structure) -> float:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openunite.batch import Evidence
-from openunite.conditions.composition import Counts, formula_of
+from openunite.conditions.composition import Counts, counts_of, formula_of
 
 
 def formulas_of(known: Mapping[str, Mapping[str, Any]], evidence: Evidence) -> dict[int, Counts]:
@@ -20,6 +20,49 @@ def formulas_of(known: Mapping[str, Mapping[str, Any]], evidence: Evidence) -> d
                 pairs = given.values[row].reshape(-1, 2).long().tolist()
                 found[row] = {number: count for number, count in pairs if number}
     return found
+
+
+def draw_formulas(
+    histogram: Mapping[str, int], uniform: Float[Tensor, " b"], sizes: Sequence[int] | None
+) -> list[str | None]:
+    """A formula for each sample, as often as in `histogram`; None where none has the asked size.
+
+    Formulas are ordered by their number of atoms, so that the size of a sample is what it is when
+    the same `uniform` number draws the size alone.
+    """
+    totals = {formula: sum(counts_of(formula).values()) for formula in histogram}
+    ordered = sorted(histogram, key=lambda formula: (totals[formula], formula))
+    found: list[str | None] = [None] * len(uniform)
+    for size in [None] if sizes is None else sorted(set(sizes)):
+        rows = [i for i in range(len(uniform)) if sizes is None or sizes[i] == size]
+        names = [formula for formula in ordered if size in (None, totals[formula])]
+        if not names:
+            continue
+        shares = torch.tensor([histogram[name] for name in names]).double().cumsum(0)
+        chosen = torch.searchsorted(shares / shares[-1], uniform[rows], right=True)
+        for row, place in zip(rows, chosen.clamp_max(len(names) - 1).tolist(), strict=True):
+            found[row] = names[place]
+    return found
+
+
+def check_formulas(histogram: Any) -> dict[str, int]:
+    """A histogram of formulas as a plain dictionary. ValueError for anything else."""
+    fits = isinstance(histogram, Mapping) and all(
+        isinstance(name, str) and type(n) is int and n > 0 for name, n in histogram.items()
+    )
+    if not fits:
+        raise ValueError(
+            f"formula_histogram must be counts of at least 1 by formula, got {histogram!r:.100}"
+        )
+    for name in histogram:
+        counts_of(name)
+    return dict(histogram)
+
+
+def composition_of(known: Mapping[str, Mapping[str, Any]] | None) -> str | None:
+    """The name of the first condition that is a composition, None without any."""
+    known = known or {}
+    return next((name for name in sorted(known) if known[name]["kind"] == "composition"), None)
 
 
 def allowed_sizes(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from openunite.batch import Evidence
+from openunite.batch import NOTHING, Evidence
 from openunite.conditions.composition import Counts
 from openunite.data.atoms.checks import cell_faults
 from openunite.data.atoms.convert import is_structure, structure_of
@@ -87,6 +87,8 @@ class AtomPipeline(UnitePipeline):
         count = count_of("num_structures", num_structures, class_labels, seeds, generator)
         evidence = self._evidence(class_labels, count, conditions)
         given = seeds_of(count, generator, seeds)
+        if class_labels is None and conditions is None:
+            evidence = self._drawn(num_atoms, given)
         formulas = formulas_of(self.encoder.config.conditions or {}, evidence)
         sizes = self._sizes(num_atoms, given, evidence, formulas)
         structures: list[Structure] = []
@@ -168,6 +170,15 @@ class AtomPipeline(UnitePipeline):
 
     # ---- what molecules and crystals do differently ---------------------------------------
 
+    @property
+    def draws_formulas(self) -> bool:
+        """Whether a formula is drawn for each sample of which nothing is asked."""
+        return False
+
+    def _drawn(self, num_atoms: Sizes | None, seeds: Tensor) -> Evidence:
+        """What samples are shown of which nothing is asked; nothing, unless a model needs it."""
+        return NOTHING
+
     @abstractmethod
     def _dataset(self, structures: Sequence[Structure]) -> AtomDataset | JointDataset:
         """A dataset of the structures that gives batches for the model."""
@@ -200,18 +211,21 @@ class AtomPipeline(UnitePipeline):
         if num_atoms is None:
             if not self.config.size_histogram:
                 raise ValueError("this pipeline knows no sizes of training data; give num_atoms")
-            normal = seeded_normal(seeds, 1, draw=_SIZE_DRAW).double()
             rows = self._histograms(evidence, count)
             rows = allowed_sizes(rows, formulas, most, repeats=self.formula_repeats)
             shares = torch.cumsum(rows, dim=1)
             found = torch.searchsorted(
-                shares / shares[:, -1:], torch.special.ndtr(normal), right=True
+                shares / shares[:, -1:], uniform_of(seeds)[:, None], right=True
             )
             return found[:, 0].clamp_max(shares.shape[1] - 1)
-        sizes = one_each("number of atoms", num_atoms, count)
-        asked = [whole_number("num_atoms", size, 1, most) for size in sizes]
+        asked = self._asked_sizes(num_atoms, count)
         check_sizes(asked, formulas, repeats=self.formula_repeats)
         return torch.tensor(asked)
+
+    def _asked_sizes(self, num_atoms: Sizes, count: int) -> list[int]:
+        most = self.latent_shape[0]
+        sizes = one_each("number of atoms", num_atoms, count)
+        return [whole_number("num_atoms", size, 1, most) for size in sizes]
 
     def preprocess(self, structures: Structures) -> list[Structure]:
         """One or many structures of any package as a list. ValueError as from `check`."""
@@ -243,6 +257,11 @@ class AtomPipeline(UnitePipeline):
         if not np.isfinite(structure.positions).all():
             return "has positions that are not finite numbers"
         return "" if structure.cell is None else cell_faults(structure.cell[None])[0]
+
+
+def uniform_of(seeds: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """A number from 0 to 1 for each seed, by which the size of a sample is drawn."""
+    return torch.special.ndtr(seeded_normal(seeds, 1, draw=_SIZE_DRAW).double())[:, 0]
 
 
 def _mask_of(sizes: Int[Tensor, " b"], longest: int | None = None) -> Bool[Tensor, "b n"]:

@@ -31,7 +31,10 @@ def qm9() -> RunConfig:
     and 0.012 A, 94 % of them stable (real 95 %); 66 and 65 % of the samples' atoms stable (real
     99 %), 97 and 96 % of the hydrogens, no stable molecule yet.
     """
-    return _small("qm9", "molecule", _QM9, "qm9")
+    recipe = _small("qm9", "molecule", {**_QM9, "added": True, "states": True}, "qm9")
+    objective = replace(recipe.objective, time_density="uniform")
+    formula = {"kind": "composition", "counts": True}
+    return replace(recipe, objective=objective, conditions={"formula": formula})
 
 
 def molecules() -> RunConfig:

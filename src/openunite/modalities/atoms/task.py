@@ -25,7 +25,7 @@ from openunite.evaluation.molecules.report import molecule_report
 from openunite.evaluation.molecules.smiles import smiles_set
 from openunite.evaluation.report import Report
 from openunite.evaluation.sections import PartSection, ReferenceSection, SamplesSection
-from openunite.modalities.atoms.columns import columns_of
+from openunite.modalities.atoms.columns import columns_of, formula_histogram
 from openunite.modalities.atoms.files import AtomFiles, records_of
 from openunite.modalities.atoms.pipeline import AtomPipeline
 from openunite.modalities.card import model_section, protocol_card
@@ -41,11 +41,12 @@ _AT_ONCE = 10_000  # training molecules per chunk of the search
 
 
 class Drawn(NamedTuple):
-    """Samples, and reconstructions with their references."""
+    """Samples, reconstructions with their references, and perhaps samples without a formula."""
 
     samples: list[Structure]
     outputs: list[Structure]
     references: list[Structure]
+    free: Sequence[Structure] = ()
 
 
 class AtomTask(AtomFiles):
@@ -124,7 +125,8 @@ class AtomTask(AtomFiles):
         say(f"\n{found.table()}")
         (folder / "report.txt").write_text(found.table() + "\n")
         samples, references = len(drawn.samples), len(drawn.references)
-        labels = self.things if pipeline.encoder.config.num_classes else "none"
+        drawn_label = "formula" if pipeline.draws_formulas else "none"
+        labels = self.things if pipeline.encoder.config.num_classes else drawn_label
         card = protocol_card(
             self.things,
             pipeline,
@@ -160,7 +162,9 @@ def draw(
     structure_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples.png")
     shown = slice(0, min(10, count))
     pair_structures(references[shown], outputs[shown]).save(folder / "reconstructions.png")
-    return Drawn(samples, outputs, references)
+    blind = pipeline.draws_formulas and kind is None
+    free = pipeline(number, seeds=seeds, conditions={}) if blind else ()
+    return Drawn(samples, outputs, references, free)
 
 
 class MoleculeTask(AtomTask):
@@ -169,6 +173,9 @@ class MoleculeTask(AtomTask):
     things = "molecules"
     sources = "qm9, or SDF, xyz or .npz files"
     needs = ("rdkit.Chem",)
+
+    def record(self, data: Any) -> dict[str, Any]:
+        return {**super().record(data), "formula_histogram": formula_histogram(data.train)}
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> AtomData:
         settings, data = config.modality_config, config.data
@@ -187,11 +194,13 @@ class MoleculeTask(AtomTask):
         return records_of(read_molecules(source))
 
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
-        samples, outputs, references = drawn
+        samples, outputs, references, free = drawn
         drawing_grid(samples[:_SHOWN], _COLUMNS).save(folder / "samples_2d.png")
         write_structures(folder / "samples.xyz", samples)
         known = _smiles_like([*samples, *references], data.train)
-        return molecule_report(samples, references, train_smiles=known, reconstructions=outputs)
+        return molecule_report(
+            samples, references, train_smiles=known, reconstructions=outputs, free=free
+        )
 
     def next_commands(self, folder: Path) -> list[str]:
         return [
@@ -229,7 +238,7 @@ class CrystalTask(AtomTask):
         return records_of(read_crystals(source))
 
     def evaluate(self, folder: Path, drawn: Drawn, data: AtomData) -> Report:
-        samples, outputs, references = drawn
+        samples, outputs, references, _ = drawn
         write_structures(folder / "samples.cif", samples)
         train = data.train.structures(range(len(data.train)))
         return crystal_report(samples, references, train=train, reconstructions=outputs)

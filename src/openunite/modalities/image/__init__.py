@@ -12,6 +12,7 @@ SPEC = ModalitySpec(
         name: f"{_HERE}.recipes:{name}"
         for name in (
             "fashion",
+            "composed",
             "digits",
             "images",
             "cifar10",

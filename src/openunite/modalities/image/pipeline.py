@@ -1,6 +1,7 @@
 """ImagePipeline: one checkpoint that encodes, decodes and generates images."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from openunite.batch import Evidence
 from openunite.data.images.pixels import BadImage, PixelSpec, image_to_array, open_image
 from openunite.drawing.lists import Images as Pictures
-from openunite.modalities.image.visible import whole_patches
+from openunite.modalities.image.visible import read_mask, whole_patches
 from openunite.pipelines.asked import Asked
 from openunite.pipelines.base import UnitePipeline
 from openunite.pipelines.inputs import (
@@ -93,24 +94,28 @@ class ImagePipeline(UnitePipeline):
         """What `__call__` does, from one seed per image to a tensor (B, channels, H, W).
 
         `conditions` name values, one for all images or a list with one for each: 4.2, (4, 5).
-        `observed` are images of which the pixels are known where `mask` (H, W) or (B, H, W) is
-        True; patches that are known whole are shown to the network. `paste` puts all known pixels
-        into the result. Only models trained with `objective.partial_share` follow what they see.
+        `observed` are images of which the pixels are known where `mask` is True, booleans (H, W) or
+        (B, H, W), or an image that is white there. Patches that are known whole are shown to the
+        network. `paste` puts all known pixels into the result. Only models trained with
+        `objective.partial_share` follow what they see.
         """
         self.refuse_unknown(options, type(self).generate)
         count = count_of("seeds", None, seeds)
         evidence = self._evidence(class_labels, count, conditions)
         given = seeds_of(count, None, seeds)
         many = count if batch_size is None else whole_number("batch_size", batch_size)
-        if observed is None and mask is None:
+        if observed is None and mask is None and not paste:
             return self._drawn(evidence, given, many, options)
-        if mask is None or observed is None:
-            raise ValueError("observed and mask belong together: give both, or neither")
-        known, pixels = self._known(mask, count), self.preprocess(observed)
-        if len(pixels) not in (1, count):
-            raise ValueError(f"expected one observed image, or {count}, got {len(pixels)}")
-        pixels = pixels.expand(count, -1, -1, -1)
-        visible = whole_patches(known, self.modality.settings.patch_size)
+        pixels, known = self.known(observed, mask, count)
+        pixels, known = pixels.expand(count, -1, -1, -1), known.expand(count, -1, -1)
+        patch = self.modality.settings.patch_size
+        visible = whole_patches(known, patch)
+        if not bool(visible.any()):
+            warnings.warn(
+                f"no patch of {patch} x {patch} pixels is known whole, so nothing of the image is "
+                "shown to the network",
+                stacklevel=2,
+            )
         evidence = replace(evidence, observation=pixels, visible=visible)
         images = self._drawn(evidence, given, many, options)
         return torch.where(known[:, None], pixels, images) if paste else images
@@ -158,19 +163,31 @@ class ImagePipeline(UnitePipeline):
 
     # ---- inputs ---------------------------------------------------------------------------
 
-    def _known(self, mask: Any, count: int) -> Bool[Tensor, "b h w"]:
-        """Which pixels are known. ValueError for what cannot be completed."""
+    def known(
+        self, observed: Any, mask: Any, count: int
+    ) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, "m h w"]]:
+        """Images, and which of their pixels are known: one of each for all samples, or `count`.
+
+        ValueError for what cannot be completed.
+        """
         tokenizer, denoiser = self.encoder.networks()
         if tokenizer is not denoiser:
             raise ValueError("a model with a second network for tokenizing cannot complete images")
-        shape, known = self.modality.settings, torch.as_tensor(mask)
+        if mask is None or observed is None:
+            raise ValueError("observed and mask belong together: give both, or neither")
+        shape = self.modality.settings
+        found, pixels = read_mask(mask, shape.height, shape.width), self.preprocess(observed)
         allowed = {(shape.height, shape.width), (count, shape.height, shape.width)}
-        if known.dtype != torch.bool or tuple(known.shape) not in allowed:
+        allowed |= {(1, shape.height, shape.width)}
+        if found.dtype != torch.bool or tuple(found.shape) not in allowed:
             raise ValueError(
-                f"expected a mask of booleans ({shape.height}, {shape.width}), or one for each of "
-                f"{count} images, got {tuple(known.shape)} of {known.dtype}"
+                f"expected a mask of booleans ({shape.height}, {shape.width}), one for each of "
+                f"{count} images, or an image that is white where pixels are known, got "
+                f"{tuple(found.shape)} of {found.dtype}"
             )
-        return known.to(self._execution_device).expand(count, -1, -1)
+        if len(pixels) not in (1, count):
+            raise ValueError(f"expected one observed image, or {count}, got {len(pixels)}")
+        return pixels, found.to(self._execution_device).reshape(-1, shape.height, shape.width)
 
     def preprocess(self, images: Images) -> Float[Tensor, "b c h w"]:
         """Images as the model takes them; PIL images are resized and center-cropped to its size."""

@@ -36,9 +36,10 @@ from openunite.modalities.image.tokens import ImageModality
 from openunite.modality import get_modality
 from openunite.progress import bar, say
 from openunite.runs import make_pipeline
-from openunite.task import Analyzed, Options, Tell, sized
+from openunite.task import Analyzed, DataColumns, Options, Tell, sized
 from openunite.training.build import build_models
 from openunite.training.config import RunConfig
+from openunite.training.loader import TrainingData
 
 _BATCH = 64
 _JUDGED = 1000  # samples for the classifier of the embedded images
@@ -54,7 +55,12 @@ class ImageTask(ImageFiles):
     things = "images"
     sources = "a folder, .npz, parquet or hub id"
     train_options = ("image_size", "patch_size")
+    sample_options = ("observed", "mask", "paste")
     names_key = "files"
+    expectation = (  # docs/LOG.md: the quickstart's short form, the small grid and the quickstart
+        "for comparison: on the embedded pictures of clothing (28 x 28, gray) a classifier "
+        "recognizes 57, 80 and 95 % of the samples after 250, 600 and 1,400 steps"
+    )
 
     def open(self, config: RunConfig, source: Any, *, progress: bool) -> ImageData:
         image = config.modality_config
@@ -115,6 +121,10 @@ class ImageTask(ImageFiles):
 
     def record(self, data: ImageData) -> dict[str, Any]:
         return {"num_classes": data.num_classes, "class_names": list(data.class_names)}
+
+    def columns(self, data: TrainingData) -> DataColumns:
+        found: DataColumns = getattr(data, "columns", {})
+        return found
 
     def preview(self, pipeline: ImagePipeline, config: RunConfig, picture: Path) -> None:
         count = min(64, max(16, 4 * (config.num_classes or 4)))
@@ -244,11 +254,11 @@ def _judge(config: RunConfig) -> Extractor | None:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Seconds of the second of two calls: the first allocates."""
+    """Processor time of the second of two calls: the first allocates."""
     run()
-    began = clock.now()
+    began = clock.processor()
     run()
-    return clock.now() - began
+    return clock.processor() - began
 
 
 def _spread(count: int) -> list[int]:

@@ -1,8 +1,14 @@
 """Which patches of an image are seen: drawn for training, or chosen by a mask of pixels."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
+
+from openunite.data.images.pixels import BadImage, PixelSpec, image_to_array, open_image
 
 NUM_CHOICES = 6  # random numbers beside those of the patches
 
@@ -33,3 +39,19 @@ def whole_patches(known: Bool[Tensor, "b h w"], patch_size: int) -> Bool[Tensor,
         (~known).float()[:, None], patch_size, stride=patch_size, ceil_mode=True
     )
     return unknown.flatten(1) == 0.0
+
+
+def read_mask(mask: Any, height: int, width: int) -> Tensor:
+    """A mask of pixels: arrays and tensors unchanged, images and their files True where white.
+
+    Images are resized and cropped as others are. ValueError for a file that is no image.
+    """
+    if isinstance(mask, str | Path):
+        try:
+            mask = open_image(Path(mask).read_bytes())
+        except BadImage as error:
+            raise ValueError(f"{mask}: {error}") from error
+    if not isinstance(mask, Image.Image):
+        return torch.as_tensor(mask)
+    pixels = image_to_array(mask.convert("L"), PixelSpec(height, width, 1))
+    return torch.from_numpy(pixels[0] > 127)

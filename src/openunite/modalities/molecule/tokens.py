@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Num
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openunite.batch import Batch
@@ -29,24 +29,49 @@ from openunite.modalities.molecule.anchors import (
     lengths,
     vectors_from,
 )
+from openunite.modalities.molecule.states import CLASSES, KINDS, atom_states, bond_limits
 from openunite.modality import Modality
 
 _HYDROGEN = 1
 
 
 class MoleculeEmbedder(AtomEmbedder):
-    """Packed molecules (B, N, 4) -> tokens (B, N, D), from elements, positions, bond vectors."""
+    """Packed molecules (B, N, 4) -> tokens (B, N, D), from elements, positions, bond vectors.
+
+    With `states`, tokens also hold the classes of `states.py`.
+    """
+
+    limits: Tensor
+
+    def __init__(self, settings: "MoleculeSettings", width: int) -> None:
+        super().__init__(settings.elements, settings.max_atoms, 6, width)
+        self.added = settings.added
+        kinds = KINDS if settings.states else 0
+        self.states = nn.ModuleList(nn.Embedding(CLASSES, width) for _ in range(kinds))
+        self.register_buffer("limits", bond_limits(self.elements), persistent=False)
 
     def forward(self, molecules: Float[Tensor, "b n 4"]) -> Float[Tensor, "b n d"]:
         positions, vectors = positions_and_vectors(molecules, self.elements)
-        return self.tokens(molecules[..., 0], torch.cat([positions, vectors], dim=-1))
+        tokens = self.tokens(molecules[..., 0], torch.cat([positions, vectors], dim=-1))
+        if self.states:
+            heavy = is_heavy(molecules[..., 0], self.elements)
+            found = atom_states(molecules, heavy, self.limits).unbind(dim=2)
+            for table, classes in zip(self.states, found, strict=True):
+                tokens = tokens + table(classes)
+        return tokens
 
 
 @dataclass(frozen=True)
 class MoleculeSettings(AtomSettings):
-    """Settings of molecules; `rotate` turns training molecules at random."""
+    """Settings of molecules.
+
+    `rotate` turns training molecules at random. `added` adds the token of an atom to its register.
+    `states` gives each atom three classes beside its element, see states.py.
+    """
 
     rotate: bool = True
+    added: bool = False
+    states: bool = False
 
 
 class MoleculeModality(Modality):
@@ -66,10 +91,11 @@ class MoleculeModality(Modality):
         self.elements, self.max_atoms = settings.elements, settings.max_atoms
 
     def embedder(self, width: int) -> MoleculeEmbedder:
-        return MoleculeEmbedder(self.elements, self.max_atoms, 6, width)
+        return MoleculeEmbedder(self.settings, width)
 
     def head(self, width: int) -> AtomHead:
-        return AtomHead(self.max_atoms, len(self.elements) + 6, width)
+        classes = KINDS * CLASSES if self.settings.states else 0
+        return AtomHead(self.max_atoms, len(self.elements) + 6 + classes, width)
 
     def reconstruction_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {name: error.mean() for name, error in self.errors(output, batch).items()}
@@ -77,10 +103,11 @@ class MoleculeModality(Modality):
     def errors(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """The terms of the loss by name, (B,) with one value per molecule."""
         data, mask = batch.data, batch.valid
-        logits, positions, vectors = self._outputs(output)
+        logits, positions, vectors, states = self._outputs(output)
         true_positions, true_vectors = positions_and_vectors(data, self.elements)
         types = F.cross_entropy(logits.transpose(1, 2), data[..., 0].long(), reduction="none")
-        return {
+        found = {"states": self._state_error(states, data, mask)} if self.settings.states else {}
+        return found | {
             "elements": mean_over_atoms(types, mask),
             "positions": 2.0 * _l1(positions, true_positions, mask),
             "vectors": 3.0 * _l1(vectors, true_vectors, mask),
@@ -90,13 +117,23 @@ class MoleculeModality(Modality):
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Element logits (B, N, E) and positions (B, N, 3) that also agree with the vectors."""
-        logits, positions, vectors = self._outputs(output)
+        logits, positions, vectors, _ = self._outputs(output)
         heavy = is_heavy(logits.argmax(dim=-1), self.elements)
         return logits, assemble(positions, vectors, guess_anchors(positions, vectors, heavy))
 
-    def _outputs(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, positions, vectors = output.float().split([len(self.elements), 3, 3], dim=-1)
-        return logits, positions, vectors
+    def _outputs(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        known = len(self.elements)
+        sizes = [known, 3, 3, output.shape[-1] - known - 6]
+        logits, positions, vectors, states = output.float().split(sizes, dim=-1)
+        return logits, positions, vectors, states
+
+    def _state_error(self, logits: Tensor, data: Tensor, mask: Tensor) -> Float[Tensor, " b"]:
+        """The cross-entropy of the three classes, summed over them."""
+        limits = bond_limits(self.elements).to(data.device)
+        truth = atom_states(data, is_heavy(data[..., 0], self.elements), limits)
+        said = logits.unflatten(2, (KINDS, CLASSES)).permute(0, 3, 1, 2)
+        wrong = F.cross_entropy(said, truth, reduction="none")
+        return mean_over_atoms(wrong.sum(dim=2), mask)
 
     def prepare(self, batch: Batch, random: SlotRandom | None) -> Batch:
         if random is None or not self.settings.rotate:
