@@ -280,6 +280,14 @@ def test_a_structure_of_the_visitor_is_encoded_and_decoded(molecules: AtomShow) 
     assert found["shown"][0]["structure"]["cell"] is not None
 
 
+def test_formulas_of_molecules_are_in_the_order_of_chemists(molecules: AtomShow) -> None:
+    methanol = (
+        b"6\n\nO 1.4 0 0\nC 0 0 0\nH -0.4 1 0\nH -0.4 -0.5 0.9\nH -0.4 -0.5 -0.9\nH 1.7 0.9 0\n"
+    )
+    found = molecules.answer("reconstruct", FORM | upload(methanol, "methanol.xyz"))
+    assert found["shown"][0]["label"] == "CH4O, yours"
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -144,7 +144,14 @@ def to_json(structure: Structure) -> dict[str, Any] | None:
 
 
 def _formula(structure: Structure) -> str:
-    return formula_of(dict(Counter(structure.numbers.tolist())))
+    """The formula, of molecules in Hill's order: carbon, hydrogen, the others by name."""
+    counts = Counter(structure.numbers.tolist())
+    if structure.cell is not None:
+        return formula_of(dict(counts))
+    first = [6, 1] if counts[6] else []
+    rest = sorted((n for n in counts if n not in first), key=symbol_of)
+    numbers = [n for n in [*first, *rest] if counts[n]]
+    return "".join(f"{symbol_of(n)}{counts[n] if counts[n] > 1 else ''}" for n in numbers)
 
 
 def _broken(found: list[Structure]) -> str:
