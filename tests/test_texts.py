@@ -1,4 +1,4 @@
-"""Texts name modules that exist, and README's tree has all of the package."""
+"""Texts name modules that exist, and the tree in DESIGN.md has all of the package."""
 
 import re
 from importlib import import_module
@@ -27,8 +27,8 @@ def exists(name: str) -> bool:
         return hasattr(import_module(home), last)
 
 
-def test_the_tree_of_the_readme_is_whole() -> None:
-    tree = (HOME / "README.md").read_text().split("## Where things are")[1].split("## ")[0]
+def test_the_tree_of_the_package_is_whole() -> None:
+    tree = (HOME / "docs" / "DESIGN.md").read_text().split("## Where things are")[1].split("## ")[0]
     parts = {f"{path.name}/" for path in PACKAGE.glob("[a-z]*/")}
     parts |= {path.name for path in PACKAGE.glob("[a-z]*.py")}
     assert {"training/", "cli.py"} <= parts

@@ -151,8 +151,8 @@ class Task(ABC):
     def evaluate_model(self, command: Any, pipeline: Any, data: Any, extractor: Any) -> Any:
         """Evaluate a model; write its protocol card beside it and return the card.
 
-        `command` is an `openunite.commands.Evaluate`. `data` is data in memory, or None for the
-        source that `command` names.
+        `command` is an `openunite.commands.measuring.Evaluate`. `data` is data in memory, or None
+        for the source that `command` names.
         """
 
     @abstractmethod

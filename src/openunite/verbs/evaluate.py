@@ -23,8 +23,9 @@ def evaluate(
     `data` is a path or a name, or data in memory (default: the data of the run). `extractor` is the
     name of an extractor, or an object that computes features, such as a `CallableExtractor`
     (default: one that fits the data).
-    `options` are fields of `openunite.commands.Evaluate`: num_samples, split, guidance_scale,
-    weights, seed, output and others. Raises ValueError, OSError or ImportError for wrong arguments.
+    `options` are fields of `openunite.commands.measuring.Evaluate`: num_samples, split, seed,
+    guidance_scale, weights, output and others. Raises ValueError, OSError or ImportError for
+    wrong arguments.
     """
     check_options(options, Evaluate, ("source", "data", "compare"))
     if isinstance(extractor, str):

@@ -64,7 +64,7 @@ def evaluate_images(
 
     `samples`, `reference` and `train` (what the model was trained on) are paths, names or images in
     memory. `extractor` is a name, or an object that gives features, such as a `CallableExtractor`.
-    `options` are the fields of `openunite.commands.ScoreImages`: image_size, patch_size,
+    `options` are the fields of `openunite.commands.measuring.ScoreImages`: image_size, patch_size,
     extractor_weights. ValueError, OSError or ImportError say what is wrong.
     """
     check_options(options, ScoreImages, (*_PARTS, "output"))
