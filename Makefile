@@ -33,7 +33,7 @@ quickstart-crystals: $(VENV)/.installed-atoms
 	$(BIN)/openunite train crystals --output $(RUN) --seed $(SEED)
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --ignore tests/browser
 
 test-browser: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/browser

@@ -11,7 +11,8 @@ import pytest
 from openunite.cli import parse
 
 HOME = Path(__file__).parents[1]
-PAGES = [HOME / "README.md", *sorted((HOME / "docs").rglob("*.md"))]
+# LOG.md tells what was typed at its time, and is not for copying.
+PAGES = [HOME / "README.md", *sorted(p for p in (HOME / "docs").rglob("*.md") if p.stem != "LOG")]
 COMMAND = re.compile(r"^ {4,}(openunite .*(?:\\\n.*)*)$", re.MULTILINE)
 INLINE = re.compile(r"`(openunite [a-z-]+ [^`]*--[^`]*)`")
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

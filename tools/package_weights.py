@@ -26,6 +26,7 @@ from openunite.files import atomic_folder, read_json, write_json, write_text
 from openunite.pipelines.folder import PARTS, weights_of, write_manifest
 from openunite.runs import Run, load_pipeline
 from openunite.task import task_of
+from openunite.training.config import load_config
 from openunite.weights import HOME, TRAINING
 
 MAX_BYTES = 4_000_000
@@ -203,7 +204,12 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     size = sum(path.stat().st_size for path in folder.rglob("*"))
+    data = load_config(folder / TRAINING).data.source
     print(f"{folder}: {size:,} bytes; golden {json.dumps(read_json(folder / f'{GOLDEN}.json'))}")
+    account = ACCOUNTS.get(data, given.data_licence)
+    print(
+        f"Add to NOTICE: - A small model trained on {account}: src/openunite/weights/{given.name}."
+    )
 
 
 if __name__ == "__main__":

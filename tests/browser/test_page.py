@@ -190,7 +190,7 @@ def test_half_of_a_picture_is_completed(page: Browser) -> None:
 
 def test_conditions_are_fields_and_a_warning_is_shown(page: Browser) -> None:
     labels = "[...document.querySelectorAll('#conditions label')].map(x => x.textContent)"
-    assert page.run(labels) == ["light", "shade", "tags"]
+    assert page.run(labels) == ["light", "shade", "tags", "words"]
     page.run("document.querySelector('#condition-0').value = '900'")
     page.run("document.querySelector('#condition-1').value = 'dark'")
     page.run("document.querySelector('#condition-0-to').value = '900'")

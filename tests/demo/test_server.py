@@ -241,6 +241,20 @@ def test_nobody_sees_the_job_of_another(server: Server) -> None:
     )
 
 
+def test_visitors_who_leave_are_silent_and_defects_are_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(server.server_address[:2]) as connection:
+        connection.sendall(b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\n")
+    ask(server, "/")
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(Site, "models", lambda self: 1 / 0)
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(server, "/api/models")
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert ask(server, "/")[0] == 200
+
+
 def test_connections_are_bounded(server: Server) -> None:
     idle = [socket.create_connection(server.server_address[:2]) for _ in range(64)]
     time.sleep(0.3)

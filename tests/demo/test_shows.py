@@ -1,7 +1,7 @@
 """What the page shows of models of images, molecules and crystals, and what it refuses."""
 
 import base64
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +14,7 @@ from tests.modalities.atoms.test_pipeline import build
 from tests.training.tiny import tiny_config
 
 from openunite import ImagePipeline
+from openunite.conditions.text.scratch import ScratchText
 from openunite.data.atoms.cif import cif_text
 from openunite.data.atoms.structure import Structure
 from openunite.demo.atoms import AtomShow
@@ -35,6 +36,7 @@ def image_config() -> RunConfig:
         "light": {"kind": "number", "mean": 100.0, "std": 20.0, "low": 10.0, "high": 200.0},
         "shade": {"kind": "category", "names": ["bright", "dark"]},
         "tags": {"kind": "category", "names": ["a", "b", "c"], "most": 2},
+        "words": {"kind": "text", **asdict(ScratchText.fit(["a red boot", "a blue bag"] * 9))},
     }
     config = tiny_config(conditions=conditions, objective__partial_share=0.5)
     return replace(config, data=replace(config.data, source="fashion-mnist-mini"))
@@ -85,6 +87,7 @@ def test_the_page_learns_what_a_model_can_do(images: ImageShow, molecules: AtomS
     assert "a number or a range, 10 to 200" in fields["light"]["help"]
     assert fields["shade"]["names"] == ["bright", "dark"]
     assert (fields["shade"]["several"], fields["tags"]["several"]) == (False, True)
+    assert (fields["words"]["kind"], fields["words"]["names"]) == ("text", [])
     other = molecules.describe()
     assert other["actions"] == ["sample", "steps", "reconstruct", "walk"]
     assert (other["sized"], other["most_atoms"], other["classes"]) == (True, 7, [])
@@ -175,7 +178,8 @@ def test_conditions_are_asked_for_and_warnings_are_shown(images: ImageShow) -> N
         return found["words"], picture(found["shown"][0])
 
     plain = words()[1]
-    for given in ({"light": "50..60"}, {"shade": "dark"}, {"tags": "a, b"}):
+    asked = ({"light": "50..60"}, {"shade": "dark"}, {"tags": "a, b"}, {"words": "a red, red boot"})
+    for given in asked:
         assert not np.array_equal(words(**given)[1], plain), given
     assert np.array_equal(words(light="", shade=" ")[1], plain)
     assert "outside 10..200, the values seen in training" in words(light="900")[0]
@@ -276,6 +280,14 @@ def test_a_structure_of_the_visitor_is_encoded_and_decoded(molecules: AtomShow) 
     assert found["shown"][0]["structure"]["cell"] is not None
 
 
+def test_formulas_of_molecules_are_in_the_order_of_chemists(molecules: AtomShow) -> None:
+    methanol = (
+        b"6\n\nO 1.4 0 0\nC 0 0 0\nH -0.4 1 0\nH -0.4 -0.5 0.9\nH -0.4 -0.5 -0.9\nH 1.7 0.9 0\n"
+    )
+    found = molecules.answer("reconstruct", FORM | upload(methanol, "methanol.xyz"))
+    assert found["shown"][0]["label"] == "CH4O, yours"
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
@@ -327,5 +339,12 @@ def test_noise_and_states_are_float32_on_the_way(images: ImageShow) -> None:
     states = images.follow(
         lambda callback: images.pipeline.generate(0, seeds=[1], callback=callback), 1
     )
-    assert {state.dtype for state in states} == {torch.float32}
-    assert len({tuple(state.shape) for state in states}) == 1
+    assert {state.dtype for state in states.values()} == {torch.float32}
+    assert len({tuple(state.shape) for state in states.values()}) == 1
+
+
+def test_of_many_steps_some_are_shown(images: ImageShow) -> None:
+    found = images.answer("steps", FORM | {"steps": MOST_STEPS})["shown"]
+    assert len(found) == 61
+    assert found[0]["label"] == f"step 0 of {MOST_STEPS}"
+    assert found[-1]["label"] == f"step {MOST_STEPS} of {MOST_STEPS}"

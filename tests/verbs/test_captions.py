@@ -84,3 +84,14 @@ def test_changed_captions_are_noticed_when_a_run_is_repeated(
     finally:
         caption.write_text(before)
         (run / "metrics.json.away").rename(run / "metrics.json")
+
+
+def test_a_recipe_is_described_before_its_captions_are_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["info", "composed"])
+    said = capsys.readouterr().out
+    assert "condition caption and with them the parameters follow from the data" in said
+    with pytest.raises(SystemExit):
+        main(["info", "composed", "--gpus", "1"])
+    assert "condition caption of composed follow from its data" in capsys.readouterr().err

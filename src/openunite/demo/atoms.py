@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
+from torch import Tensor
+
 from openunite.conditions.composition import formula_of
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
@@ -65,12 +67,16 @@ class AtomShow(Show):
             self._draw(form, 1, form.label, form.seed, atoms, callback=callback)
 
         states = self.follow(draw, form.seed)
-        masks = states[0].new_ones(1, states[0].shape[1]).bool()
-        found = [self.pipeline.decode(AtomLatents(state, masks))[0] for state in states]
-        last = len(found) - 1
-        shown = [_shown(x, f", step {i} of {last}") for i, x in enumerate(found)]
-        words = f"From noise to {_formula(found[-1])} in {last} steps: move the slider."
+        found = [self._decoded(state) for state in states.values()]
+        shown = [_shown(x, f", {label}") for label, x in zip(states, found, strict=True)]
+        words = f"From noise to {_formula(found[-1])}: move the slider."
         return Answer(shown, words, "steps")
+
+    def _decoded(self, state: Tensor) -> Structure:
+        """The structure of latents (1, N, C)."""
+        mask = state.new_ones(1, state.shape[1]).bool()
+        found: Structure = self.pipeline.decode(AtomLatents(state, mask))[0]
+        return found
 
     def reconstruct(self, form: Form) -> Answer:
         structure = self._uploaded(form)
@@ -138,7 +144,14 @@ def to_json(structure: Structure) -> dict[str, Any] | None:
 
 
 def _formula(structure: Structure) -> str:
-    return formula_of(dict(Counter(structure.numbers.tolist())))
+    """The formula, of molecules in Hill's order: carbon, hydrogen, the others by name."""
+    counts = Counter(structure.numbers.tolist())
+    if structure.cell is not None:
+        return formula_of(dict(counts))
+    first = [6, 1] if counts[6] else []
+    rest = sorted((n for n in counts if n not in first), key=symbol_of)
+    numbers = [n for n in [*first, *rest] if counts[n]]
+    return "".join(f"{symbol_of(n)}{counts[n] if counts[n] > 1 else ''}" for n in numbers)
 
 
 def _broken(found: list[Structure]) -> str:

@@ -58,11 +58,10 @@ class ImageShow(Show):
             self.pipeline.generate(labels, seeds=[form.seed], **options)
 
         states = self.follow(draw, form.seed)
-        images = self.pipeline.decode_tensor(torch.cat(states)).cpu()
-        last = len(images) - 1
-        shown = [Shown(_picture(x), f"step {i} of {last}") for i, x in enumerate(images)]
-        name = self.label_of(labels[0]) if labels else "image"
-        return Answer(shown, f"From noise to {name} in {last} steps: move the slider.", "steps")
+        images = self.pipeline.decode_tensor(torch.cat(list(states.values()))).cpu()
+        shown = [Shown(_picture(x), label) for label, x in zip(states, images, strict=True)]
+        name = self.label_of(labels[0]) if labels else "an image"
+        return Answer(shown, f"From noise to {name}: move the slider.", "steps")
 
     def reconstruct(self, form: Form) -> Answer:
         before, after = self.task.reconstruct(self.pipeline, [_uploaded(form)])

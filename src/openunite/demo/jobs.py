@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 MOST_WAITING = 32
 MOST_EACH = 4  # waiting jobs of one visitor from another machine
-_KEPT = 32  # finished jobs whose results are kept
+_KEPT = 16  # finished jobs whose results are kept
 _PATIENCE = 30.0  # seconds after which a waiting job is dropped if nobody has asked for it
 
 Work = Callable[[], Any]

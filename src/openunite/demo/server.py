@@ -6,8 +6,10 @@ opens no path that comes from a browser.
 
 import json
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -123,7 +125,9 @@ class Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of connections that broke: visitors leave."""
+        """Say nothing of connections that broke, because visitors leave; print defects."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc(file=sys.stderr)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -18,6 +18,7 @@ from openunite.flow.random import seeded_normal
 from openunite.task import Task, task_of
 from openunite.training.config import RunConfig
 
+_MOST_FRAMES = 61
 WALK = 9  # samples on the way from one to another
 
 
@@ -135,18 +136,18 @@ class Show(ABC):
         names = self.pipeline.config.class_names
         return "" if label is None else names[label] if names else f"class {label}"
 
-    def follow(self, draw: Callable[[Callable[..., None]], Any], seed: int) -> list[Tensor]:
-        """The states (1, K, C) from noise to the sample that `draw(callback)` makes.
+    def follow(self, draw: Callable[[Callable[..., None]], Any], seed: int) -> dict[str, Tensor]:
+        """States (1, K, C) by label, from noise to the sample that `draw(callback)` makes.
 
-        `seed` is the seed of the sample, whose noise is the first state.
+        `seed` is the seed of the sample, whose noise is the first state. Of many, some are kept.
         """
         states: list[Tensor] = []
         draw(lambda _, t, z: states.append(z.clone()))
-        registers, kept = states[0].shape[1], states
-        if len(states) > MOST_STEPS:  # an adaptive solver has as many as it likes
-            kept = states[:: len(states) // MOST_STEPS + 1] + states[-1:]
+        registers, last = states[0].shape[1], len(states)
         noise = seeded_normal(torch.tensor([seed]), *self.pipeline.latent_shape)[:, :registers]
-        return [noise.to(states[0]), *kept]
+        states.insert(0, noise.to(states[0]))
+        chosen = torch.linspace(0, last, min(last + 1, _MOST_FRAMES)).round().long().tolist()
+        return {f"step {i} of {last}": states[i] for i in chosen}
 
     @abstractmethod
     def sample(self, form: Form) -> Answer:

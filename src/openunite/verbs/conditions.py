@@ -92,11 +92,20 @@ def with_conditions(data: TrainingData, config: RunConfig, columns: Columns) -> 
     return ConditionedDataset(data, given)
 
 
+def unsettled(config: RunConfig) -> list[str]:
+    """The conditions whose settings are only known from the data."""
+    return [
+        name
+        for name, plain in config.conditions.items()
+        if "kind" not in plain or missing_fields(get_kind(plain["kind"]).Settings, plain)
+    ]
+
+
 def describe_conditions(config: RunConfig) -> list[str]:
     """A line for each condition: kind, column, what can be asked for."""
-    lines = []
+    lines, unknown = [], unsettled(config)
     for name, plain in config.conditions.items():
-        if "kind" not in plain or missing_fields(get_kind(plain["kind"]).Settings, plain):
+        if name in unknown:
             lines.append(f"condition {name}: its settings follow from the data")
             continue
         kind, settings = read(name, for_model({name: plain})[name])

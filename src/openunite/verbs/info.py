@@ -19,7 +19,7 @@ from openunite.texts import printable
 from openunite.training.checkpoint import CheckpointError, verify
 from openunite.training.config import RunConfig, load_config, to_dict
 from openunite.training.sizes import get_size
-from openunite.verbs.conditions import describe_columns, describe_conditions
+from openunite.verbs.conditions import describe_columns, describe_conditions, unsettled
 from openunite.weights import packaged_folder
 
 _MOST_SHOWN = 20  # entries of a list, and tens of characters of a text
@@ -70,10 +70,10 @@ def _plan_config(source: str, command: Info) -> RunConfig:
 
 
 def _missing(config: RunConfig) -> list[str]:
-    """Names of the modality's settings that are only known from the data."""
-    return missing_fields(
-        get_spec(config.modality).load("modality").Settings, config.modality_config
-    )
+    """Settings of the modality and conditions that are only known from the data."""
+    settings = get_spec(config.modality).load("modality").Settings
+    conditions = [f"condition {name}" for name in unsettled(config)]
+    return missing_fields(settings, config.modality_config) + conditions
 
 
 def describe_config(config: RunConfig) -> None:
