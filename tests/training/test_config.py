@@ -211,6 +211,7 @@ LITERAL = {
     "model.latent_norm": "rmsnorm",
     "model.tokenizer": "separate",
     "objective.stage": "autoencoder",
+    "objective.time_density": "uniform",
 }
 OTHERS = {"modality", "sampling.solver", "pace"}  # tested on their own
 FIELDS = sorted(set(flatten(to_dict(get_recipe("fashion")()))) - OTHERS)

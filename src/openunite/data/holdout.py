@@ -8,11 +8,13 @@ the same side.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SHOWN = 5  # bad items that an error message lists
 
@@ -109,7 +111,7 @@ def fingerprint(classes: Sequence[Any], digests: Sequence[str], *parts: bytes) -
     return sha256(b"".join([repr(tuple(classes)).encode(), content, *parts])).hexdigest()
 
 
-def positions(indices: Sequence[int] | Tensor, count: int) -> NDArray[np.int64]:
+def positions(indices: "Sequence[int] | Tensor", count: int) -> NDArray[np.int64]:
     """Positions (B,) in a set of `count` items, counted from 0; IndexError for one outside."""
     given = np.asarray(indices, dtype=np.int64).reshape(-1)
     at = np.where(given < 0, given + count, given)
