@@ -50,3 +50,10 @@ def test_python_of_a_page_compiles_and_imports_what_there_is(page: Path) -> None
 
 def test_the_pages_hold_commands() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 50
+
+
+def test_the_tests_with_the_lowest_versions_exist() -> None:
+    text = (HOME / "tools" / "test_lowest.py").read_text()
+    named = re.findall(r'"(tests/[\w/.]+)"', text)
+    assert named
+    assert [name for name in named if not (HOME / name).exists()] == []

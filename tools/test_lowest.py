@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ("beartype", "hypothesis", "pytest", "pytest-timeout", "scipy")
-TESTS = ("tests/pipelines", "tests/models", "tests/jobs/test_load.py")
+TESTS = ("tests/pipelines", "tests/models", "tests/test_runs.py")
 
 
 def lowest(requirements: list[str]) -> dict[str, str]:
