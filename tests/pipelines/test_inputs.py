@@ -5,13 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ase
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rdkit import Chem
-from rdkit.Chem import AllChem
 from tests.conftest import make_models, perturb
 from tests.modalities.atoms.test_pipeline import build
 
@@ -20,6 +17,10 @@ from openunite.data.atoms.structure import Structure
 from openunite.modalities.atoms.pipeline import AtomLatents, AtomPipeline
 from openunite.pipelines.tensors import TensorPipeline
 from openunite.sampling import Sampling
+
+ase = pytest.importorskip("ase")
+Chem = pytest.importorskip("rdkit.Chem")
+AllChem = pytest.importorskip("rdkit.Chem.AllChem")
 
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 PT: dict[str, Any] = {"output_type": "pt"}
