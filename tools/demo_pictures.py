@@ -1,6 +1,7 @@
 """Take the pictures of the demo for the guide: `python -m tools.demo_pictures [RUN ...]`.
 
-Needs a Chromium. Without runs it shows the packaged models; images come first, then molecules.
+Needs a Chromium. Without runs it shows the packaged `fashion` and `molecules`; name images first, then
+molecules.
 """
 
 import sys
@@ -12,7 +13,6 @@ from tests.browser.chromium import Browser, browsing
 
 from openunite.demo.models import open_shows
 from openunite.demo.server import Server, Site
-from openunite.weights import packaged_names
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 _READY = "!document.querySelector('#form').hidden"
@@ -21,7 +21,7 @@ _SHOWN = "document.querySelectorAll('figure').length > 0"
 
 def main(sources: list[str]) -> None:
     """Write docs/pictures/demo-*.png."""
-    shows = open_shows(sources or ["fashion", *(n for n in packaged_names() if n != "fashion")])
+    shows = open_shows(sources or ["fashion", "molecules"])
     with (
         Server(Site(shows), "127.0.0.1", 0) as server,
         tempfile.TemporaryDirectory() as home,
