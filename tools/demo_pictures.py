@@ -1,7 +1,7 @@
 """Take the pictures of the demo for the guide: `python -m tools.demo_pictures [RUN ...]`.
 
-Needs a Chromium. Without runs it shows the packaged `fashion` and `molecules`; name images first, then
-molecules.
+Needs a Chromium. Without runs it shows the packaged `fashion` and `molecules`; name
+images first, then molecules.
 """
 
 import sys
