@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import make_models
 
-from openunite import ImagePipeline, cli
+from openunite import ImagePipeline, __version__, cli
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 OPENUNITE = [sys.executable, "-m", "openunite.cli"]
@@ -22,6 +22,30 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pipeline")
     ImagePipeline(models.encoder, models.decoder).save_pretrained(folder)
     return str(folder)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.parse(["--version"])
+    assert capsys.readouterr().out == f"openunite {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [("trian", "did you mean 'train'?"), ("xyz", "openunite --help lists the commands")],
+)
+def test_an_unknown_command_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], typed: str, answer: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.parse([typed, "fashion"])
+    assert capsys.readouterr().err == f"openunite: there is no command {typed!r}; {answer}\n"
+
+
+def test_openunite_alone_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.parse([])
+    assert "  train " in capsys.readouterr().out
 
 
 def ending(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:

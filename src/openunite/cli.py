@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from difflib import get_close_matches
 from importlib import import_module
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Annotated, NoReturn, Union
 import tyro
 from tyro.conf import subcommand
 
+from openunite import __version__
 from openunite.clock import counting
 from openunite.commands import COMMANDS, MOVED, Command, Score, ScoreImages, Train
 from openunite.help import describe_options, help_of, overview, page
@@ -33,9 +35,17 @@ def parse(arguments: list[str] | None = None) -> Command:
         return _parse(Score, "evaluate", given[1:])
     if given and given[0] in COMMANDS:
         return _parse(COMMANDS[given[0]], given[0], given[1:])
-    if given[:1] in (["-h"], ["--help"]):
+    if given[:1] in ([], ["-h"], ["--help"]):
         print(overview(COMMANDS))
+        sys.exit(0 if given else 2)
+    if given[0] == "--version":
+        print(f"openunite {__version__}")
         sys.exit(0)
+    if not given[0].startswith("-"):
+        near = get_close_matches(given[0], COMMANDS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "openunite --help lists the commands"
+        print(f"openunite: there is no command {printable(given[0])!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
     kinds = tuple(
         Annotated[kind, subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
     )
