@@ -12,19 +12,23 @@ samples, without a class and without pasting. At 0 this is generating, at 1 it i
 - `spread`: standard deviation of a pixel between two samples of one image;
 - `cka`: debiased linear CKA between the latents that were sampled and those of the tokenizer.
 
-Writes benchmarks/results/evidence_dial.json, one seed for each run. The same command goes on where
-it was stopped.
+Writes benchmarks/results/evidence_dial.json, one seed for each run, and docs/pictures/dial.png. The
+same command goes on where it was stopped.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.evidence import Bench, batches, options, record, visible_patches
+from benchmarks.machine import RESULTS
 from openunite.analysis.similarity import hsic_terms, ratio
 from openunite.batch import Evidence
+from openunite.drawing.figures import BLUE, GRAY, panels
 from openunite.evaluation.images.metrics import psnr
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -33,6 +37,27 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 def main() -> None:
     given = options()
     record("evidence_dial", given.runs, "dial", given.count, measure)
+    draw(RESULTS / "evidence_dial.json", RESULTS.parents[1] / "docs" / "pictures" / "dial.png")
+
+
+def draw(results: Path, picture: Path) -> None:
+    """Four curves over the share of patches shown, a line per seed; gray is the tokenizer."""
+    seeds = json.loads(results.read_text())["seeds"].values()
+    titles = {
+        "fd": "FD-Fashion of samples",
+        "psnr": "PSNR to the image, dB",
+        "spread": "spread between two samples",
+        "cka": "CKA with the tokenizer's latents",
+    }
+    figure, axes = panels(4, 12.0, 3.0)
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        for seed in seeds:
+            axis.plot(seed["share"], seed[name], marker="o", color=BLUE)
+            if name in seed["tokenizer"]:
+                axis.axhline(seed["tokenizer"][name], color=GRAY, linestyle="--")
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("share of patches shown")
+    figure.savefig(picture)
 
 
 def measure(bench: Bench, known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
