@@ -11,17 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.browser.chromium import Browser, browsing, find_browser
-from tests.conftest import perturb
-from tests.demo.test_shows import WATER, image_config, png
+from tests.demo.test_shows import WATER, image_show, png
 from tests.modalities.atoms.test_pipeline import build
 
-from openunite import ImagePipeline
 from openunite.demo.atoms import AtomShow
 from openunite.demo.images import ImageShow
 from openunite.demo.server import Server, Site
 from openunite.demo.shows import Show
-from openunite.sampling import Sampling
-from openunite.training.build import build_models
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no Chromium here; OPENUNITE_BROWSER names one"
@@ -34,14 +30,7 @@ FOCUS = "document.activeElement.id || document.activeElement.value"
 
 @pytest.fixture(scope="module")
 def images() -> ImageShow:
-    config = image_config()
-    encoder, decoder = build_models(config)
-    for model in (encoder, decoder):
-        perturb(model)
-    names = [f"kind {i}" for i in range(10)]
-    sampling = Sampling("multistep", 4, 1.0, 2.0)
-    pipeline = ImagePipeline(encoder.eval(), decoder.eval(), sampling, class_names=names)
-    return ImageShow("clothes", pipeline, config)
+    return image_show()
 
 
 @pytest.fixture(scope="module")

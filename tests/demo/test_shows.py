@@ -42,8 +42,8 @@ def image_config() -> RunConfig:
     return replace(config, data=replace(config.data, source="fashion-mnist-mini"))
 
 
-@pytest.fixture(scope="module")
-def images() -> ImageShow:
+def image_show() -> ImageShow:
+    """A small model with those settings, not trained."""
     config = image_config()
     encoder, decoder = build_models(config)
     for model in (encoder, decoder):
@@ -52,6 +52,11 @@ def images() -> ImageShow:
     sampling = Sampling("multistep", 4, 1.0, 2.0)
     pipeline = ImagePipeline(encoder.eval(), decoder.eval(), sampling, class_names=names)
     return ImageShow("clothes", pipeline, config)
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageShow:
+    return image_show()
 
 
 @pytest.fixture(scope="module")

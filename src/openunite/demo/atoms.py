@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from openunite.conditions.composition import formula_of
 from openunite.data.atoms.elements import symbol_of
 from openunite.data.atoms.structure import Structure
 from openunite.data.holdout import Skipped
 from openunite.demo.forms import Form
 from openunite.demo.shows import WALK, Answer, Show, Shown
 from openunite.drawing.structures import structure_grid
+from openunite.modalities.atoms.columns import formula
 from openunite.modalities.atoms.files import AtomFiles
 from openunite.modalities.atoms.pipeline import AtomLatents
 
@@ -145,9 +145,9 @@ def to_json(structure: Structure) -> dict[str, Any] | None:
 
 def _formula(structure: Structure) -> str:
     """The formula, of molecules in Hill's order: carbon, hydrogen, the others by name."""
-    counts = Counter(structure.numbers.tolist())
     if structure.cell is not None:
-        return formula_of(dict(counts))
+        return formula(structure)
+    counts = Counter(structure.numbers.tolist())
     first = [6, 1] if counts[6] else []
     rest = sorted((n for n in counts if n not in first), key=symbol_of)
     numbers = [n for n in [*first, *rest] if counts[n]]

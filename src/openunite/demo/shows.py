@@ -88,7 +88,7 @@ class Show(ABC):
     def describe(self) -> dict[str, Any]:
         """What the page needs to build its form."""
         sampling = self.pipeline.sampling
-        names = list(self.pipeline.config.class_names)
+        names = self.pipeline.class_names
         return {
             "name": self.name,
             "things": self.task.things,
@@ -133,7 +133,7 @@ class Show(ABC):
 
     def label_of(self, label: int | None) -> str:
         """The name of a class, "" for none."""
-        names = self.pipeline.config.class_names
+        names = self.pipeline.class_names
         return "" if label is None else names[label] if names else f"class {label}"
 
     def follow(self, draw: Callable[[Callable[..., None]], Any], seed: int) -> dict[str, Tensor]:

@@ -95,8 +95,7 @@ class Threads:
             return max(1, int(cores))
         if self._since < (FIRST_WAIT if self._trying else self._wait):
             return self.count
-        if self._trying:  # the threads that were added have been worth it
-            self._trying = False
+        self._trying = False  # threads that were added have been worth it
         if self.count < self.most and cores > MORE_ABOVE * self.count:
             self._since, self._trying = 0.0, True
             return min(self.most, 2 * self.count)

@@ -52,6 +52,11 @@ class Columns:
             raise ValueError(f"condition {name}: no column {wanted!r:.60}, {known}")
         return self._values(wanted)
 
+    def forget(self) -> None:
+        """Free the memory that the columns take; they are computed again if they are needed."""
+        self._make.cache_clear()
+        self._values.cache_clear()
+
     def listed(self) -> dict[str, dict[str, Any]]:
         """The kind of each column ("" if none suits), how many values it has, and one of them."""
         return {name: _about(name, self._values(name)) for name in self._make()}

@@ -90,18 +90,8 @@ def fit_to_minutes(
         config = fit_to_memory(config, processes, size)
     short = _in_short(config, processes)
     if known is None:
-        seconds = step_seconds(config, data, processes)
-        left = 60.0 * options.minutes - taken.before - taken.after
-        steps = max(MIN_STEPS, int(left / seconds))
+        steps = _first_steps(config, options.minutes, data, processes, taken, short)
         pace: Pace | None = Pace(options.minutes, ((0, steps),))
-        about = (steps * seconds + taken.before + taken.after) / 60.0
-        say(
-            f"{short}: {steps} steps, about {about:.1f} minutes ({seconds:.3f} s per step, "
-            f"{taken.before:.0f} s before and {taken.after:.0f} s after training), planned anew on "
-            f"the way; every sample is seen {steps * config.batch_size / len(data):.0f} times"
-        )
-        if expectation := get_task(config.modality).expectation:
-            say(expectation)
     else:
         steps, pace = known.steps, known.pace
         kept = f"{steps} steps" if pace is None else f"{pace.minutes:g} minutes ({steps} steps)"
@@ -114,6 +104,28 @@ def fit_to_minutes(
     own: dict[str, Any] = {"checkpoint_every": every, "preview_every": every}
     own = {k: v for k, v in own.items() if k not in chosen}
     return replace(config, steps=steps, pace=pace, **own)
+
+
+def _first_steps(
+    config: RunConfig,
+    minutes: float,
+    data: TrainingData,
+    processes: int,
+    taken: TimeTaken,
+    short: str,
+) -> int:
+    """The number of steps that fit at the speed of a few trial steps, and a line about them."""
+    seconds, around = step_seconds(config, data, processes), taken.before + taken.after
+    steps = max(MIN_STEPS, int((60.0 * minutes - taken.before - taken.after) / seconds))
+    say(
+        f"{short}: {steps} steps, about {(steps * seconds + around) / 60.0:.1f} minutes "
+        f"({seconds:.3f} s per step, {taken.before:.0f} s before and {taken.after:.0f} s after "
+        f"training), planned anew on the way; every sample is seen "
+        f"{steps * config.batch_size / len(data):.0f} times"
+    )
+    if expectation := get_task(config.modality).expectation:
+        say(expectation)
+    return steps
 
 
 def _in_short(config: RunConfig, processes: int) -> str:

@@ -243,6 +243,7 @@ class _Job:
             assert isinstance(objective, BaselineObjective)
             _standardize(objective, config, self.data)
         data = with_conditions(self.data.train, config, self.columns)
+        self.columns.forget()  # large data have large columns, and training does not read them
         heard, deadline = self.heard, self.deadline
         return Trainer(objective, data, config, self.folder, self.preview, heard.on_step, deadline)
 

@@ -42,6 +42,11 @@ class Text(Condition):
         self.norm_out = nn.LayerNorm(width)
         self.mlp_out = nn.Linear(width, width)
 
+    @classmethod
+    def suits(cls, column: Sequence[Any]) -> bool:
+        """Never chosen by a look at a column: the source of the vectors has to be named."""
+        return False
+
     @abstractmethod
     def vectors(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
         """A vector for each id; any where the id is 0."""
@@ -78,6 +83,12 @@ class Text(Condition):
         for layer in self.layers:
             x = layer(x, seen)
         return self.mlp_out(self.norm_out(x)), stands
+
+
+def check_sizes(dim: int, length: int) -> None:
+    """Raise ValueError for vectors of no numbers, or rows of no ids."""
+    if dim < 1 or length < 1:
+        raise ValueError(f"expected dim and length of at least 1, got {dim}, {length}")
 
 
 def text_of(value: Any) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from openunite.conditions.text.base import (
     Text,
+    check_sizes,
     example_of,
     length_for,
     place_of,
@@ -46,10 +47,7 @@ class StaticSettings:
     example: str = ""
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.length < 1:
-            raise ValueError(
-                f"expected dim and length of at least 1, got {self.dim}, {self.length}"
-            )
+        check_sizes(self.dim, self.length)
 
 
 class StaticText(Text):
@@ -73,11 +71,6 @@ class StaticText(Text):
             raise ValueError(f"{source} has no vector for any word of the captions")
         dim, source = table.vectors.shape[1], place_of(source)
         return StaticSettings(source, table.checksum, dim, length_for(counts), example_of(texts))
-
-    @classmethod
-    def suits(cls, column: Sequence[Any]) -> bool:
-        """Never chosen by a look at a column: the table has to be named."""
-        return False
 
     @classmethod
     def parse(cls, value: Any, settings: StaticSettings) -> list[float]:

@@ -19,7 +19,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from openunite.cache import cache_folder
-from openunite.conditions.text.base import Text, example_of, length_for, place_of, row_of, text_of
+from openunite.conditions.text.base import (
+    Text,
+    check_sizes,
+    example_of,
+    length_for,
+    place_of,
+    row_of,
+    text_of,
+)
 from openunite.hub import hub_or_cache
 from openunite.optional import optional
 
@@ -35,10 +43,7 @@ class TransformerSettings:
     example: str = ""
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.length < 1:
-            raise ValueError(
-                f"expected dim and length of at least 1, got {self.dim}, {self.length}"
-            )
+        check_sizes(self.dim, self.length)
 
 
 class TransformerText(Text):
@@ -59,11 +64,6 @@ class TransformerText(Text):
         counts = [len(encoder.ids(text)) for text in texts]
         about = encoder.checksum, encoder.dim, length_for(counts), example_of(texts)
         return TransformerSettings(place_of(source), *about)
-
-    @classmethod
-    def suits(cls, column: Sequence[Any]) -> bool:
-        """Never chosen by a look at a column: the encoder has to be named."""
-        return False
 
     @classmethod
     def parse(cls, value: Any, settings: TransformerSettings) -> list[float]:

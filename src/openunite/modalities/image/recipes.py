@@ -1,5 +1,7 @@
 """Recipes for images."""
 
+from dataclasses import replace
+
 from openunite.sampling import Sampling
 from openunite.training.config import (
     DataConfig,
@@ -38,13 +40,7 @@ def fashion() -> RunConfig:
         ),
         steps=1400,
         batch_size=32,
-        objective=ObjectiveConfig(
-            flow_draws=2,
-            draws_per_pass=2,
-            flow_weight=0.4,
-            time_shift=0.6,
-            recon_noise_start=0.77,
-        ),
+        objective=_short_objective(),
         optimizer=_short_run(),
         sampling=Sampling("sde", 20, 3.0, 1.7, options={"eta": 1.0}),
         checkpoint_every=500,
@@ -58,38 +54,17 @@ def composed() -> RunConfig:
     Losses are three times those of `fashion`, because five sixths of a picture are black. Cost:
     about a CPU second a step; a whole run has not been measured yet.
     """
-    return RunConfig(
+    small = fashion()
+    return replace(
+        small,
         recipe="composed",
-        modality="image",
         modality_config=_image(48, 48, 3, 8, l1_weight=1.5, l2_weight=18.0),
         num_classes=0,
         conditions={"caption": {"kind": "text"}},
         data=DataConfig("composed"),
-        model=ModelConfig(
-            num_registers=36,
-            latent_channels=16,
-            width=128,
-            depth=3,
-            num_heads=4,
-            decoder_width=128,
-            decoder_depth=2,
-            decoder_heads=4,
-            decoder_mlp_width=256,
-            num_context_tokens=0,
-            context_start=0,
-        ),
+        model=replace(small.model, num_registers=36, latent_channels=16, width=128, num_heads=4),
         steps=1200,
-        batch_size=32,
-        objective=ObjectiveConfig(
-            flow_draws=2,
-            draws_per_pass=2,
-            flow_weight=0.4,
-            time_shift=0.6,
-            recon_noise_start=0.77,
-        ),
-        optimizer=_short_run(),
         sampling=Sampling("multistep", 20, 1.0, 2.0),
-        checkpoint_every=500,
         preview_every=0,
     )
 
@@ -139,13 +114,7 @@ def images() -> RunConfig:
         model=get_size("nano").model(16, 32),
         steps=5000,
         batch_size=32,
-        objective=ObjectiveConfig(
-            flow_draws=2,
-            draws_per_pass=2,
-            flow_weight=0.4,
-            time_shift=0.6,
-            recon_noise_start=0.77,
-        ),
+        objective=_short_objective(),
         optimizer=_short_run(),
         preview_every=500,
     )
@@ -252,6 +221,17 @@ def _imagenet(name: str, size: str, epochs: int, flow_draws: int) -> RunConfig:
         sampling=Sampling("heun", 50, 1.0, guidance_scale=2.0),
         checkpoint_every=2500,
         preview_every=5000,
+    )
+
+
+def _short_objective() -> ObjectiveConfig:
+    """Two flow draws in one pass, and the weights and times of short runs (docs/LOG.md)."""
+    return ObjectiveConfig(
+        flow_draws=2,
+        draws_per_pass=2,
+        flow_weight=0.4,
+        time_shift=0.6,
+        recon_noise_start=0.77,
     )
 
 
